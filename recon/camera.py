@@ -1,0 +1,99 @@
+"""Pinhole cameras, batched, in torch."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from recon.views import Views
+
+
+@dataclass(frozen=True, eq=False)
+class Cameras:
+    """`n` pinhole cameras that share one image size.
+
+    Attributes:
+        camera_to_world: rigid poses; OpenCV axes (x right, y down, z forward).
+        intrinsics: in pixels; the centre of the first pixel lies at (0.5, 0.5).
+        height, width: image size in pixels.
+    """
+
+    camera_to_world: Float[Tensor, "n 4 4"]
+    intrinsics: Float[Tensor, "n 3 3"]
+    height: int
+    width: int
+
+    @classmethod
+    def from_views(cls, views: Views, dtype: torch.dtype = torch.float32) -> "Cameras":
+        return cls(
+            torch.as_tensor(views.camera_to_world, dtype=dtype),
+            torch.as_tensor(views.intrinsics, dtype=dtype),
+            views.height,
+            views.width,
+        )
+
+    def __len__(self) -> int:
+        return len(self.camera_to_world)
+
+    def __getitem__(self, index: slice | list[int] | Int[Tensor, " k"]) -> "Cameras":
+        return replace(self, camera_to_world=self.camera_to_world[index], intrinsics=self.intrinsics[index])
+
+    def to(self, *args: torch.device | torch.dtype | str) -> "Cameras":
+        return replace(
+            self,
+            camera_to_world=self.camera_to_world.to(*args),
+            intrinsics=self.intrinsics.to(*args),
+        )
+
+    @property
+    def centers(self) -> Float[Tensor, "n 3"]:
+        """Camera centres, and so flash positions, in the world."""
+        return self.camera_to_world[:, :3, 3]
+
+    def scaled(self, factor: int) -> "Cameras":
+        """The same cameras with `factor` times as many pixels along each axis."""
+        intrinsics = self.intrinsics.clone()
+        intrinsics[:, :2] *= factor
+        return replace(self, intrinsics=intrinsics, height=self.height * factor, width=self.width * factor)
+
+    def cropped(self, offsets: Int[Tensor, "n 2"], height: int, width: int) -> "Cameras":
+        """Windows of `height` x `width` pixels whose first pixel is (row, column) = `offsets[i]`.
+
+        Only the principal point moves, so the window equals the slice of the whole image and the
+        flash stays where it is.
+        """
+        intrinsics = self.intrinsics.clone()
+        intrinsics[:, :2, 2] -= offsets.flip(1).to(intrinsics)
+        return replace(self, intrinsics=intrinsics, height=height, width=width)
+
+    def project(self, points: Float[Tensor, "v 3"]) -> Float[Tensor, "n v 3"]:
+        """Pixel coordinates (x, y) and depth along the optical axis of world points in every camera."""
+        rotation = self.camera_to_world[:, :3, :3]
+        # x_camera = R^T (x - c), and a row vector times R is R^T times the column.
+        local = points @ rotation - (self.centers[:, None] @ rotation)
+        homogeneous = local @ self.intrinsics.transpose(1, 2)
+        depth = local[..., 2:]
+        return torch.cat([homogeneous[..., :2] / depth, depth], dim=-1)
+
+
+def look_at(
+    eye: Float[np.ndarray, "n 3"], target: Float[np.ndarray, " 3"], up: Float[np.ndarray, " 3"]
+) -> Float[np.ndarray, "n 4 4"]:
+    """Camera-to-world poses (OpenCV axes) at `eye`, looking at `target`, image top towards `up`."""
+    forward = target - eye
+    forward = forward / np.linalg.norm(forward, axis=1, keepdims=True)
+    right = np.cross(forward, up)
+    right /= np.linalg.norm(right, axis=1, keepdims=True)
+    down = np.cross(forward, right)
+    poses = np.tile(np.eye(4), (len(eye), 1, 1))
+    poses[:, :3, :3] = np.stack([right, down, forward], axis=2)
+    poses[:, :3, 3] = eye
+    return poses
+
+
+def intrinsics_from_fov(fov_degrees: float, height: int, width: int) -> Float[np.ndarray, "3 3"]:
+    """Pinhole matrix for a horizontal field of view, principal point at the image's centre."""
+    focal = 0.5 * width / np.tan(0.5 * np.radians(fov_degrees))
+    return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])

@@ -1,0 +1,167 @@
+"""The configuration of a training run: the one source of every default.
+
+The JSON schema in `workflow/schemas` is generated from these models.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from recon.errors import ReconError
+from recon.files import atomic
+
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class SurfaceConfig(Section):
+    """The velocity network and its integration (Cheng et al. 2022, section 3)."""
+
+    width: int = Field(128, ge=1, description="units of each hidden layer of the velocity network")
+    layers: int = Field(3, ge=1, description="hidden layers of the velocity network")
+    frequencies: int = Field(14, ge=1, description="bands of the positional encoding")
+    frequency_base: float = Field(1.5, gt=1, description="band i has frequency base^i")
+    amplitude_base: float = Field(1.3, ge=1, description="band i has amplitude base^-i")
+    steps: int = Field(10, ge=1, description="integration steps from the sphere to the object")
+    integrator: Literal["euler", "midpoint", "rk4"] = Field("euler", description="scheme of one step")
+
+
+class CropConfig(Section):
+    """Windows of the views that an iteration renders."""
+
+    size: int | None = Field(None, ge=2, description="side of the window in pixels; empty: whole views")
+
+
+class TrainConfig(Section):
+    """The optimisation and its schedule."""
+
+    iterations: int = Field(2000, ge=1, description="length of the schedule without --max-minutes")
+    learning_rate: float = Field(2e-3, gt=0, le=1, description="Adam's step size at the start")
+    schedule: Literal["constant", "cosine"] = Field("cosine", description="course of the learning rate")
+    views_per_iteration: int = Field(4, ge=1, description="views rendered in an iteration")
+    levels: tuple[Annotated[int, Field(ge=0, le=7)], ...] = Field(
+        (3, 4, 4, 5), min_length=1, description="icosphere levels over equal parts of the schedule"
+    )
+    random_rotation: bool = Field(True, description="turn the icosphere at random in every iteration")
+    seed: int = Field(0, ge=0, description="of every random choice")
+    crop: CropConfig = CropConfig()
+    checkpoints: int = Field(10, ge=1, description="times that validation and renders are logged")
+
+
+class LossConfig(Section):
+    """Weights of the loss terms; the paper's two are on."""
+
+    image: Weight = Field(1.0, description="mean absolute error of the images")
+    velocity: Weight = Field(0.001, description="regularity of the velocity, mean |(1 - alpha Laplacian) v|^2")
+    velocity_alpha: Weight = Field(0.01, description="alpha of the velocity term")
+    velocity_points: int = Field(256, ge=1, description="random points that estimate the velocity term")
+    silhouette: Weight = Field(0.0, description="mean absolute error of the coverage; needs masks")
+    edge: Weight = Field(0.0, description="mean squared deviation of edge lengths from their mean")
+    normal: Weight = Field(0.0, description="mean 1 - cos between the normals of adjacent faces")
+    laplacian: Weight = Field(0.0, description="mean length of the uniform Laplacian of the vertices")
+
+
+class RenderConfig(Section):
+    """How views are rendered in training."""
+
+    backend: Literal["torch", "pytorch3d"] = Field("torch", description="rasteriser")
+
+
+class RunConfig(Section):
+    """Everything that determines a training run, but for its data."""
+
+    surface: SurfaceConfig = SurfaceConfig()
+    reflectance: Literal["constant", "varying", "microfacet"] = Field(
+        "constant", description="one diffuse albedo, an albedo over the sphere, or albedo and Cook-Torrance lobes"
+    )
+    background: Literal["none", "constant"] = Field("none", description="black, or one colour that is learned")
+    render: RenderConfig = RenderConfig()
+    loss: LossConfig = LossConfig()
+    train: TrainConfig = TrainConfig()
+
+
+def load_config(path: str | Path | None, overrides: Iterable[str] = ()) -> RunConfig:
+    """The configuration in the YAML file `path` (defaults where None) with `key=value` overrides.
+
+    Raises:
+        ReconError: the file is missing or no YAML mapping; a key is unknown (the nearest known key
+            is named); a value is out of range; an override is not of the form key=value.
+    """
+    tree: dict[str, Any] = {}
+    if path is not None:
+        try:
+            loaded = yaml.safe_load(Path(path).read_text())
+        except OSError as error:
+            raise ReconError(f"{path}: cannot be read: {error.strerror}") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ReconError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        if loaded is not None and not isinstance(loaded, dict):
+            raise ReconError(f"{path}: must hold a mapping of keys, got {type(loaded).__name__}")
+        tree = loaded or {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise ReconError(f"--set {override}: must have the form key=value")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise ReconError(f"--set {override}: the value is not YAML") from None
+        _set(tree, key, value)
+    return parse_config(tree, source=str(path or "--set"))
+
+
+def parse_config(tree: Mapping[str, Any], source: str) -> RunConfig:
+    """Validate a nested mapping; errors name `source` and the dotted key."""
+    try:
+        return RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ReconError(f"{source}: {_explain(error)}") from None
+
+
+def save_config(config: RunConfig, path: str | Path) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys of the leaves of a nested mapping."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def known_keys() -> list[str]:
+    """Every dotted configuration key."""
+    return list(flatten(RunConfig().model_dump()))
+
+
+def _set(tree: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, leaf = dotted.split(".")
+    for parent in parents:
+        child = tree.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ReconError(f"--set {dotted}: '{parent}' is a value, not a section")
+        tree = child
+    tree[leaf] = value
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = known_keys()
+        sections = {name.rsplit(".", 1)[0] for name in known if "." in name}
+        nearest = difflib.get_close_matches(key, [*known, *sections], n=1, cutoff=0.0)
+        return f"unknown key '{key}'; the nearest known key is '{nearest[0]}'"
+    return f"key '{key}': {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"

@@ -1,0 +1,1 @@
+"""Measuring a trained model: images, geometry, and the certificate of its mesh."""

@@ -1,0 +1,59 @@
+"""Files that appear whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from recon.errors import ReconError
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Write `path` through a temporary neighbour that takes its name once the block has succeeded.
+
+        with atomic("mesh.ply") as temporary:
+            mesh.export(temporary)
+
+    The temporary name keeps the suffix, because writers choose their format by it.
+
+    Raises:
+        ReconError: the folder cannot be created or written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        raise ReconError(f"{path}: cannot be written: {error.strerror}") from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide results from colleagues
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ReconError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def writable_folder(path: str | Path) -> Path:
+    """`path` as a folder that exists and takes files, created where missing.
+
+    Raises:
+        ReconError: it cannot be created, is a file, or cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise ReconError(f"{path}: cannot be written as a folder: {error.strerror or error}") from error

@@ -1,0 +1,1 @@
+"""The renderer: rasterisation, analytic edge antialiasing, collocated-light shading."""

@@ -1,0 +1,1 @@
+"""The report: figures, one self-contained page, and the viewer."""

@@ -1,0 +1,206 @@
+"""A viewpoint set: calibrated linear images of one object, as `views.npz`."""
+
+import json
+import zipfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Float32, UInt8
+
+from recon.errors import ReconError
+from recon.files import atomic
+
+FORMAT_VERSION = 1
+ROTATION_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Images of one object from `n` calibrated viewpoints, lit by the camera's flash.
+
+    Attributes:
+        images: linear radiance divided by `radiance_scale`.
+        camera_to_world: rigid poses in the unit frame; OpenCV axes (x right, y down, z forward).
+        intrinsics: pinhole matrices in pixels; pixel centres lie at half-integers.
+        masks: 255 where the object is seen, or None where unknown.
+        radiance_scale: the source's radiance that an image value of 1 stands for.
+        world_from_unit: the similarity from the unit frame to the source's frame.
+        metadata: format version, set name, source, settings, tool versions.
+    """
+
+    images: Float32[np.ndarray, "n h w 3"]
+    camera_to_world: Float64[np.ndarray, "n 4 4"]
+    intrinsics: Float64[np.ndarray, "n 3 3"]
+    masks: UInt8[np.ndarray, "n h w"] | None = None
+    radiance_scale: float = 1.0
+    world_from_unit: Float64[np.ndarray, "4 4"] = field(default_factory=lambda: np.eye(4))
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def height(self) -> int:
+        return self.images.shape[1]
+
+    @property
+    def width(self) -> int:
+        return self.images.shape[2]
+
+    def select(self, index: slice | np.ndarray) -> "Views":
+        """The views at `index`, in that order."""
+        masks = None if self.masks is None else self.masks[index]
+        return replace(
+            self,
+            images=self.images[index],
+            masks=masks,
+            camera_to_world=self.camera_to_world[index],
+            intrinsics=self.intrinsics[index],
+        )
+
+    def aligned_to(self, other: "Views") -> "Views":
+        """The same views in the unit frame and radiance scale of `other`.
+
+        Two sets of one scene that were extracted on their own have each their own unit frame; both
+        share the source's frame, through which this goes.
+        """
+        transform = np.linalg.inv(other.world_from_unit) @ self.world_from_unit
+        poses = transform @ self.camera_to_world
+        scale = np.cbrt(np.linalg.det(transform[:3, :3]))
+        poses[:, :3, :3] /= scale
+        gain = np.float32(self.radiance_scale / other.radiance_scale)
+        return replace(
+            self,
+            images=self.images * gain,
+            camera_to_world=poses,
+            radiance_scale=other.radiance_scale,
+            world_from_unit=other.world_from_unit,
+        )
+
+
+def save_views(views: Views, path: str | Path) -> None:
+    """Write `views` to `path` (npz, compressed), whole or not at all.
+
+    Raises:
+        ReconError: the views are invalid, or the file cannot be written.
+    """
+    check_views(views, path)
+    arrays = {
+        "images": views.images,
+        "camera_to_world": views.camera_to_world,
+        "intrinsics": views.intrinsics,
+        "radiance_scale": np.float64(views.radiance_scale),
+        "world_from_unit": views.world_from_unit,
+        "metadata": np.array(json.dumps({"format": FORMAT_VERSION, **views.metadata})),
+    }
+    if views.masks is not None:
+        arrays["masks"] = views.masks
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def load_views(path: str | Path) -> Views:
+    """Read and check a viewpoint set.
+
+    Raises:
+        ReconError: the file is missing, truncated or no archive; a key is missing; a shape, dtype,
+            rotation or focal length is wrong; a value is not finite.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except FileNotFoundError:
+        raise ReconError(f"{path}: no such file; `recon extract` writes it") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise ReconError(f"{path}: not a readable .npz archive (truncated?): {error}") from error
+    for key in ("images", "camera_to_world", "intrinsics", "radiance_scale", "world_from_unit", "metadata"):
+        if key not in arrays:
+            raise ReconError(f"{path}: key '{key}' is missing")
+    try:
+        metadata = json.loads(str(arrays["metadata"]))
+    except json.JSONDecodeError as error:
+        raise ReconError(f"{path}: key 'metadata' is not JSON text: {error}") from None
+    if not isinstance(metadata, dict):
+        raise ReconError(f"{path}: key 'metadata' must be a JSON object, got {type(metadata).__name__}")
+    if metadata.get("format", FORMAT_VERSION) != FORMAT_VERSION:
+        raise ReconError(f"{path}: format version {metadata['format']}, this recon reads {FORMAT_VERSION}")
+    _check_arrays(arrays, path)
+    views = Views(
+        images=arrays["images"],
+        masks=arrays.get("masks"),
+        camera_to_world=arrays["camera_to_world"],
+        intrinsics=arrays["intrinsics"],
+        radiance_scale=float(arrays["radiance_scale"]),
+        world_from_unit=arrays["world_from_unit"],
+        metadata=metadata,
+    )
+    _check_geometry(views, path)
+    return views
+
+
+def check_views(views: Views, path: str | Path = "views") -> None:
+    """Raise `ReconError`, naming `path`, the key and the view, where `views` breaks the contract."""
+    arrays = {
+        "images": views.images,
+        "camera_to_world": views.camera_to_world,
+        "intrinsics": views.intrinsics,
+        "radiance_scale": np.float64(views.radiance_scale),
+        "world_from_unit": views.world_from_unit,
+    }
+    if views.masks is not None:
+        arrays["masks"] = views.masks
+    _check_arrays(arrays, path)
+    _check_geometry(views, path)
+
+
+def _check_arrays(arrays: dict[str, np.ndarray], path: str | Path) -> None:
+    images = arrays["images"]
+    if images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
+        raise ReconError(f"{path}: key 'images' must have shape (N, H, W, 3), got {images.shape}")
+    n, height, width, _ = images.shape
+    expected: dict[str, tuple[tuple[int, ...], str]] = {
+        "images": (images.shape, "float32"),
+        "masks": ((n, height, width), "uint8"),
+        "camera_to_world": ((n, 4, 4), "float64"),
+        "intrinsics": ((n, 3, 3), "float64"),
+        "radiance_scale": ((), "float64"),
+        "world_from_unit": ((4, 4), "float64"),
+    }
+    for key, (shape, dtype) in expected.items():
+        if key not in arrays:
+            continue
+        array = arrays[key]
+        if array.shape != shape:
+            raise ReconError(f"{path}: key '{key}' must have shape {shape}, got {array.shape}")
+        if array.dtype != dtype:
+            raise ReconError(f"{path}: key '{key}' must be {dtype}, got {array.dtype}")
+        if not np.isfinite(array).all():
+            where = f" in view {np.argwhere(~np.isfinite(array))[0][0]}" if array.ndim > 2 else ""
+            raise ReconError(f"{path}: key '{key}' has a value that is not finite{where}")
+
+
+def _check_geometry(views: Views, path: str | Path) -> None:
+    for i, (pose, matrix) in enumerate(zip(views.camera_to_world, views.intrinsics, strict=True)):
+        rotation = pose[:3, :3]
+        orthonormal = np.allclose(rotation @ rotation.T, np.eye(3), atol=ROTATION_TOLERANCE)
+        if not orthonormal or np.linalg.det(rotation) < 0:
+            raise ReconError(f"{path}: key 'camera_to_world', view {i}: the upper 3x3 block is no rotation")
+        if not np.array_equal(pose[3], [0, 0, 0, 1]):
+            raise ReconError(f"{path}: key 'camera_to_world', view {i}: the last row must be 0 0 0 1")
+        if matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
+            raise ReconError(f"{path}: key 'intrinsics', view {i}: focal lengths must be positive")
+        if not np.array_equal(matrix[2], [0, 0, 1]) or matrix[1, 0] != 0:
+            raise ReconError(f"{path}: key 'intrinsics', view {i}: must be [[fx s cx] [0 fy cy] [0 0 1]]")
+    if views.radiance_scale <= 0:
+        raise ReconError(f"{path}: key 'radiance_scale' must be positive, got {views.radiance_scale}")
+    block = views.world_from_unit[:3, :3]
+    scale = np.cbrt(np.linalg.det(block))
+    if scale <= 0 or not np.allclose(block @ block.T, scale**2 * np.eye(3), atol=ROTATION_TOLERANCE * scale**2):
+        raise ReconError(f"{path}: key 'world_from_unit' must be a similarity (rotation, scale, translation)")
+    if views.masks is not None:
+        for i, mask in enumerate(views.masks):
+            if not mask.any():
+                raise ReconError(f"{path}: key 'masks', view {i}: the mask is empty")
