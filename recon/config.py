@@ -72,6 +72,7 @@ class RenderConfig(Section):
     """How views are rendered in training."""
 
     backend: Literal["torch", "pytorch3d"] = Field("torch", description="rasteriser")
+    samples: int = Field(2, ge=1, le=8, description="shading samples along each side of a pixel")
 
 
 class RunConfig(Section):

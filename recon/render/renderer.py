@@ -1,0 +1,144 @@
+"""Differentiable images of a mesh lit by the camera's flash."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from recon.camera import Cameras
+from recon.render.antialias import antialias as blend_edges
+from recon.render.antialias import find_crossings
+from recon.render.rasterize import Hits, intersect, visible_faces
+from recon.render.shade import collocated_irradiance, face_normals, vertex_normals
+
+MARGIN = 1
+"""Pixels rendered around the window: a silhouette just outside it blends into its border."""
+
+Shader = Callable[[Float[Tensor, "p k"], Float[Tensor, " p"], Float[Tensor, " p"]], Float[Tensor, "p 3"]]
+"""Radiance from interpolated vertex attributes, the flash's irradiance, and the cosine of its angle."""
+
+
+class Rendering(NamedTuple):
+    """Images of `n` views, linear. Coverage is the surface's share of the pixel. Depth (along the
+    optical axis) and normals (world, unit) are 0 where nothing is seen and carry no gradient."""
+
+    radiance: Float[Tensor, "n h w 3"]
+    coverage: Float[Tensor, "n h w"]
+    depth: Float[Tensor, "n h w"]
+    normals: Float[Tensor, "n h w 3"]
+
+
+def diffuse(
+    albedo: Float[Tensor, "p 3"], irradiance: Float[Tensor, " p"], cosine: Float[Tensor, " p"]
+) -> Float[Tensor, "p 3"]:
+    """Radiance of a diffuse surface; `albedo` includes the flash's intensity and 1 / pi."""
+    return albedo * irradiance[:, None]
+
+
+def render(
+    vertices: Float[Tensor, "v 3"],
+    faces: Int[Tensor, "f 3"],
+    cameras: Cameras,
+    *,
+    albedo: Float[Tensor, "v k"],
+    background: Float[Tensor, "..."] | None = None,
+    shader: Shader = diffuse,
+    antialias: bool = True,
+    smooth: bool = True,
+    cull: bool = True,
+    samples: int = 1,
+) -> Rendering:
+    """Render a mesh in every camera.
+
+    Args:
+        albedo: vertex attributes that `shader` takes, by default the diffuse albedo.
+        background: radiance behind the mesh, anything that broadcasts to (n, h, w, 3); None: black.
+        antialias: blend silhouettes; this is the only source of the gradient of visibility.
+        smooth: interpolate vertex normals; else faces are flat.
+        cull: leave out faces seen from inside, which a closed mesh never shows.
+        samples: shade samples x samples points a pixel and average them; depth and normals are
+            averages over the seen ones.
+    """
+    fine = _render_samples(
+        vertices, faces, cameras.scaled(samples), albedo, shader, antialias=antialias, smooth=smooth, cull=cull
+    )
+    image, depth, normals = (_average(plane, samples) for plane in fine)
+    coverage = image[..., 3]
+    radiance = image[..., :3]
+    if background is not None:
+        radiance = radiance + (1 - coverage)[..., None] * background
+    seen = depth[..., 1].clamp(min=1e-12)
+    return Rendering(radiance, coverage, depth[..., 0] / seen, torch.nn.functional.normalize(normals, dim=-1))
+
+
+def _render_samples(
+    vertices: Float[Tensor, "v 3"],
+    faces: Int[Tensor, "f 3"],
+    cameras: Cameras,
+    albedo: Float[Tensor, "v k"],
+    shader: Shader,
+    *,
+    antialias: bool,
+    smooth: bool,
+    cull: bool,
+) -> tuple[Float[Tensor, "n h w 4"], Float[Tensor, "n h w 2"], Float[Tensor, "n h w 3"]]:
+    """Radiance and coverage, depth and whether there is any, normals; one sample a pixel."""
+    margin = MARGIN if antialias else 0
+    offsets = torch.full((len(cameras), 2), -margin, device=vertices.device)
+    padded = cameras.cropped(offsets, cameras.height + 2 * margin, cameras.width + 2 * margin)
+    screen = padded.project(vertices.detach())
+    pix_to_face = visible_faces(screen, faces, padded.height, padded.width, cull)
+    hits = intersect(vertices, faces, padded, pix_to_face)
+    points, normals, attributes = _surface_at(vertices, faces, albedo, hits, pix_to_face, smooth)
+    light = padded.centers.index_select(0, hits.view)
+    irradiance, cosine = collocated_irradiance(points, normals, light)
+    radiance = shader(attributes, irradiance, cosine)
+    shape = pix_to_face.shape
+    ones = torch.ones_like(radiance[:, :1])
+    image = _scatter(hits, torch.cat([radiance, ones], dim=1), shape)
+    with torch.no_grad():
+        depth = _scatter(hits, torch.cat([hits.depth[:, None], ones], dim=1), shape)
+        normal_map = _scatter(hits, normals, shape)
+    if antialias:
+        image = blend_edges(image, find_crossings(vertices, faces, padded, screen, depth[..., 0]))
+    inner = slice(margin, margin + cameras.height), slice(margin, margin + cameras.width)
+    return image[:, *inner], depth[:, *inner], normal_map[:, *inner]
+
+
+def _average(image: Float[Tensor, "n h w c"], factor: int) -> Float[Tensor, "n _ _ c"]:
+    """Box filter."""
+    if factor == 1:
+        return image
+    n, height, width, channels = image.shape
+    blocks = image.reshape(n, height // factor, factor, width // factor, factor, channels)
+    return blocks.mean(dim=(2, 4))
+
+
+def _surface_at(
+    vertices: Float[Tensor, "v 3"],
+    faces: Int[Tensor, "f 3"],
+    attributes: Float[Tensor, "v k"],
+    hits: Hits,
+    pix_to_face: Int[Tensor, "n h w"],
+    smooth: bool,
+) -> tuple[Float[Tensor, "p 3"], Float[Tensor, "p 3"], Float[Tensor, "p k"]]:
+    """Points, unit normals and attributes at the visible points."""
+    table = [vertices, attributes]
+    if smooth:
+        table.append(vertex_normals(vertices, faces))
+    else:
+        seen = pix_to_face.flatten().index_select(0, hits.pixel)
+        flat = face_normals(vertices, faces).index_select(0, seen)
+    rows = torch.cat(table, dim=1)
+    corners = rows.index_select(0, hits.corners.flatten()).view(*hits.corners.shape, rows.shape[1])
+    mixed = (hits.bary[..., None] * corners).sum(1)
+    width = attributes.shape[1]
+    normals = mixed[:, 3 + width :] if smooth else flat
+    return mixed[:, :3], torch.nn.functional.normalize(normals, dim=1), mixed[:, 3 : 3 + width]
+
+
+def _scatter(hits: Hits, values: Float[Tensor, "p c"], shape: torch.Size) -> Float[Tensor, "n h w c"]:
+    flat = values.new_zeros((shape.numel(), values.shape[1]))
+    return flat.index_copy(0, hits.pixel, values).view(*shape, values.shape[1])

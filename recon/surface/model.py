@@ -1,0 +1,108 @@
+"""The whole of what is learned: the flow, the reflectance, and the colour behind the object."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64, Int
+from torch import Tensor, nn
+
+from recon.camera import Cameras
+from recon.config import RunConfig
+from recon.render.renderer import Rendering, render
+from recon.surface.flow import flow, jacobian_determinants, trajectory
+from recon.surface.icosphere import icosphere
+from recon.surface.reflectance import ConstantReflectance, MicrofacetReflectance, VaryingReflectance
+from recon.surface.velocity import VelocityField
+
+CHUNK = 8192
+"""Points whose Jacobian is computed at once."""
+
+
+class SurfaceMesh(NamedTuple):
+    """The sphere carried into place, in the unit frame, with reflectance attributes at its vertices."""
+
+    vertices: Float[Tensor, "v 3"]
+    faces: Int[Tensor, "f 3"]
+    attributes: Float[Tensor, "v k"]
+
+
+class Model(nn.Module):
+    """A surface with its reflectance, and the frame and radiance scale that they are in.
+
+    Attributes:
+        world_from_unit: similarity from the unit frame to the source's frame.
+        radiance_scale: the source's radiance that a rendered 1 stands for.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        world_from_unit: Float64[np.ndarray, "4 4"],
+        radiance_scale: float,
+        brightness: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.world_from_unit = world_from_unit
+        self.radiance_scale = radiance_scale
+        self.velocity = VelocityField(config.surface)
+        self.reflectance = _reflectance(config, brightness)
+        self.background = nn.Parameter(torch.zeros(3)) if config.background == "constant" else None
+
+    @property
+    def export_level(self) -> int:
+        """Icosphere level of the meshes that are written and validated: the finest trained."""
+        return max(self.config.train.levels)
+
+    def trajectory(self, points: Float[Tensor, "v 3"]) -> list[Float[Tensor, "v 3"]]:
+        """Where points of the sphere are after each step of the flow."""
+        return trajectory(self.velocity, points, self.config.surface.steps, self.config.surface.integrator)
+
+    def mesh(self, level: int) -> SurfaceMesh:
+        """The icosphere of that level carried by the flow."""
+        sphere = icosphere(level)
+        points = sphere.vertices.to(self.device)
+        end = flow(self.velocity, points, self.config.surface.steps, self.config.surface.integrator)
+        return SurfaceMesh(end, sphere.faces.to(self.device), self.reflectance(points))
+
+    def albedo(self, level: int) -> Float[Tensor, "v 3"]:
+        """The diffuse albedo (times flash intensity / pi) at the vertices of that level's mesh."""
+        return self.reflectance.albedo(icosphere(level).vertices.to(self.device))
+
+    @torch.no_grad()
+    def jacobian_determinants(self, level: int) -> Float[Tensor, " v"]:
+        """Determinant of the flow's derivative at each vertex of the icosphere of that level."""
+        points = icosphere(level).vertices.to(self.device)
+        surface = self.config.surface
+        parts = [
+            jacobian_determinants(self.velocity, part, surface.steps, surface.integrator)
+            for part in points.split(CHUNK)
+        ]
+        return torch.cat(parts)
+
+    def render(self, mesh: SurfaceMesh, cameras: Cameras) -> Rendering:
+        """Images of the mesh in front of the learned background."""
+        return render(
+            mesh.vertices,
+            mesh.faces,
+            cameras,
+            albedo=mesh.attributes,
+            background=self.background,
+            shader=self.reflectance.shade,
+            samples=self.config.render.samples,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+
+def _reflectance(config: RunConfig, brightness: float) -> ConstantReflectance:
+    match config.reflectance:
+        case "constant":
+            return ConstantReflectance(brightness)
+        case "varying":
+            return VaryingReflectance(brightness, config.surface)
+        case "microfacet":
+            return MicrofacetReflectance(brightness, config.surface)

@@ -1,0 +1,113 @@
+"""What the surface does with the flash's light, as attributes of the sphere's points and a shader."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from recon.config import SurfaceConfig
+from recon.surface.velocity import NEGATIVE_SLOPE, PositionalEncoding
+
+LOBES = 3
+"""Cook-Torrance lobes of the microfacet reflectance."""
+
+WIDTH = 64
+"""Units of the hidden layers of the reflectance networks."""
+
+MIN_ROUGHNESS = 0.05
+
+
+class ConstantReflectance(nn.Module):
+    """One diffuse albedo for the whole surface, times the flash's intensity and 1 / pi."""
+
+    def __init__(self, brightness: float) -> None:
+        super().__init__()
+        self.log_albedo = nn.Parameter(torch.full((3,), brightness).log())
+
+    def forward(self, sphere: Float[Tensor, "v 3"]) -> Float[Tensor, "v 3"]:
+        return self.log_albedo.exp().expand(len(sphere), 3)
+
+    def albedo(self, sphere: Float[Tensor, "v 3"]) -> Float[Tensor, "v 3"]:
+        """The diffuse albedo that is written to meshes."""
+        return self(sphere)
+
+    def shade(
+        self,
+        attributes: Float[Tensor, "p k"],
+        irradiance: Float[Tensor, " p"],
+        cosine: Float[Tensor, " p"],
+    ) -> Float[Tensor, "p 3"]:
+        """Reflected radiance, for irradiance from the camera's own direction at angle `cosine`."""
+        return attributes * irradiance[:, None]
+
+
+class VaryingReflectance(ConstantReflectance):
+    """A diffuse albedo that varies over the sphere: the constant one times exp of a small network."""
+
+    channels = 3
+
+    def __init__(self, brightness: float, surface: SurfaceConfig) -> None:
+        super().__init__(brightness)
+        encoding = PositionalEncoding(surface)
+        self.network = nn.Sequential(
+            encoding,
+            nn.Linear(encoding.channels, WIDTH),
+            nn.LeakyReLU(NEGATIVE_SLOPE),
+            nn.Linear(WIDTH, WIDTH),
+            nn.LeakyReLU(NEGATIVE_SLOPE),
+            nn.Linear(WIDTH, self.channels),
+        )
+        nn.init.zeros_(self.network[-1].weight)  # starts as the constant albedo
+        nn.init.zeros_(self.network[-1].bias)
+
+    def forward(self, sphere: Float[Tensor, "v 3"]) -> Float[Tensor, "v 3"]:
+        return (self.log_albedo + self.network(sphere)).exp()
+
+
+class MicrofacetReflectance(VaryingReflectance):
+    """The paper's network on the sphere: diffuse RGB and `LOBES` Cook-Torrance lobes a point.
+
+    Attributes of a point: 3 diffuse, then a specular weight and a roughness for each lobe.
+    """
+
+    channels = 3 + 2 * LOBES
+
+    def __init__(self, brightness: float, surface: SurfaceConfig) -> None:
+        super().__init__(brightness, surface)
+        roughness = torch.linspace(0.2, 0.6, LOBES)
+        with torch.no_grad():
+            self.network[-1].bias[3 : 3 + LOBES] = -4.0
+            self.network[-1].bias[3 + LOBES :] = torch.logit(roughness)
+
+    def forward(self, sphere: Float[Tensor, "v 3"]) -> Float[Tensor, "v 9"]:
+        raw = self.network(sphere)
+        diffuse = (self.log_albedo + raw[:, :3]).exp()
+        specular = self.log_albedo.exp().mean() * torch.nn.functional.softplus(raw[:, 3 : 3 + LOBES])
+        roughness = MIN_ROUGHNESS + (1 - MIN_ROUGHNESS) * torch.sigmoid(raw[:, 3 + LOBES :])
+        return torch.cat([diffuse, specular, roughness], dim=1)
+
+    def albedo(self, sphere: Float[Tensor, "v 3"]) -> Float[Tensor, "v 3"]:
+        return self(sphere)[:, :3]
+
+    def shade(
+        self,
+        attributes: Float[Tensor, "p 9"],
+        irradiance: Float[Tensor, " p"],
+        cosine: Float[Tensor, " p"],
+    ) -> Float[Tensor, "p 3"]:
+        specular, roughness = attributes[:, 3 : 3 + LOBES], attributes[:, 3 + LOBES :]
+        lobes = (specular * collocated_microfacet(cosine[:, None], roughness)).sum(dim=1, keepdim=True)
+        return (attributes[:, :3] + lobes) * irradiance[:, None]
+
+
+def collocated_microfacet(cosine: Float[Tensor, "p 1"], roughness: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
+    """Cook-Torrance lobe with light and camera in one direction, relative to its specular colour.
+
+    There the half vector is that direction too: Schlick's Fresnel factor is the specular colour
+    itself, and pi times the lobe is D G / (4 cos^2) with GGX's D (alpha = roughness^2, times pi) and
+    Smith's separable G = G1^2 (Walter et al. 2007, equations 33 and 34; constants go to the colour).
+    """
+    alpha2 = roughness.pow(4)
+    cos2 = cosine.clamp(min=1e-3).pow(2)
+    distribution = alpha2 / (cos2 * (alpha2 - 1) + 1).pow(2)
+    shadowing = 2 / (1 + (1 + alpha2 * (1 - cos2) / cos2).sqrt())
+    return distribution * shadowing.pow(2) / (4 * cos2)

@@ -1,0 +1,66 @@
+"""The velocity field: a small network on positionally encoded points (Cheng et al. 2022, section 3.2)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import jvp
+
+from recon.config import SurfaceConfig
+
+NEGATIVE_SLOPE = 0.01
+
+
+class PositionalEncoding(nn.Module):
+    """amplitude_i * (sin(frequency_i * x), cos(frequency_i * x)) of each coordinate, i = 0 .. n - 1.
+
+    frequency_i = frequency_base^i and amplitude_i = amplitude_base^-i. The decaying amplitudes make
+    the network smooth at first and let it sharpen as it trains.
+    """
+
+    def __init__(self, config: SurfaceConfig) -> None:
+        super().__init__()
+        i = torch.arange(config.frequencies)
+        frequency, amplitude = config.frequency_base**i, config.amplitude_base**-i
+        projection = torch.kron(torch.eye(3), frequency.float())
+        self.channels = 6 * config.frequencies
+        self.register_buffer("projection", torch.cat([projection, projection], dim=1), persistent=False)
+        phase = torch.zeros(self.channels)
+        phase[self.channels // 2 :] = torch.pi / 2  # cos(x) = sin(x + pi / 2): one call serves both
+        self.register_buffer("phase", phase, persistent=False)
+        self.register_buffer("amplitude", amplitude.float().repeat(6), persistent=False)
+
+    def forward(self, points: Float[Tensor, "v 3"]) -> Float[Tensor, "v c"]:
+        return torch.sin(torch.addmm(self.phase, points, self.projection)) * self.amplitude
+
+
+class VelocityField(nn.Module):
+    """A stationary velocity v(x) in (-1, 1)^3 at points of the unit frame."""
+
+    def __init__(self, config: SurfaceConfig) -> None:
+        super().__init__()
+        self.encoding = PositionalEncoding(config)
+        widths = [self.encoding.channels, *[config.width] * config.layers]
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.output = nn.Linear(widths[-1], 3)
+        # The flow starts close to the identity: the first mesh is the sphere itself.
+        nn.init.uniform_(self.output.weight, -1e-3, 1e-3)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, points: Float[Tensor, "v 3"]) -> Float[Tensor, "v 3"]:
+        features = self.encoding(points)
+        for layer in self.hidden:
+            features = nn.functional.leaky_relu(layer(features), NEGATIVE_SLOPE)
+        return torch.tanh(self.output(features))
+
+
+def laplacian(field: nn.Module, points: Float[Tensor, "v 3"]) -> tuple[Float[Tensor, "v 3"], Float[Tensor, "v 3"]]:
+    """The field and its Laplacian, the sum of second derivatives along x, y and z, by forward mode."""
+    copies = points.repeat(3, 1)  # one pass for the three axes costs a third of three passes
+    axes = torch.eye(3, dtype=points.dtype, device=points.device).repeat_interleave(len(points), dim=0)
+
+    def derivative(at: Float[Tensor, "v 3"]) -> tuple[Tensor, Tensor]:
+        value, slope = jvp(field, (at,), (axes,))
+        return slope, value
+
+    _, curvature, value = jvp(derivative, (copies,), (axes,), has_aux=True)
+    return value[: len(points)], curvature.view(3, *points.shape).sum(0)
