@@ -4,7 +4,7 @@ import json
 import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64, Float32, UInt8
@@ -14,6 +14,17 @@ from recon.files import atomic
 
 FORMAT_VERSION = 1
 ROTATION_TOLERANCE = 1e-4
+
+
+@runtime_checkable
+class Frame(Protocol):
+    """A unit frame and a radiance scale: those of a viewpoint set, or of a model trained on one."""
+
+    @property
+    def world_from_unit(self) -> Float64[np.ndarray, "4 4"]: ...
+
+    @property
+    def radiance_scale(self) -> float: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +71,7 @@ class Views:
             intrinsics=self.intrinsics[index],
         )
 
-    def aligned_to(self, other: "Views") -> "Views":
+    def aligned_to(self, other: Frame) -> "Views":
         """The same views in the unit frame and radiance scale of `other`.
 
         Two sets of one scene that were extracted on their own have each their own unit frame; both
