@@ -40,6 +40,18 @@ class Certificate:
     def as_dict(self) -> dict[str, int | float | bool | None]:
         return asdict(self)
 
+    def sentence(self) -> str:
+        """In words, for a terminal."""
+        determinant = self.smallest_jacobian_determinant
+        facts = [
+            "watertight" if self.watertight else "not watertight",
+            "manifold" if self.edge_manifold and self.vertex_manifold else "not manifold",
+            "of unknown genus" if self.genus is None else f"genus {self.genus}",
+            *([] if determinant is None else [f"smallest Jacobian determinant {determinant:.3g}"]),
+            f"{self.self_intersections} self-intersecting pairs of {self.faces} triangles",
+        ]
+        return ", ".join(facts)
+
 
 def certify(
     vertices: Float[np.ndarray, "v 3"],

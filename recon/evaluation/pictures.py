@@ -1,0 +1,46 @@
+"""Linear radiance as pictures that screens and papers show."""
+
+from pathlib import Path
+from typing import Literal
+
+import imageio.v3 as imageio
+import numpy as np
+from jaxtyping import Float, Shaped, UInt8, UInt16
+
+from recon.files import atomic
+
+Tone = Literal["clamp", "scale"]
+Picture = UInt8[np.ndarray, "*batch 3"] | UInt16[np.ndarray, "*batch 3"]
+
+
+def tone_map(radiance: Float[np.ndarray, "*batch 3"], tone: Tone = "clamp", bits: Literal[8, 16] = 8) -> Picture:
+    """Linear radiance as sRGB integers; what is brighter than white comes out white, never wrapped.
+
+    A prediction may exceed 1. `clamp` writes that as white; `scale` divides the whole array by its
+    largest value where that is above 1. What is not a number is black, and infinity is white.
+    """
+    # The largest finite value: one infinity must not turn all else black.
+    finite = np.where(np.isfinite(radiance), radiance, 0).astype(np.float64)
+    peak = max(1.0, finite.max(initial=0.0)) if tone == "scale" else 1.0
+    linear = np.nan_to_num(radiance.astype(np.float64) / peak, nan=0.0, posinf=1.0, neginf=0.0).clip(0, 1)
+    levels = 2**bits - 1
+    return np.rint(srgb(linear) * levels).astype(np.uint8 if bits == 8 else np.uint16)
+
+
+def srgb(linear: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    """The sRGB transfer function (IEC 61966-2-1) of linear values in [0, 1]."""
+    # The branch that is not taken would raise a small negative base for linear < 0: none are given.
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def write_picture(picture: Shaped[np.ndarray, "h w 3"], path: str | Path) -> None:
+    """Write 8- or 16-bit integers as PNG, whole or not at all.
+
+    Raises:
+        ReconError: the file cannot be written.
+        TypeError: the picture is not made of 8- or 16-bit integers, as `tone_map` returns them.
+    """
+    if picture.dtype not in (np.uint8, np.uint16):
+        raise TypeError(f"a picture must be uint8 or uint16, got {picture.dtype}; see tone_map")
+    with atomic(path) as temporary:
+        imageio.imwrite(temporary, picture, extension=".png")

@@ -1,0 +1,62 @@
+"""One picture of how a viewpoint set was matched."""
+
+from collections.abc import Sequence
+from math import floor, log10
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from recon.evaluation.pictures import Tone, tone_map
+
+COLUMNS = 8
+CELL = 1.5
+"""Inches of a picture's longer side."""
+DPI = 128
+GREY = "#767676"
+"""Reads alike on white and on black (contrast 4.5 and 4.6), for the background is transparent."""
+
+
+def comparison_sheet(
+    target: Float[np.ndarray, "n h w 3"],
+    prediction: Float[np.ndarray, "n h w 3"],
+    labels: Sequence[str],
+    tone: Tone = "clamp",
+) -> Figure:
+    """Ground truth, prediction and absolute error of the views, one a column.
+
+    Photographs and predictions share one tone mapping. The error is the mean over the channels of
+    linear radiance clamped to [0, 1], in a perceptually uniform colour map.
+    """
+    count, height, width = target.shape[:3]
+    pictures = tone_map(np.stack([target, prediction]), tone)
+    error = np.abs(target.clip(0, 1) - prediction.clip(0, 1)).mean(axis=-1)
+    limit = _round_up(float(np.quantile(error, 0.999)))
+
+    cell_height, cell_width = CELL * height / max(height, width), CELL * width / max(height, width)
+    figure = Figure(figsize=(count * cell_width + 1.3, 3 * cell_height + 0.45), dpi=DPI, facecolor="none")
+    FigureCanvasAgg(figure)
+    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    axes = figure.subplots(3, count, squeeze=False)
+    for view in range(count):
+        axes[0, view].imshow(pictures[0, view])
+        axes[1, view].imshow(pictures[1, view])
+        heat = axes[2, view].imshow(error[view], cmap="magma", vmin=0, vmax=limit)
+        axes[0, view].set_title(labels[view], color=GREY, fontsize=8, pad=3)
+    for row, name in zip(axes, ("ground truth", "prediction", "absolute error"), strict=True):
+        row[0].set_ylabel(name, color=GREY, fontsize=9)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    bar = figure.colorbar(heat, ax=list(axes[2]), fraction=0.12, aspect=12, pad=0.01, extend="max")
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(colors=GREY, labelsize=8)
+    return figure
+
+
+def _round_up(value: float) -> float:
+    """The next of 1, 2, 5 times a power of ten, at least 0.001, so that scales of runs mostly agree."""
+    value = max(value, 1e-3)
+    power = 10.0 ** floor(log10(value))
+    return next(step * power for step in (1, 2, 5, 10) if value <= step * power * (1 + 1e-9))

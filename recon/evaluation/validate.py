@@ -1,0 +1,181 @@
+"""The validation of a training run: how well it predicts views, and what its mesh is worth."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import trimesh
+from jaxtyping import Float
+from torch import Tensor
+
+from recon.camera import Cameras
+from recon.errors import ReconError
+from recon.evaluation.certificate import Certificate, certify
+from recon.evaluation.geometry_metrics import GeometryMetrics, geometry_metrics
+from recon.evaluation.image_metrics import image_metrics, mask_iou, mean_metrics
+from recon.evaluation.pictures import Tone
+from recon.evaluation.sheet import COLUMNS, comparison_sheet
+from recon.files import atomic, writable_folder
+from recon.surface.model import Model, SurfaceMesh
+from recon.training.checkpoint import load_model
+from recon.views import Views, load_views
+
+PIXELS_AT_ONCE = 2**18
+RESERVED_NAMES = ("geometry", "certificate")
+
+
+class Match(NamedTuple):
+    """Predicted views and their metrics, one mapping a view."""
+
+    prediction: Float[np.ndarray, "n h w 3"]
+    per_view: list[dict[str, float]]
+
+
+def validate(
+    run: Path, views: Mapping[str, Path], out: Path, reference: Path | None = None, tone: Tone = "clamp"
+) -> None:
+    """Measure `run` on viewpoint sets and write what was found to `out`; `run` is only read.
+
+    For each NAME in `views`: NAME.json (metrics of every view and their mean) and NAME.png (ground
+    truth, prediction, error). certificate.json says what holds of the mesh; geometry.json, with a
+    `reference` in the source's frame, how far it is from it. Prints a table of the means.
+
+    Raises:
+        ReconError: the run, a viewpoint set or the reference cannot be read; a name is no file name;
+            the model predicts values that are not finite; `out` cannot be written.
+    """
+    for name in views:
+        if name in RESERVED_NAMES or not name or Path(name).name != name:
+            raise ReconError(f"--views {name}=…: the name must be a plain file name, other than {RESERVED_NAMES}")
+    writable_folder(out)
+    model = load_model(run)
+    # All inputs are read before the first output is written.
+    sets = {name: load_views(path) for name, path in views.items()}
+    reference_mesh = None if reference is None else load_reference(reference)
+    mesh = _mesh(model, run)
+    matches = {name: match(model, mesh, each.aligned_to(model)) for name, each in sets.items()}
+    certificate = _certify(model, mesh)
+    geometry = None if reference_mesh is None else geometry_metrics(to_source_frame(mesh, model), reference_mesh)
+
+    about = {"run": str(run), "level": model.export_level}
+    for name, found in matches.items():
+        _write_json(out / f"{name}.json", {"set": name, **about, **_summary(sets[name], found)})
+        _write_sheet(out / f"{name}.png", sets[name].aligned_to(model), found, tone)
+    _write_json(out / "certificate.json", {**about, **certificate.as_dict()})
+    if geometry is not None:
+        _write_json(out / "geometry.json", {**about, "reference": str(reference), **geometry.as_dict()})
+    print(_table({name: mean_metrics(found.per_view) for name, found in matches.items()}, certificate, geometry))
+
+
+@torch.no_grad()
+def match(model: Model, mesh: SurfaceMesh, views: Views) -> Match:
+    """Render the cameras of `views` (in the model's frame and radiance scale) and compare."""
+    cameras = Cameras.from_views(views).to(model.device)
+    batch = max(1, PIXELS_AT_ONCE // (views.height * views.width))
+    predictions, per_view = [], []
+    for start in range(0, len(views), batch):
+        part = slice(start, start + batch)
+        rendering = model.render(mesh, cameras[part])
+        radiance = rendering.radiance.cpu()
+        metrics = image_metrics(radiance, torch.from_numpy(views.images[part]))
+        if views.masks is not None:
+            metrics["mask_iou"] = mask_iou(rendering.coverage.cpu(), torch.from_numpy(views.masks[part]) / 255)
+        predictions.append(radiance.numpy())
+        per_view += _rows(metrics)
+    return Match(np.concatenate(predictions), per_view)
+
+
+def to_source_frame(mesh: SurfaceMesh, model: Model) -> trimesh.Trimesh:
+    """The mesh as `mesh.ply` has it."""
+    vertices = trimesh.transform_points(mesh.vertices.double().cpu().numpy(), model.world_from_unit)
+    return trimesh.Trimesh(vertices, mesh.faces.cpu().numpy(), process=False)
+
+
+def load_reference(path: Path) -> trimesh.Trimesh:
+    """A triangle mesh in any format that trimesh reads, its pieces in one.
+
+    Raises:
+        ReconError: the file is missing, unreadable or holds no triangles.
+    """
+    try:
+        mesh = trimesh.load_mesh(path)
+    except FileNotFoundError:
+        raise ReconError(f"{path}: no such file; expected a reference mesh") from None
+    except Exception as error:  # trimesh's readers raise whatever their parsers raise
+        raise ReconError(f"{path}: not a readable mesh: {' '.join(str(error).split())}") from error
+    if not isinstance(mesh, trimesh.Trimesh) or len(mesh.faces) == 0 or not np.isfinite(mesh.vertices).all():
+        raise ReconError(f"{path}: must hold a mesh of triangles with finite vertices")
+    return mesh
+
+
+@torch.no_grad()
+def _mesh(model: Model, run: Path) -> SurfaceMesh:
+    mesh = model.mesh(model.export_level)
+    if not all(torch.isfinite(values).all() for values in (mesh.vertices, mesh.attributes)):
+        raise ReconError(f"{run / 'model.pt'}: the model gives vertices or reflectance that are not finite")
+    return mesh
+
+
+def _certify(model: Model, mesh: SurfaceMesh) -> Certificate:
+    determinants = model.jacobian_determinants(model.export_level)
+    return certify(mesh.vertices.cpu().numpy(), mesh.faces.cpu().numpy(), determinants.cpu().numpy())
+
+
+def _rows(metrics: Mapping[str, Float[Tensor, " n"]]) -> list[dict[str, float]]:
+    columns = zip(*(values.tolist() for values in metrics.values()), strict=True)
+    return [dict(zip(metrics, row, strict=True)) for row in columns]
+
+
+def _summary(views: Views, found: Match) -> dict[str, Any]:
+    return {
+        "views": len(views),
+        "height": views.height,
+        "width": views.width,
+        "mean": mean_metrics(found.per_view),
+        "per_view": found.per_view,
+    }
+
+
+def _write_sheet(path: Path, views: Views, found: Match, tone: Tone) -> None:
+    chosen = np.unique(np.linspace(0, len(views) - 1, COLUMNS).round().astype(int))
+    labels = [f"view {i}   {found.per_view[i]['mean_absolute_error']:.4f}" for i in chosen]
+    figure = comparison_sheet(views.images[chosen], found.prediction[chosen], labels, tone)
+    with atomic(path) as temporary:
+        figure.savefig(temporary)
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(_finite(content), indent=1, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    """`value` with null for what JSON has no number for, such as the SSIM of a tiny image."""
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _table(
+    means: Mapping[str, Mapping[str, float]], certificate: Certificate, geometry: GeometryMetrics | None
+) -> str:
+    width = max(12, *(len(name) for name in means))
+    lines = [f"{'viewpoint set':<{width}}  mean abs. error     PSNR    SSIM  mask IoU"]
+    for name, mean in means.items():
+        overlap = f"{mean['mask_iou']:8.4f}" if "mask_iou" in mean else "       –"
+        lines.append(
+            f"{name:<{width}}  {mean['mean_absolute_error']:15.5f}  {mean['psnr']:7.2f}  {mean['ssim']:6.4f}  {overlap}"
+        )
+    if geometry is not None:
+        lines.append(
+            f"geometry: chamfer {geometry.chamfer:.5g} ({geometry.chamfer_relative:.3%} of the diagonal), "
+            f"F-score {geometry.f_score_0_5:.3f} at 0.5% and {geometry.f_score_1:.3f} at 1%, "
+            f"normal error {geometry.normal_error:.2f} degrees"
+        )
+    lines.append(f"mesh: {certificate.sentence()}")
+    return "\n".join(lines)
