@@ -1,0 +1,260 @@
+"""The command line: arguments in, one library call each, errors in one line.
+
+What a command needs is imported when it runs, so that `recon --help` answers at once.
+"""
+
+import argparse
+import math
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from recon.errors import ReconError
+
+BAD_INPUT = 2
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `recon` with `arguments` (the process's own where None) and return its exit code."""
+    options = parser().parse_args(arguments)
+    # A cluster's scheduler ends jobs with SIGTERM: leave through the same doors as Ctrl-C, so that
+    # temporary files go and MLflow learns of it.
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        options.command(options)
+        return 0
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ReconError, OSError) as error:
+        if options.debug:
+            raise
+        print(f"recon: error: {_line(error)}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command with its options."""
+    debug = _Parser(add_help=False)
+    debug.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error")
+    root = _Parser(
+        prog="recon", description="From flash photographs to a closed mesh with its reflectance.", parents=[debug]
+    )
+    root.set_defaults(debug=False)
+    root.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = root.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_extract, _add_train, _add_validate, _add_report, _add_view):
+        add(commands, debug)
+    return root
+
+
+def _add_extract(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser") -> None:
+    command = commands.add_parser("extract", parents=[debug], help="make a viewpoint set from a scene or photographs")
+    command.add_argument(
+        "source", type=Path, metavar="SOURCE", help="scene.yaml, transforms.json, DiLiGenT-MV folder or keyframes.npz"
+    )
+    command.add_argument("--out", type=Path, required=True, metavar="VIEWS", help="views.npz to write")
+    command.add_argument("--set-name", type=_name, metavar="NAME", help="viewpoint set of a scene with several")
+    command.add_argument(
+        "--mesh", type=Path, metavar="MESH", help="mesh to render from the viewpoints of keyframes.npz"
+    )
+    command.add_argument(
+        "--like", type=Path, metavar="VIEWS", help="take unit frame and radiance scale of this viewpoint set"
+    )
+    command.set_defaults(command=_extract)
+
+
+def _add_train(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser") -> None:
+    command = commands.add_parser("train", parents=[debug], help="fit surface and reflectance to a viewpoint set")
+    command.add_argument("--views", type=Path, required=True, metavar="VIEWS", help="viewpoint set to fit")
+    command.add_argument("--config", type=Path, metavar="YAML", help="configuration; defaults where left out")
+    _add_named_views(command, "--validation", required=False, help="viewpoint sets to measure at checkpoints")
+    command.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override keys of the configuration"
+    )
+    command.add_argument("--max-minutes", type=_minutes, metavar="M", help="end the schedule by wall clock")
+    command.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder to write")
+    command.add_argument("--quiet", action="store_true", help="no progress line")
+    command.set_defaults(command=_train)
+
+
+def _add_validate(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser") -> None:
+    command = commands.add_parser("validate", parents=[debug], help="measure a run on viewpoint sets")
+    command.add_argument("--run", type=Path, required=True, metavar="RUN", help="folder that training wrote")
+    _add_named_views(command, "--views", required=True, help="viewpoint sets to measure on")
+    command.add_argument("--reference", type=Path, metavar="MESH", help="true mesh in the source's frame")
+    command.add_argument("--tone", choices=("clamp", "scale"), default="clamp", help="radiance above 1 in pictures")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    command.set_defaults(command=_validate)
+
+
+def _add_report(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser") -> None:
+    command = commands.add_parser("report", parents=[debug], help="one page that compares runs")
+    command.add_argument("--runs", type=Path, nargs="+", action="extend", required=True, metavar="RUN", help="folders")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    command.set_defaults(command=_report)
+
+
+def _add_view(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser") -> None:
+    command = commands.add_parser("view", parents=[debug], help="look at a mesh in the browser")
+    command.add_argument("target", type=Path, metavar="TARGET", help="RUN or mesh file")
+    command.add_argument("--port", type=_port, default=8000, help="of the local page (default: %(default)s)")
+    command.add_argument("--no-browser", action="store_true", help="only serve, open nothing")
+    command.set_defaults(command=_view)
+
+
+def _add_named_views(command: argparse.ArgumentParser, option: str, required: bool, help: str) -> None:
+    command.add_argument(
+        option,
+        type=_named_path,
+        nargs="+",
+        action="extend",
+        required=required,
+        default=[],
+        metavar="NAME=VIEWS",
+        help=help,
+    )
+
+
+def _extract(options: argparse.Namespace) -> None:
+    _check_files(path for path in (options.mesh, options.like) if path is not None)
+    _check_exists(options.source)
+
+    from recon.scenes.extract import extract
+
+    extract(options.source, options.out, set_name=options.set_name, mesh=options.mesh, like=options.like)
+
+
+def _train(options: argparse.Namespace) -> None:
+    validation = _unique(options.validation, "--validation")
+    _check_files([options.views, *validation.values()])
+
+    from recon.config import load_config
+
+    config = load_config(options.config, options.set)
+
+    from recon.training.run import train
+
+    train(options.views, config, options.out, validation, options.max_minutes, quiet=options.quiet)
+
+
+def _validate(options: argparse.Namespace) -> None:
+    views = _unique(options.views, "--views")
+    _check_folders([options.run])
+    _check_files([*views.values(), *([options.reference] if options.reference else [])])
+
+    from recon.evaluation.validate import validate
+
+    validate(options.run, views, options.out, options.reference, options.tone)
+
+
+def _report(options: argparse.Namespace) -> None:
+    _check_folders(options.runs)
+
+    from recon.report.page import report
+
+    report(options.runs, options.out)
+
+
+def _view(options: argparse.Namespace) -> None:
+    _check_exists(options.target)
+
+    from recon.report.viewer import view
+
+    view(options.target, options.port, not options.no_browser)
+
+
+def _name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r}: a name has letters, digits, '.', '_' and '-' only")
+    return text
+
+
+def _named_path(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not equals or not path:
+        raise argparse.ArgumentTypeError(f"{text!r}: must have the form NAME=VIEWS")
+    return _name(name), Path(path)
+
+
+def _minutes(text: str) -> float:
+    minutes = _number(text)
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a positive number of minutes")
+    return minutes
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a port from 1 to 65535")
+    return int(text)
+
+
+def _unique(pairs: Iterable[tuple[str, Path]], option: str) -> dict[str, Path]:
+    named: dict[str, Path] = {}
+    for name, path in pairs:
+        if name in named:
+            raise ReconError(f"{option}: the name '{name}' is given twice")
+        named[name] = path
+    return named
+
+
+def _check_exists(path: Path) -> None:
+    if not path.exists():
+        raise ReconError(f"{path}: no such file or folder")
+
+
+def _check_files(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if not path.is_file():
+            raise ReconError(f"{path}: {'a folder; expected a file' if path.is_dir() else 'no such file'}")
+
+
+def _check_folders(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if not path.is_dir():
+            raise ReconError(f"{path}: {'a file; expected the folder of a run' if path.exists() else 'no such folder'}")
+
+
+def _line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = "" if error.filename is None else f"{error.filename}: "
+        return f"{where}{error.strerror}"
+    return " ".join(str(error).split())
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(TERMINATED)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with its errors in one line like every other."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"recon: error: {message} (see {self.prog} --help)\n")
+
+
+class _Version(argparse.Action):
+    """Looks the version up when asked, because the look-up costs more than the rest of the help."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *ignored: object) -> NoReturn:
+        print(version("recon"))
+        parser.exit()
