@@ -15,12 +15,15 @@ class Icosphere(NamedTuple):
     faces: Int[Tensor, "f 3"]
 
 
-@lru_cache(maxsize=16)
-def icosphere(level: int) -> Icosphere:
+@lru_cache(maxsize=32)
+def icosphere(level: int, device: torch.device | str = "cpu") -> Icosphere:
     """The icosahedron subdivided `level` times: 10 * 4^level + 2 vertices and 20 * 4^level faces.
 
-    The first vertices of a level are those of the level below. Do not modify the cached tensors.
+    The first vertices of a level are those of the level below. The result is cached, so that a level
+    has one faces tensor, by which `recon.render.edges` knows its edges again; do not modify it.
     """
+    if torch.device(device).type != "cpu":
+        return Icosphere(*(part.to(device) for part in icosphere(level)))
     if level == 0:
         return _icosahedron()
     coarse = icosphere(level - 1)

@@ -61,19 +61,18 @@ class Model(nn.Module):
 
     def mesh(self, level: int) -> SurfaceMesh:
         """The icosphere of that level carried by the flow."""
-        sphere = icosphere(level)
-        points = sphere.vertices.to(self.device)
+        points, faces = icosphere(level, self.device)
         end = flow(self.velocity, points, self.config.surface.steps, self.config.surface.integrator)
-        return SurfaceMesh(end, sphere.faces.to(self.device), self.reflectance(points))
+        return SurfaceMesh(end, faces, self.reflectance(points))
 
     def albedo(self, level: int) -> Float[Tensor, "v 3"]:
         """The diffuse albedo (times flash intensity / pi) at the vertices of that level's mesh."""
-        return self.reflectance.albedo(icosphere(level).vertices.to(self.device))
+        return self.reflectance.albedo(icosphere(level, self.device).vertices)
 
     @torch.no_grad()
     def jacobian_determinants(self, level: int) -> Float[Tensor, " v"]:
         """Determinant of the flow's derivative at each vertex of the icosphere of that level."""
-        points = icosphere(level).vertices.to(self.device)
+        points = icosphere(level, self.device).vertices
         surface = self.config.surface
         parts = [
             jacobian_determinants(self.velocity, part, surface.steps, surface.integrator)

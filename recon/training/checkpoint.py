@@ -1,0 +1,64 @@
+"""A trained model as a file: `model.pt`, loadable with `weights_only=True`."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from recon.config import parse_config
+from recon.errors import ReconError
+from recon.files import atomic
+from recon.surface.model import Model
+
+FORMAT_VERSION = 1
+
+
+def save_model(model: Model, path: str | Path) -> None:
+    """Write weights, configuration, frame and radiance scale, whole or not at all."""
+    content = {
+        "format": FORMAT_VERSION,
+        "config": model.config.model_dump(mode="json"),
+        "world_from_unit": torch.from_numpy(model.world_from_unit),
+        "radiance_scale": model.radiance_scale,
+        "weights": {name: value.cpu() for name, value in model.state_dict().items()},
+    }
+    with atomic(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load_model(run: str | Path) -> Model:
+    """The model of a run folder.
+
+    Raises:
+        ReconError: `model.pt` is missing, truncated, of another format, or holds no model of ours.
+    """
+    path = Path(run) / "model.pt"
+    content = _read(path)
+    try:
+        model = Model(
+            parse_config(content["config"], source=str(path)),
+            content["world_from_unit"].numpy().astype(np.float64),
+            float(content["radiance_scale"]),
+        )
+        model.load_state_dict(content["weights"])
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise ReconError(f"{path}: holds no model of this version of recon: {_one_line(error)}") from error
+    return model.eval()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ReconError(f"{path}: no such file; `recon train` writes it when it ends") from None
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise ReconError(f"{path}: not a readable model (truncated?): {_one_line(error)}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT_VERSION:
+        raise ReconError(f"{path}: not a recon model of format {FORMAT_VERSION}")
+    return content
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,83 @@
+"""The training images as tensors, and the random choices of what an iteration sees of them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from recon.camera import Cameras
+from recon.views import Views
+
+
+class Batch(NamedTuple):
+    """What one iteration compares with: windows of some views."""
+
+    cameras: Cameras
+    images: Float[Tensor, "b h w 3"]
+    masks: Float[Tensor, "b h w"] | None
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """All views of a set on the training device."""
+
+    cameras: Cameras
+    images: Float[Tensor, "n h w 3"]
+    masks: Float[Tensor, "n h w"] | None
+
+    @classmethod
+    def from_views(cls, views: Views, device: torch.device) -> "TrainingData":
+        masks = None if views.masks is None else torch.from_numpy(views.masks).to(device).float() / 255
+        images = torch.from_numpy(views.images).to(device)
+        return cls(Cameras.from_views(views).to(device), images, masks)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, index: Int[Tensor, " b"]) -> Batch:
+        """Whole views."""
+        masks = None if self.masks is None else self.masks[index]
+        return Batch(self.cameras[index], self.images[index], masks)
+
+    def windows(self, index: Int[Tensor, " b"], offsets: Int[Tensor, "b 2"], size: int) -> Batch:
+        """Windows of `size` x `size` pixels with their first pixel at (row, column) `offsets`."""
+        steps = torch.arange(size, device=self.images.device)
+        rows = (offsets[:, :1] + steps)[:, :, None]
+        columns = (offsets[:, 1:] + steps)[:, None, :]
+        view = index[:, None, None]
+        masks = None if self.masks is None else self.masks[view, rows, columns]
+        return Batch(self.cameras[index].cropped(offsets, size, size), self.images[view, rows, columns], masks)
+
+
+def shuffled(count: int, size: int, generator: torch.Generator) -> Iterator[Int[Tensor, " b"]]:
+    """Endless batches of `size` indices below `count`, each used once before any comes again."""
+    queue = torch.empty(0, dtype=torch.long)
+    while True:
+        while len(queue) < size:
+            queue = torch.cat([queue, torch.randperm(count, generator=generator)])
+        yield queue[:size]
+        queue = queue[size:]
+
+
+def window_offsets(
+    count: int, height: int, width: int, size: int, generator: torch.Generator
+) -> Int[Tensor, "n 2"]:
+    """Uniformly random (row, column) of the first pixel of windows that lie within the image."""
+    rows = torch.randint(height - size + 1, (count,), generator=generator)
+    columns = torch.randint(width - size + 1, (count,), generator=generator)
+    return torch.stack([rows, columns], dim=1)
+
+
+def random_rotation(generator: torch.Generator) -> Float[Tensor, "3 3"]:
+    """A rotation drawn uniformly from SO(3): a normalised Gaussian quaternion."""
+    w, x, y, z = torch.nn.functional.normalize(torch.randn(4, generator=generator), dim=0).tolist()
+    return torch.tensor(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )

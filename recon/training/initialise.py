@@ -1,0 +1,34 @@
+"""A first guess of what images tell at once: how bright the surface is."""
+
+import numpy as np
+import torch
+
+from recon.config import RunConfig
+from recon.errors import ReconError
+from recon.surface.model import Model
+from recon.views import Views
+
+TYPICAL_RADIUS = 0.6
+"""Distance from the origin, in the unit frame, at which the brightest points of an object lie."""
+
+
+def initial_model(config: RunConfig, views: Views, device: torch.device) -> Model:
+    """A model whose surface is the unit sphere and whose albedo makes it about as bright as the images.
+
+    Raises:
+        ReconError: the images are black.
+    """
+    torch.manual_seed(config.train.seed)
+    model = Model(config, views.world_from_unit, views.radiance_scale, _brightness(views))
+    return model.to(device)
+
+
+def _brightness(views: Views) -> float:
+    """Albedo with which a point facing the camera shows the images' bright radiance."""
+    lit = views.images.max(axis=3)
+    lit = lit[lit > 0.05]
+    if len(lit) == 0:
+        raise ReconError("the training images are black: nothing in them is brighter than 5% of the radiance scale")
+    centers = views.camera_to_world[:, :3, 3]
+    distance = np.linalg.norm(centers, axis=1).mean() - TYPICAL_RADIUS
+    return float(np.quantile(lit, 0.98) * distance**2)

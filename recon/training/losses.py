@@ -1,0 +1,101 @@
+"""Loss terms. Each is a mean, so that weights keep their meaning at any resolution."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from recon.config import LossConfig
+from recon.render.edges import mesh_edges
+from recon.render.renderer import Rendering
+from recon.render.shade import face_normals
+from recon.surface.model import SurfaceMesh
+from recon.surface.velocity import laplacian
+
+
+def loss_terms(
+    config: LossConfig,
+    rendering: Rendering,
+    images: Float[Tensor, "n h w 3"],
+    masks: Float[Tensor, "n h w"] | None,
+    mesh: SurfaceMesh,
+    velocity: nn.Module,
+    path: list[Float[Tensor, "v 3"]],
+    generator: torch.Generator,
+) -> dict[str, Float[Tensor, ""]]:
+    """The terms whose weight is not zero, unweighted, by their configuration key.
+
+    `path` is the trajectory of the mesh's vertices through the flow.
+    """
+    terms = {}
+    if config.image:
+        terms["image"] = image_loss(rendering.radiance, images)
+    if config.velocity:
+        points = sample_path(path, config.velocity_points, generator)
+        terms["velocity"] = velocity_loss(velocity, points, config.velocity_alpha)
+    if config.silhouette and masks is not None:
+        terms["silhouette"] = (rendering.coverage - masks).abs().mean()
+    if config.edge:
+        terms["edge"] = edge_loss(mesh)
+    if config.normal:
+        terms["normal"] = normal_loss(mesh)
+    if config.laplacian:
+        terms["laplacian"] = laplacian_loss(mesh)
+    return terms
+
+
+def image_loss(prediction: Float[Tensor, "n h w 3"], target: Float[Tensor, "n h w 3"]) -> Float[Tensor, ""]:
+    """Mean absolute error, with pixels saturated in both left out (Cheng et al. 2022, section 3.4)."""
+    saturated = (prediction >= 1) & (target >= 1)
+    return torch.where(saturated, 0, (prediction - target).abs()).mean()
+
+
+def velocity_loss(field: nn.Module, points: Float[Tensor, "v 3"], alpha: float) -> Float[Tensor, ""]:
+    """mean |(I - alpha Laplacian) v|^2, the norm in which geodesics of diffeomorphisms are taken.
+
+    The mean over a few random points estimates that over all of them without bias.
+    """
+    if alpha == 0:
+        return field(points).pow(2).sum(-1).mean()
+    value, curvature = laplacian(field, points)
+    return (value - alpha * curvature).pow(2).sum(-1).mean()
+
+
+def sample_path(
+    path: list[Float[Tensor, "v 3"]], count: int, generator: torch.Generator
+) -> Float[Tensor, "k 3"]:
+    """Random points of the trajectories at random pseudo-times, without gradient to how they got there."""
+    stages = path[:-1]
+    where = torch.randint(len(stages) * len(stages[0]), (count,), generator=generator)
+    stage, vertex = where // len(stages[0]), where % len(stages[0])
+    vertex = vertex.to(stages[0].device)
+    # One gather a stage, not a stack of all: the trajectory of a fine mesh is large.
+    rows = [points.detach()[vertex[stage.to(vertex.device) == i]] for i, points in enumerate(stages)]
+    return torch.cat(rows)
+
+
+def edge_loss(mesh: SurfaceMesh) -> Float[Tensor, ""]:
+    """Mean squared deviation of edge lengths from their mean, relative to it."""
+    length = _edge_vectors(mesh).norm(dim=1)
+    return ((length / length.mean().detach() - 1) ** 2).mean()
+
+
+def normal_loss(mesh: SurfaceMesh) -> Float[Tensor, ""]:
+    """Mean of 1 - cos of the angle between the normals of adjacent faces."""
+    normals = nn.functional.normalize(face_normals(mesh.vertices, mesh.faces), dim=1)
+    first, second = mesh_edges(mesh.faces).faces.unbind(1)
+    return (1 - (normals[first] * normals[second]).sum(-1)).mean()
+
+
+def laplacian_loss(mesh: SurfaceMesh) -> Float[Tensor, ""]:
+    """Mean distance of the vertices from the centroid of their neighbours."""
+    edges = mesh_edges(mesh.faces).vertices
+    vectors = _edge_vectors(mesh)
+    total = torch.zeros_like(mesh.vertices).index_add(0, edges[:, 0], vectors)
+    total = total.index_add(0, edges[:, 1], -vectors)
+    degree = torch.bincount(edges.flatten(), minlength=len(mesh.vertices))
+    return (total / degree[:, None]).norm(dim=1).mean()
+
+
+def _edge_vectors(mesh: SurfaceMesh) -> Float[Tensor, "e 3"]:
+    start, end = mesh_edges(mesh.faces).vertices.unbind(1)
+    return mesh.vertices[end] - mesh.vertices[start]

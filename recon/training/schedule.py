@@ -1,0 +1,61 @@
+"""How far a run is, and what follows from it: learning rate and icosphere level."""
+
+import math
+import time
+from dataclasses import dataclass, field
+
+from recon.config import TrainConfig
+
+
+@dataclass
+class Progress:
+    """The fraction of a run that is done, by iterations or, with a budget, by wall clock.
+
+    Attributes:
+        iterations: length of the run without a budget.
+        budget: seconds that the run may take, or None.
+        spent: seconds that count as used when the clock starts.
+    """
+
+    iterations: int
+    budget: float | None = None
+    spent: float = 0.0
+    iteration: int = 0
+    _started: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds used so far."""
+        return self.spent + time.monotonic() - self._started
+
+    @property
+    def fraction(self) -> float:
+        """In [0, 1]; 1 when the run is over."""
+        used = self.iteration / self.iterations if self.budget is None else self.seconds / self.budget
+        return min(used, 1.0)
+
+    @property
+    def seconds_left(self) -> float:
+        """Estimated from the pace so far; infinite before the first iteration."""
+        if self.budget is not None:
+            return max(self.budget - self.seconds, 0.0)
+        if self.iteration == 0:
+            return math.inf
+        return self.seconds / self.iteration * (self.iterations - self.iteration)
+
+
+def learning_rate(config: TrainConfig, fraction: float) -> float:
+    """The step size at `fraction` of the run.
+
+    A cosine falls from the configured rate to a hundredth of it: the last steps only settle.
+    """
+    if config.schedule == "constant":
+        return config.learning_rate
+    floor = 0.01
+    return config.learning_rate * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * fraction)))
+
+
+def level(config: TrainConfig, fraction: float) -> int:
+    """The icosphere level at `fraction` of the run: the levels share it equally."""
+    index = min(int(fraction * len(config.levels)), len(config.levels) - 1)
+    return config.levels[index]
