@@ -59,7 +59,7 @@ class LossConfig(Section):
     """Weights of the loss terms; the paper's two are on."""
 
     image: Weight = Field(1.0, description="mean absolute error of the images")
-    velocity: Weight = Field(0.001, description="regularity of the velocity, mean |(1 - alpha Laplacian) v|^2")
+    velocity: Weight = Field(0.03, description="regularity of the velocity, mean |(1 - alpha Laplacian) v|^2")
     velocity_alpha: Weight = Field(0.01, description="alpha of the velocity term")
     velocity_points: int = Field(256, ge=1, description="random points that estimate the velocity term")
     silhouette: Weight = Field(0.0, description="mean absolute error of the coverage; needs masks")
