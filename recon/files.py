@@ -2,9 +2,13 @@
 
 import os
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import numpy as np
 
 from recon.errors import ReconError
 
@@ -57,3 +61,21 @@ def writable_folder(path: str | Path) -> Path:
             return path
     except OSError as error:
         raise ReconError(f"{path}: cannot be written as a folder: {error.strerror or error}") from error
+
+
+def read_npz(path: str | Path, written_by: str = "") -> dict[str, np.ndarray]:
+    """Every array of the archive `path`, without pickles. `written_by` is advice where there is none.
+
+    Raises:
+        ReconError: the file is missing, truncated, damaged, no archive, or holds Python objects.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ReconError(f"{path}: no such file{written_by}")
+    if not zipfile.is_zipfile(path):
+        raise ReconError(f"{path}: not a readable .npz archive (truncated?)")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise ReconError(f"{path}: not a readable .npz archive (truncated?): {error}") from error

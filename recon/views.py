@@ -1,7 +1,6 @@
 """A viewpoint set: calibrated linear images of one object, as `views.npz`."""
 
 import json
-import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -10,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64, Float32, UInt8
 
 from recon.errors import ReconError
-from recon.files import atomic
+from recon.files import atomic, read_npz
 
 FORMAT_VERSION = 1
 ROTATION_TOLERANCE = 1e-4
@@ -119,14 +118,7 @@ def load_views(path: str | Path) -> Views:
         ReconError: the file is missing, truncated or no archive; a key is missing; a shape, dtype,
             rotation or focal length is wrong; a value is not finite.
     """
-    path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except FileNotFoundError:
-        raise ReconError(f"{path}: no such file; `recon extract` writes it") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise ReconError(f"{path}: not a readable .npz archive (truncated?): {error}") from error
+    arrays = read_npz(path, written_by="; `recon extract` writes it")
     for key in ("images", "camera_to_world", "intrinsics", "radiance_scale", "world_from_unit", "metadata"):
         if key not in arrays:
             raise ReconError(f"{path}: key '{key}' is missing")
