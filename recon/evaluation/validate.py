@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import trimesh
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,8 +18,10 @@ from recon.evaluation.image_metrics import image_metrics, mask_iou, mean_metrics
 from recon.evaluation.pictures import Tone
 from recon.evaluation.sheet import COLUMNS, comparison_sheet
 from recon.files import atomic, writable_folder
+from recon.scenes.meshes import load_mesh
 from recon.surface.model import Model, SurfaceMesh
 from recon.training.checkpoint import load_model
+from recon.training.export import source_mesh
 from recon.views import Views, load_views
 
 PIXELS_AT_ONCE = 2**18
@@ -51,14 +52,15 @@ def validate(
         if name in RESERVED_NAMES or not name or Path(name).name != name:
             raise ReconError(f"--views {name}=…: the name must be a plain file name, other than {RESERVED_NAMES}")
     writable_folder(out)
-    model = load_model(run)
+    model = load_model(run).to("cuda" if torch.cuda.is_available() else "cpu")
     # All inputs are read before the first output is written.
     sets = {name: load_views(path) for name, path in views.items()}
-    reference_mesh = None if reference is None else load_reference(reference)
+    reference_mesh = None if reference is None else load_mesh(reference)
     mesh = _mesh(model, run)
     matches = {name: match(model, mesh, each.aligned_to(model)) for name, each in sets.items()}
     certificate = _certify(model, mesh)
-    geometry = None if reference_mesh is None else geometry_metrics(to_source_frame(mesh, model), reference_mesh)
+    exported = source_mesh(model, model.export_level)
+    geometry = None if reference_mesh is None else geometry_metrics(exported, reference_mesh)
 
     about = {"run": str(run), "level": model.export_level}
     for name, found in matches.items():
@@ -86,29 +88,6 @@ def match(model: Model, mesh: SurfaceMesh, views: Views) -> Match:
         predictions.append(radiance.numpy())
         per_view += _rows(metrics)
     return Match(np.concatenate(predictions), per_view)
-
-
-def to_source_frame(mesh: SurfaceMesh, model: Model) -> trimesh.Trimesh:
-    """The mesh as `mesh.ply` has it."""
-    vertices = trimesh.transform_points(mesh.vertices.double().cpu().numpy(), model.world_from_unit)
-    return trimesh.Trimesh(vertices, mesh.faces.cpu().numpy(), process=False)
-
-
-def load_reference(path: Path) -> trimesh.Trimesh:
-    """A triangle mesh in any format that trimesh reads, its pieces in one.
-
-    Raises:
-        ReconError: the file is missing, unreadable or holds no triangles.
-    """
-    try:
-        mesh = trimesh.load_mesh(path)
-    except FileNotFoundError:
-        raise ReconError(f"{path}: no such file; expected a reference mesh") from None
-    except Exception as error:  # trimesh's readers raise whatever their parsers raise
-        raise ReconError(f"{path}: not a readable mesh: {' '.join(str(error).split())}") from error
-    if not isinstance(mesh, trimesh.Trimesh) or len(mesh.faces) == 0 or not np.isfinite(mesh.vertices).all():
-        raise ReconError(f"{path}: must hold a mesh of triangles with finite vertices")
-    return mesh
 
 
 @torch.no_grad()
@@ -161,9 +140,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _table(
-    means: Mapping[str, Mapping[str, float]], certificate: Certificate, geometry: GeometryMetrics | None
-) -> str:
+def _table(means: Mapping[str, Mapping[str, float]], certificate: Certificate, geometry: GeometryMetrics | None) -> str:
     width = max(12, *(len(name) for name in means))
     lines = [f"{'viewpoint set':<{width}}  mean abs. error     PSNR    SSIM  mask IoU"]
     for name, mean in means.items():

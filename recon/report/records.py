@@ -1,0 +1,140 @@
+"""What a report knows of a training run: the files in its folder and nothing else."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from recon.config import flatten
+from recon.errors import ReconError
+
+PUBLISHED = {"front": 0.00727, "full": 0.01483, "above": 0.01895, "below": 0.01959}
+"""Losses of the reference work's week-3 report, by viewpoint set."""
+
+OTHER_FILES = ("geometry", "certificate")
+
+
+@dataclass(frozen=True, eq=False)
+class RunRecord:
+    """A training run as its files tell it. What was not written (yet) is None or empty.
+
+    Attributes:
+        name: the shortest end of its path that no other run of the report shares.
+        history: one row an iteration; columns iteration, seconds, loss and the loss terms.
+        checkpoints: validation while training; columns iteration, seconds, set, mean_absolute_error.
+        config: the resolved configuration, dotted keys.
+        sets: NAME.json of each validated viewpoint set.
+        pictures: NAME.png of each.
+        mesh: the mesh's file.
+    """
+
+    name: str
+    folder: Path
+    history: pd.DataFrame
+    checkpoints: pd.DataFrame | None
+    config: dict[str, Any]
+    sets: dict[str, dict[str, Any]]
+    pictures: dict[str, Path]
+    geometry: dict[str, Any] | None
+    certificate: dict[str, Any] | None
+    mesh: Path | None
+
+    @property
+    def seconds(self) -> float:
+        return float(self.history["seconds"].iloc[-1])
+
+    @property
+    def iterations(self) -> int:
+        return int(self.history["iteration"].iloc[-1])
+
+
+def load_records(runs: Sequence[Path]) -> list[RunRecord]:
+    """Read the files of each run.
+
+    Raises:
+        ReconError: a run has no history.csv, or one of its files cannot be read.
+    """
+    return [_load_record(run, name) for run, name in zip(runs, _short_names(runs), strict=True)]
+
+
+def set_names(names: Iterable[str]) -> list[str]:
+    """Viewpoint sets in the order of a report: those with published losses first."""
+    known = list(PUBLISHED)
+    return sorted(set(names), key=lambda name: (known.index(name) if name in known else len(known), name))
+
+
+def _short_names(runs: Sequence[Path]) -> list[str]:
+    """The shortest common number of trailing path parts that tells all runs apart."""
+    parts = [run.resolve().parts for run in runs]
+    for length in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(each[-length:]) for each in parts]
+        if len(set(names)) == len(names):
+            return names
+    raise ReconError(f"--runs: {_first_repeated(parts)} is given twice")
+
+
+def _first_repeated(parts: Sequence[tuple[str, ...]]) -> Path:
+    return next(Path(*each) for i, each in enumerate(parts) if each in parts[:i])
+
+
+def _load_record(run: Path, name: str) -> RunRecord:
+    history = _read_table(run / "history.csv", ("iteration", "seconds", "loss"))
+    if history is None:
+        raise ReconError(f"{run}: not a training run: history.csv is missing or empty; `recon train` writes it")
+    validation = run / "validation"
+    summaries = {path.stem: _read_json(path) for path in sorted(validation.glob("*.json"))}
+    sets = {stem: summary for stem, summary in summaries.items() if stem not in OTHER_FILES}
+    for stem, summary in sets.items():
+        if not isinstance(summary.get("mean"), dict):
+            raise ReconError(f"{validation / stem}.json: key 'mean' must hold the metrics; `recon validate` writes it")
+    return RunRecord(
+        name=name,
+        folder=run,
+        history=history,
+        checkpoints=_read_table(run / "validation.csv", ("iteration", "seconds", "set", "mean_absolute_error")),
+        config=_read_config(run / "train.yaml"),
+        sets=sets,
+        pictures={stem: validation / f"{stem}.png" for stem in sets if (validation / f"{stem}.png").exists()},
+        geometry=summaries.get("geometry"),
+        certificate=summaries.get("certificate"),
+        mesh=next((run / file for file in ("mesh.glb", "mesh.ply") if (run / file).exists()), None),
+    )
+
+
+def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame | None:
+    if not path.exists() or path.stat().st_size == 0:
+        return None
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise ReconError(f"{path}: not a readable table: {' '.join(str(error).split())}") from error
+    for column in columns:
+        if column not in table:
+            raise ReconError(f"{path}: column '{column}' is missing")
+    if table.empty:
+        raise ReconError(f"{path}: has no rows yet")
+    return table
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ReconError(f"{path}: not readable JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ReconError(f"{path}: must hold a JSON object, got {type(content).__name__}")
+    return content
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ReconError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    return flatten(content) if isinstance(content, Mapping) else {}
