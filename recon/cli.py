@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     root.set_defaults(debug=False)
     root.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = root.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_extract, _add_train, _add_validate, _add_report, _add_view):
+    for add in (_add_extract, _add_train, _add_validate, _add_report, _add_view, _add_store):
         add(commands, debug)
     return root
 
@@ -112,6 +112,11 @@ def _add_view(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser")
     command.add_argument("--port", type=_port, default=8000, help="of the local page (default: %(default)s)")
     command.add_argument("--no-browser", action="store_true", help="only serve, open nothing")
     command.set_defaults(command=_view)
+
+
+def _add_store(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser") -> None:
+    command = commands.add_parser("store", parents=[debug], help="prepare MLflow's store for trainings side by side")
+    command.set_defaults(command=_store)
 
 
 def _add_named_views(command: argparse.ArgumentParser, option: str, required: bool, help: str) -> None:
@@ -173,6 +178,12 @@ def _view(options: argparse.Namespace) -> None:
     from recon.report.viewer import view
 
     view(options.target, options.port, not options.no_browser)
+
+
+def _store(options: argparse.Namespace) -> None:
+    from recon.tracking import initialise_store
+
+    initialise_store()
 
 
 def _name(text: str) -> str:
