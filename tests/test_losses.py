@@ -1,0 +1,78 @@
+import pytest
+import torch
+
+from recon.config import LossConfig
+from recon.render.renderer import Rendering
+from recon.surface.icosphere import icosphere
+from recon.surface.model import SurfaceMesh
+from recon.training.losses import (
+    edge_loss,
+    image_loss,
+    laplacian_loss,
+    loss_terms,
+    normal_loss,
+    sample_path,
+    velocity_loss,
+)
+
+
+def mesh(level: int = 2) -> SurfaceMesh:
+    vertices, faces = icosphere(level)
+    return SurfaceMesh(vertices, faces, torch.ones_like(vertices))
+
+
+def test_image_loss_leaves_out_what_is_saturated_in_both() -> None:
+    prediction = torch.tensor([1.5, 1.5, 0.5]).view(1, 1, 1, 3)
+    target = torch.tensor([1.0, 0.5, 0.25]).view(1, 1, 1, 3)
+    assert image_loss(prediction, target).item() == pytest.approx((0 + 1.0 + 0.25) / 3)
+
+
+def test_velocity_loss_of_a_quadratic_field_is_exact() -> None:
+    # v = (x^2, y^2, z^2) has Laplacian (2, 2, 2).
+    points = torch.rand(5, 3, dtype=torch.float64)
+    field = torch.nn.Module()
+    field.forward = lambda x: x**2  # type: ignore[method-assign]
+    expected = (points**2 - 0.1 * 2).pow(2).sum(-1).mean()
+    torch.testing.assert_close(velocity_loss(field, points, 0.1), expected)
+    torch.testing.assert_close(velocity_loss(field, points, 0.0), (points**2).pow(2).sum(-1).mean())
+
+
+def test_sampled_points_lie_on_the_path_before_its_end() -> None:
+    path = [torch.full((4, 3), float(i), requires_grad=True) for i in range(4)]
+    points = sample_path(path, 200, torch.Generator().manual_seed(0))
+    assert points.shape == (200, 3)
+    assert set(points[:, 0].tolist()) == {0.0, 1.0, 2.0}
+    assert not points.requires_grad
+
+
+def test_regularisers_vanish_on_what_they_prefer() -> None:
+    assert edge_loss(mesh(0)).item() == pytest.approx(0, abs=1e-10)  # all edges of an icosahedron are equal
+    square = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]])
+    flat = SurfaceMesh(square, torch.tensor([[0, 1, 2], [2, 1, 3]]), torch.ones(4, 3))
+    assert normal_loss(flat).item() == pytest.approx(0, abs=1e-7)
+
+
+def test_normal_loss_of_an_icosahedron_is_its_dihedral_angle() -> None:
+    assert normal_loss(mesh(0)).item() == pytest.approx(1 - 5**0.5 / 3, abs=1e-5)
+
+
+def test_laplacian_loss_grows_with_noise() -> None:
+    smooth = mesh(3)
+    noise = 0.05 * torch.randn(smooth.vertices.shape, generator=torch.Generator().manual_seed(0))
+    assert laplacian_loss(smooth._replace(vertices=smooth.vertices + noise)) > 3 * laplacian_loss(smooth)
+
+
+def test_only_terms_with_a_weight_are_computed() -> None:
+    image = torch.zeros(1, 2, 2, 3)
+    rendering = Rendering(image, torch.full((1, 2, 2), 0.25), torch.zeros(1, 2, 2), image)
+    path = [mesh().vertices, mesh().vertices]
+
+    def terms(config: LossConfig, masks: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        field = torch.nn.Linear(3, 3)
+        return loss_terms(config, rendering, image, masks, mesh(), field, path, torch.Generator())
+
+    assert set(terms(LossConfig(), None)) == {"image", "velocity"}
+    everything = LossConfig(silhouette=1, edge=1, normal=1, laplacian=1)
+    found = terms(everything, torch.ones(1, 2, 2))
+    assert set(found) == {"image", "velocity", "silhouette", "edge", "normal", "laplacian"}
+    assert found["silhouette"].item() == pytest.approx(0.75)

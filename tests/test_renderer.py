@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+import torch
+from shapes import bumpy, ring
+
+from recon.camera import Cameras
+from recon.render.renderer import Rendering, render
+from recon.render.shade import vertex_normals
+from recon.surface.icosphere import icosphere
+
+
+def white(vertices: torch.Tensor, faces: torch.Tensor, cameras: Cameras, **options: object) -> Rendering:
+    return render(vertices, faces, cameras, albedo=torch.ones_like(vertices), **options)
+
+
+def averaged(image: torch.Tensor, factor: int) -> torch.Tensor:
+    n, height, width = image.shape[:3]
+    return image.reshape(n, height // factor, factor, width // factor, factor, -1).mean(dim=(2, 4))
+
+
+def test_flash_falls_off_with_the_squared_distance() -> None:
+    faces = torch.tensor([[0, 1, 2]])
+    vertices = torch.tensor([[-9.0, -9, 0], [0, 9, 0], [9, -9, 0]])
+    intrinsics = torch.tensor([[[50.0, 0, 10.5], [0, 50, 10.5], [0, 0, 1]]]).expand(2, 3, 3)
+    poses = torch.eye(4).repeat(2, 1, 1)
+    poses[:, 2, 3] = torch.tensor([-2.0, -4.0])
+    radiance = white(vertices, faces, Cameras(poses, intrinsics, 21, 21), cull=False, smooth=False).radiance
+    assert radiance[:, 10, 10, 0].tolist() == pytest.approx([1 / 4, 1 / 16])
+
+
+def test_shading_of_a_sphere_is_brightest_at_its_nearest_point() -> None:
+    cameras = ring(1, 60, 60)
+    image = white(*icosphere(5), cameras, antialias=False)
+    distance = cameras.centers.norm().item() - 1
+    assert image.radiance.max().item() == pytest.approx(1 / distance**2, rel=2e-3)
+
+
+def test_antialiased_coverage_comes_close_to_the_exact_one() -> None:
+    mesh, cameras = bumpy(5), ring(4, 64, 64)
+    exact = averaged(white(*mesh, cameras.scaled(8), antialias=False).coverage, 8)[..., 0]
+    smooth = (white(*mesh, cameras).coverage - exact).abs().mean()
+    hard = (white(*mesh, cameras, antialias=False).coverage - exact).abs().mean()
+    assert smooth < hard / 6
+
+
+def test_more_samples_come_closer_to_the_exact_image() -> None:
+    mesh, cameras = bumpy(4), ring(2, 40, 40)
+    exact = averaged(white(*mesh, cameras.scaled(8), antialias=False).radiance, 8)
+    errors = [(white(*mesh, cameras, samples=k).radiance - exact).abs().mean() for k in (1, 2, 4)]
+    assert errors[0] > 2 * errors[1] > 4 * errors[2]
+
+
+@pytest.mark.parametrize("samples", [1, 2])
+def test_a_window_equals_the_slice_of_the_whole_image(samples: int) -> None:
+    (vertices, faces), cameras = bumpy(4), ring(3, 50, 60)
+    offsets = torch.tensor([[0, 0], [13, 17], [26, 30]])
+    whole = white(vertices.double(), faces, cameras.to(torch.float64), samples=samples)
+    window = white(vertices.double(), faces, cameras.to(torch.float64).cropped(offsets, 24, 30), samples=samples)
+    for i, (row, column) in enumerate(offsets.tolist()):
+        expected = whole.radiance[i, row : row + 24, column : column + 30]
+        torch.testing.assert_close(window.radiance[i], expected, atol=1e-6, rtol=0)
+
+
+def test_background_shows_where_the_mesh_does_not() -> None:
+    mesh, cameras = bumpy(3), ring(2, 32, 32)
+    black, blue = white(*mesh, cameras), white(*mesh, cameras, background=torch.tensor([0.0, 0.0, 2.0]))
+    difference = blue.radiance[..., 2] - black.radiance[..., 2]
+    torch.testing.assert_close(difference, 2 * (1 - black.coverage))
+
+
+def test_depth_and_normals() -> None:
+    vertices, faces = icosphere(5)
+    pose = torch.tensor(np.diag([1.0, -1, -1, 1]))[None].float()
+    pose[0, 2, 3] = 3
+    cameras = Cameras(pose, torch.tensor([[[50.0, 0, 20.5], [0, 50, 20.5], [0, 0, 1]]]), 41, 41)
+    image = white(vertices, faces, cameras, samples=2)
+    assert image.depth[0, 20, 20].item() == pytest.approx(2, abs=1e-2)
+    torch.testing.assert_close(image.normals[0, 20, 20], torch.tensor([0.0, 0, 1]), atol=1e-2, rtol=0)
+    assert image.depth[0, 0, 0] == 0
+
+
+def test_vertex_normals_of_a_sphere_are_its_vertices() -> None:
+    vertices, faces = icosphere(4)
+    torch.testing.assert_close(vertex_normals(vertices, faces), vertices, atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize("channel", ["radiance", "coverage"])
+def test_gradient_against_finite_differences(channel: str) -> None:
+    """Every vertex, silhouettes included: coverage has no other gradient than theirs."""
+    vertices, faces = bumpy(1)
+    vertices = vertices.double()
+    cameras = ring(2, 24, 24).to(torch.float64)
+    weights = torch.rand(2, 24, 24, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def loss(points: torch.Tensor) -> torch.Tensor:
+        image = getattr(white(points, faces, cameras), channel)
+        return (image.reshape(2, 24, 24, -1) * weights).sum()
+
+    vertices.requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(vertices), vertices)
+    assert gradient.abs().max() > 0.1
+    step = 1e-7
+    with torch.no_grad():
+        for index in np.ndindex(*vertices.shape):
+            shifted = [vertices.clone(), vertices.clone()]
+            shifted[0][index] += step
+            shifted[1][index] -= step
+            expected = (loss(shifted[0]) - loss(shifted[1])) / (2 * step)
+            torch.testing.assert_close(gradient[index], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_gradient_moves_a_silhouette_towards_its_target() -> None:
+    vertices, faces = icosphere(4)
+    cameras = ring(4, 40, 40)
+    target = white(0.7 * vertices, faces, cameras).coverage
+    size = torch.tensor(0.8, requires_grad=True)
+    optimizer = torch.optim.Adam([size], lr=0.02)
+    for _ in range(40):
+        optimizer.zero_grad()
+        (white(size * vertices, faces, cameras).coverage - target).abs().mean().backward()
+        optimizer.step()
+    assert size.item() == pytest.approx(0.7, abs=0.01)

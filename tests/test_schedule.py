@@ -1,0 +1,50 @@
+import pytest
+
+from recon.config import TrainConfig
+from recon.training.progress_line import clock, panel
+from recon.training.schedule import Progress, learning_rate, level
+
+
+def test_levels_share_the_run_equally() -> None:
+    config = TrainConfig(levels=(3, 4, 4, 5))
+    assert [level(config, f) for f in (0.0, 0.2, 0.25, 0.5, 0.74, 0.75, 1.0)] == [3, 3, 4, 4, 4, 5, 5]
+
+
+def test_cosine_falls_to_a_hundredth() -> None:
+    config = TrainConfig(learning_rate=0.01)
+    assert learning_rate(config, 0.0) == pytest.approx(0.01)
+    assert learning_rate(config, 0.5) == pytest.approx(0.01 * (0.01 + 0.99 / 2))
+    assert learning_rate(config, 1.0) == pytest.approx(0.0001)
+    assert learning_rate(TrainConfig(learning_rate=0.01, schedule="constant"), 0.7) == 0.01
+
+
+def test_progress_by_iterations() -> None:
+    progress = Progress(iterations=200)
+    assert progress.fraction == 0
+    progress.iteration = 50
+    assert progress.fraction == 0.25
+    progress.iteration = 300
+    assert progress.fraction == 1
+
+
+def test_progress_by_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("recon.training.schedule.time.monotonic", lambda: now)
+    progress = Progress(iterations=10, budget=60.0, _started=now)
+    progress.iteration = 10**6  # iterations do not count with a budget
+    now = 115.0
+    assert progress.fraction == 0.25
+    assert progress.seconds_left == 45
+    now = 1000.0
+    assert progress.fraction == 1
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(5, "0:05"), (725, "12:05"), (3723, "1:02:03"), (float("inf"), "?")])
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(float(seconds)) == text
+
+
+def test_panel_lines_are_equally_long() -> None:
+    lines = panel("recon", [("mesh", "a"), ("history", "a longer value")]).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert "a longer value" in lines[2]
