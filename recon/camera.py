@@ -40,11 +40,12 @@ class Cameras:
     def __getitem__(self, index: slice | list[int] | Int[Tensor, " k"]) -> "Cameras":
         return replace(self, camera_to_world=self.camera_to_world[index], intrinsics=self.intrinsics[index])
 
-    def to(self, *args: torch.device | torch.dtype | str) -> "Cameras":
+    def to(self, target: torch.device | torch.dtype | str) -> "Cameras":
+        """The same cameras on a device or in a dtype."""
         return replace(
             self,
-            camera_to_world=self.camera_to_world.to(*args),
-            intrinsics=self.intrinsics.to(*args),
+            camera_to_world=self.camera_to_world.to(target),
+            intrinsics=self.intrinsics.to(target),
         )
 
     @property

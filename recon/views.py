@@ -97,18 +97,9 @@ def save_views(views: Views, path: str | Path) -> None:
         ReconError: the views are invalid, or the file cannot be written.
     """
     check_views(views, path)
-    arrays = {
-        "images": views.images,
-        "camera_to_world": views.camera_to_world,
-        "intrinsics": views.intrinsics,
-        "radiance_scale": np.float64(views.radiance_scale),
-        "world_from_unit": views.world_from_unit,
-        "metadata": np.array(json.dumps({"format": FORMAT_VERSION, **views.metadata})),
-    }
-    if views.masks is not None:
-        arrays["masks"] = views.masks
+    metadata = np.array(json.dumps({"format": FORMAT_VERSION, **views.metadata}))
     with atomic(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, allow_pickle=False, metadata=metadata, **_arrays(views))
 
 
 def load_views(path: str | Path) -> Views:
@@ -146,17 +137,20 @@ def load_views(path: str | Path) -> Views:
 
 def check_views(views: Views, path: str | Path = "views") -> None:
     """Raise `ReconError`, naming `path`, the key and the view, where `views` breaks the contract."""
-    arrays = {
+    _check_arrays(_arrays(views), path)
+    _check_geometry(views, path)
+
+
+def _arrays(views: Views) -> dict[str, np.ndarray]:
+    """The numeric keys of `views.npz`."""
+    masks = {} if views.masks is None else {"masks": views.masks}
+    return masks | {
         "images": views.images,
         "camera_to_world": views.camera_to_world,
         "intrinsics": views.intrinsics,
-        "radiance_scale": np.float64(views.radiance_scale),
+        "radiance_scale": np.asarray(views.radiance_scale, dtype=np.float64),
         "world_from_unit": views.world_from_unit,
     }
-    if views.masks is not None:
-        arrays["masks"] = views.masks
-    _check_arrays(arrays, path)
-    _check_geometry(views, path)
 
 
 def _check_arrays(arrays: dict[str, np.ndarray], path: str | Path) -> None:

@@ -58,16 +58,15 @@ def test_jacobian_of_a_linear_field_is_exact() -> None:
 
 def test_laplacian_against_finite_differences() -> None:
     field, points, h = smooth_field(), torch.rand(6, 3, dtype=torch.float64), 1e-4
-    value, found = laplacian(field, points)
+    found = laplacian(field, points)
     axes = h * torch.eye(3, dtype=torch.float64)
     expected = sum((field(points + e) + field(points - e) - 2 * field(points)) / h**2 for e in axes)
-    torch.testing.assert_close(value, field(points))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_laplacian_has_gradient_to_the_weights() -> None:
     field = smooth_field()
-    _, curvature = laplacian(field, torch.rand(4, 3, dtype=torch.float64))
+    curvature = laplacian(field, torch.rand(4, 3, dtype=torch.float64))
     curvature.square().sum().backward()
     assert all(
         p.grad is not None and p.grad.isfinite().all() for n, p in field.named_parameters() if n != "output.bias"

@@ -148,9 +148,7 @@ def _signed_areas(corners: Float[Tensor, "n f 3 3"]) -> Float[Tensor, "n f"]:
     return u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]
 
 
-def _pixel_range(
-    coordinate: Float[Tensor, "n f 3"], size: int
-) -> tuple[Int[Tensor, "n f"], Int[Tensor, "n f"]]:
+def _pixel_range(coordinate: Float[Tensor, "n f 3"], size: int) -> tuple[Int[Tensor, "n f"], Int[Tensor, "n f"]]:
     """First and last pixel whose centre lies within the extent of each face."""
     low = (coordinate.amin(-1) - 0.5 - 1e-4).ceil().clamp(0, size)
     high = (coordinate.amax(-1) - 0.5 + 1e-4).floor().clamp(-1, size - 1)
@@ -181,9 +179,7 @@ def _planes(
     return torch.stack([b0, b1, inverse_depth], dim=1)
 
 
-def _evaluate(
-    planes: Float[Tensor, "m 3 3"], column: Int[Tensor, " m"], row: Int[Tensor, " m"]
-) -> tuple[Tensor, ...]:
+def _evaluate(planes: Float[Tensor, "m 3 3"], column: Int[Tensor, " m"], row: Int[Tensor, " m"]) -> tuple[Tensor, ...]:
     value, slope_x, slope_y = planes.unbind(-1)
     return (value + slope_x * column[:, None] + slope_y * row[:, None]).unbind(-1)
 

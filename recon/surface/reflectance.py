@@ -54,13 +54,13 @@ class VaryingReflectance(ConstantReflectance):
             nn.LeakyReLU(NEGATIVE_SLOPE),
             nn.Linear(WIDTH, WIDTH),
             nn.LeakyReLU(NEGATIVE_SLOPE),
-            nn.Linear(WIDTH, self.channels),
         )
-        nn.init.zeros_(self.network[-1].weight)  # starts as the constant albedo
-        nn.init.zeros_(self.network[-1].bias)
+        self.output = nn.Linear(WIDTH, self.channels)
+        nn.init.zeros_(self.output.weight)  # starts as the constant albedo
+        nn.init.zeros_(self.output.bias)
 
     def forward(self, sphere: Float[Tensor, "v 3"]) -> Float[Tensor, "v 3"]:
-        return (self.log_albedo + self.network(sphere)).exp()
+        return (self.log_albedo + self.output(self.network(sphere))).exp()
 
 
 class MicrofacetReflectance(VaryingReflectance):
@@ -75,11 +75,11 @@ class MicrofacetReflectance(VaryingReflectance):
         super().__init__(brightness, surface)
         roughness = torch.linspace(0.2, 0.6, LOBES)
         with torch.no_grad():
-            self.network[-1].bias[3 : 3 + LOBES] = -4.0
-            self.network[-1].bias[3 + LOBES :] = torch.logit(roughness)
+            self.output.bias[3 : 3 + LOBES] = -4.0
+            self.output.bias[3 + LOBES :] = torch.logit(roughness)
 
     def forward(self, sphere: Float[Tensor, "v 3"]) -> Float[Tensor, "v 9"]:
-        raw = self.network(sphere)
+        raw = self.output(self.network(sphere))
         diffuse = (self.log_albedo + raw[:, :3]).exp()
         specular = self.log_albedo.exp().mean() * torch.nn.functional.softplus(raw[:, 3 : 3 + LOBES])
         roughness = MIN_ROUGHNESS + (1 - MIN_ROUGHNESS) * torch.sigmoid(raw[:, 3 + LOBES :])

@@ -17,6 +17,10 @@ class PositionalEncoding(nn.Module):
     the network smooth at first and let it sharpen as it trains.
     """
 
+    projection: Tensor
+    phase: Tensor
+    amplitude: Tensor
+
     def __init__(self, config: SurfaceConfig) -> None:
         super().__init__()
         i = torch.arange(config.frequencies)
@@ -53,14 +57,13 @@ class VelocityField(nn.Module):
         return torch.tanh(self.output(features))
 
 
-def laplacian(field: nn.Module, points: Float[Tensor, "v 3"]) -> tuple[Float[Tensor, "v 3"], Float[Tensor, "v 3"]]:
-    """The field and its Laplacian, the sum of second derivatives along x, y and z, by forward mode."""
+def laplacian(field: nn.Module, points: Float[Tensor, "v 3"]) -> Float[Tensor, "v 3"]:
+    """The sum of the field's second derivatives along x, y and z, by forward mode twice."""
     copies = points.repeat(3, 1)  # one pass for the three axes costs a third of three passes
     axes = torch.eye(3, dtype=points.dtype, device=points.device).repeat_interleave(len(points), dim=0)
 
-    def derivative(at: Float[Tensor, "v 3"]) -> tuple[Tensor, Tensor]:
-        value, slope = jvp(field, (at,), (axes,))
-        return slope, value
+    def derivative(at: Float[Tensor, "v 3"]) -> Float[Tensor, "v 3"]:
+        return jvp(field, (at,), (axes,))[1]
 
-    _, curvature, value = jvp(derivative, (copies,), (axes,), has_aux=True)
-    return value[: len(points)], curvature.view(3, *points.shape).sum(0)
+    curvature: Tensor = jvp(derivative, (copies,), (axes,))[1]
+    return curvature.view(3, *points.shape).sum(0)

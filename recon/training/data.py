@@ -62,9 +62,7 @@ def shuffled(count: int, size: int, generator: torch.Generator) -> Iterator[Int[
         queue = queue[size:]
 
 
-def window_offsets(
-    count: int, height: int, width: int, size: int, generator: torch.Generator
-) -> Int[Tensor, "n 2"]:
+def window_offsets(count: int, height: int, width: int, size: int, generator: torch.Generator) -> Int[Tensor, "n 2"]:
     """Uniformly random (row, column) of the first pixel of windows that lie within the image."""
     rows = torch.randint(height - size + 1, (count,), generator=generator)
     columns = torch.randint(width - size + 1, (count,), generator=generator)

@@ -33,9 +33,7 @@ class Step(NamedTuple):
     terms: dict[str, float]
 
 
-def fit(
-    model: Model, data: TrainingData, progress: Progress, on_step: Callable[[Step], None]
-) -> None:
+def fit(model: Model, data: TrainingData, progress: Progress, on_step: Callable[[Step], None]) -> None:
     """Train `model` in place until `progress` is over, calling `on_step` after every iteration.
 
     Raises:
@@ -89,9 +87,7 @@ def evaluate(model: Model, batch: Batch, detail: int, generator: torch.Generator
     path = model.trajectory(sphere)
     mesh = SurfaceMesh(path[-1], faces, model.reflectance(sphere))
     rendering = model.render(mesh, batch.cameras)
-    return loss_terms(
-        model.config.loss, rendering, batch.images, batch.masks, mesh, model.velocity, path, generator
-    )
+    return loss_terms(model.config.loss, rendering, batch.images, batch.masks, mesh, model.velocity, path, generator)
 
 
 def _check_finite(terms: dict[str, Tensor], iteration: int) -> None:

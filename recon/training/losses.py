@@ -54,15 +54,13 @@ def velocity_loss(field: nn.Module, points: Float[Tensor, "v 3"], alpha: float) 
 
     The mean over a few random points estimates that over all of them without bias.
     """
-    if alpha == 0:
-        return field(points).pow(2).sum(-1).mean()
-    value, curvature = laplacian(field, points)
-    return (value - alpha * curvature).pow(2).sum(-1).mean()
+    residual = field(points)
+    if alpha:
+        residual = residual - alpha * laplacian(field, points)
+    return residual.pow(2).sum(-1).mean()
 
 
-def sample_path(
-    path: list[Float[Tensor, "v 3"]], count: int, generator: torch.Generator
-) -> Float[Tensor, "k 3"]:
+def sample_path(path: list[Float[Tensor, "v 3"]], count: int, generator: torch.Generator) -> Float[Tensor, "k 3"]:
     """Random points of the trajectories at random pseudo-times, without gradient to how they got there."""
     stages = path[:-1]
     where = torch.randint(len(stages) * len(stages[0]), (count,), generator=generator)

@@ -26,9 +26,7 @@ class ProgressLine:
         if now - self._last < (REDRAW if self._live else NEW_LINE):
             return
         self._last = now
-        text = (
-            f"{fraction:4.0%}  iteration {iteration}  loss {loss:.5f}  level {level}  {clock(seconds_left)} left"
-        )
+        text = f"{fraction:4.0%}  iteration {iteration}  loss {loss:.5f}  level {level}  {clock(seconds_left)} left"
         self._stream.write(f"\r\x1b[K{text}" if self._live else f"{text}\n")
         self._stream.flush()
         self._drawn = self._live
