@@ -163,6 +163,10 @@ def _validate(options: argparse.Namespace) -> None:
 
     validate(options.run, views, options.out, options.reference, options.tone)
 
+    from recon.tracking import log_validation
+
+    log_validation(options.run, options.out, views)
+
 
 def _report(options: argparse.Namespace) -> None:
     _check_folders(options.runs)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -149,6 +149,26 @@ def attach(run_id: str) -> Iterator[Tracker]:
         tracker.flush()
 
 
+def log_validation(run: Path, out: Path, names: Collection[str]) -> None:
+    """Add what `recon validate` wrote to `out` to the run that trained `run`, where the store has it.
+
+    The means of each viewpoint set become `final/NAME/…`, geometry and certificate `mesh/…`; all
+    files become artifacts.
+    """
+    if not (run / "run_id.txt").is_file() or not _store_exists():
+        return
+    files = {name: out / f"{name}.json" for name in (*names, "geometry", "certificate")}
+    found = {name: json.loads(path.read_text()) for name, path in files.items() if path.is_file()}
+    with attach((run / "run_id.txt").read_text().strip()) as tracker:
+        for name, content in found.items():
+            values, prefix = (content["mean"], f"final/{name}") if name in names else (content, "mesh")
+            numbers = {key: float(value) for key, value in values.items() if isinstance(value, int | float)}
+            tracker.log_metrics({f"{prefix}/{key}": value for key, value in numbers.items()}, step=0)
+            for path in (out / f"{name}.json", out / f"{name}.png"):
+                if path.is_file():
+                    tracker.log_artifact(path, "validation")
+
+
 def initialise_store() -> None:
     """Create the store and its tables where missing.
 
@@ -171,9 +191,9 @@ def tracking_uri() -> str:
 
 def _client() -> "MlflowClient":
     uri = tracking_uri()
-    folder = _sqlite_folder(uri)
-    if folder is not None:
-        writable_folder(folder)
+    file = _sqlite_file(uri)
+    if file is not None:
+        writable_folder(file.parent)
     _silence()
     from mlflow import MlflowClient
 
@@ -181,6 +201,12 @@ def _client() -> "MlflowClient":
         return MlflowClient(tracking_uri=uri)
     except Exception as error:
         raise _unusable(error) from error
+
+
+def _store_exists() -> bool:
+    """Whether there is something to add to; only a missing SQLite file is known without asking."""
+    file = _sqlite_file(tracking_uri())
+    return file is None or file.is_file()
 
 
 def _silence() -> None:
@@ -192,11 +218,11 @@ def _silence() -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
-def _sqlite_folder(uri: str) -> Path | None:
-    """The folder of a SQLite store's file; None for every other store."""
+def _sqlite_file(uri: str) -> Path | None:
+    """The file of a SQLite store; None for every other store."""
     if not uri.startswith("sqlite:///"):
         return None
-    return Path(uri.removeprefix("sqlite:///").partition("?")[0]).parent
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0])
 
 
 def _experiment(client: "MlflowClient", name: str) -> str:
@@ -206,8 +232,8 @@ def _experiment(client: "MlflowClient", name: str) -> str:
     known = client.get_experiment_by_name(name)
     if known is not None:
         return known.experiment_id
-    folder = _sqlite_folder(tracking_uri())
-    artifacts = None if folder is None else (folder / "mlruns" / name).resolve().as_uri()
+    file = _sqlite_file(tracking_uri())
+    artifacts = None if file is None else (file.parent / "mlruns" / name).resolve().as_uri()
     try:
         return client.create_experiment(name, artifact_location=artifacts)
     except MlflowException:
@@ -246,9 +272,12 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _unusable(error: Exception) -> ReconError:
-    address = re.sub(r"//[^/@]*@", "//***@", tracking_uri())  # a password may stand there
-    return ReconError(f"MLFLOW_TRACKING_URI {address}: cannot be used: {_one_line(error)}")
+    return ReconError(f"MLFLOW_TRACKING_URI {_without_password(tracking_uri())}: cannot be used: {_one_line(error)}")
 
 
 def _one_line(error: BaseException) -> str:
-    return textwrap.shorten(str(error), 240) or type(error).__name__
+    return textwrap.shorten(_without_password(str(error)), 240) or type(error).__name__
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//***@", text)

@@ -1,0 +1,49 @@
+# `make` lists the targets. Every one sets up what it needs by itself: Python >= 3.11 and make are enough.
+
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell $(p) -c 'import sys; print("$(p)" if sys.version_info >= (3, 11) else "")' 2>/dev/null)))
+VENV := .venv
+SETUP := $(VENV)/installed
+CORES ?= all
+
+# The commands of the rules are those of the environment.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+STORE := $(or $(MLFLOW_TRACKING_URI),sqlite:///results/mlflow.db)
+
+.PHONY: help setup demo test ui benchmark schemas clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+setup: $(SETUP) ## make .venv and install recon with pinned dependencies
+
+$(SETUP): pyproject.toml constraints.txt
+	@test -n '$(PYTHON)' || { echo 'make: no Python >= 3.11 found; say where: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@echo "installing into $(VENV): some minutes, torch is large"
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(SETUP) ## extract the embedded scene, train, validate, report (config/config.yaml)
+	$(VENV)/bin/snakemake --cores $(CORES)
+	@echo 'The report: results/report/index.html   The mesh: recon view results/bunny/default   MLflow: make ui'
+
+test: $(SETUP) ## style, types, workflow and tests
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/snakefmt --check .
+	$(VENV)/bin/snakemake --lint
+	$(VENV)/bin/pytest
+
+ui: $(SETUP) ## open MLflow on the results: http://127.0.0.1:5000
+	$(VENV)/bin/mlflow ui --backend-store-uri '$(STORE)' --host 127.0.0.1 --port 5000
+
+benchmark: $(SETUP) ## the figures of README.md that need no training
+	$(VENV)/bin/python -m benchmarks
+
+schemas: $(SETUP) ## write workflow/schemas and the tables of config/README.md anew
+	$(VENV)/bin/python -m recon.workflow
+
+clean: ## remove the environment and caches; results/ stays
+	rm -rf $(VENV) .snakemake .pytest_cache .mypy_cache .ruff_cache *.egg-info
