@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (ReconError, OSError) as error:
-        if options.debug:
+        if "debug" in options:
             raise
         print(f"recon: error: {_line(error)}", file=sys.stderr)
         return BAD_INPUT
@@ -51,7 +51,6 @@ def parser() -> argparse.ArgumentParser:
     root = _Parser(
         prog="recon", description="From flash photographs to a closed mesh with its reflectance.", parents=[debug]
     )
-    root.set_defaults(debug=False)
     root.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = root.add_subparsers(required=True, metavar="COMMAND")
     for add in (_add_extract, _add_train, _add_validate, _add_report, _add_view, _add_store):
