@@ -5,7 +5,7 @@ from typing import Literal
 
 import imageio.v3 as imageio
 import numpy as np
-from jaxtyping import Float, Shaped, UInt8, UInt16
+from jaxtyping import Float, UInt8, UInt16
 
 from recon.files import atomic
 
@@ -33,14 +33,13 @@ def srgb(linear: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
-def write_picture(picture: Shaped[np.ndarray, "h w 3"], path: str | Path) -> None:
-    """Write 8- or 16-bit integers as PNG, whole or not at all.
+def write_picture(picture: UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"], path: str | Path) -> None:
+    """Write 8- or 16-bit integers, with or without opacity, as PNG, whole or not at all.
 
     Raises:
         ReconError: the file cannot be written.
-        TypeError: the picture is not made of 8- or 16-bit integers, as `tone_map` returns them.
     """
-    if picture.dtype not in (np.uint8, np.uint16):
-        raise TypeError(f"a picture must be uint8 or uint16, got {picture.dtype}; see tone_map")
+    # Pillow, which imageio prefers, has no 16-bit colour.
+    plugin = "opencv" if picture.dtype == np.uint16 else "pillow"
     with atomic(path) as temporary:
-        imageio.imwrite(temporary, picture, extension=".png")
+        imageio.imwrite(temporary, picture, plugin=plugin, extension=".png")

@@ -44,9 +44,10 @@ def _interiors_meet(a: Triangles, b: Triangles) -> Bool[np.ndarray, " p"]:
         length = np.linalg.norm(axis, axis=1)
         on_a, on_b = (np.einsum("pij,pj->pi", t[index], axis) for t in (a, b))
         gap = np.maximum(on_b.min(axis=1) - on_a.max(axis=1), on_a.min(axis=1) - on_b.max(axis=1))
-        # An axis of no length, a cross product of parallels, separates nothing.
-        proper = length > TOLERANCE * extent[index] ** 2
-        meet[index] = ~(proper & (gap >= -TOLERANCE * extent[index] * length))
+        span = np.maximum(on_a.max(axis=1), on_b.max(axis=1)) - np.minimum(on_a.min(axis=1), on_b.min(axis=1))
+        rounding = TOLERANCE * extent[index] * length
+        # An axis along which both are points, such as the normal of a common plane, separates nothing.
+        meet[index] = ~((gap >= -rounding) & (span > rounding))
 
     separate(normal_a)
     separate(normal_b[meet])

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import floor, log10
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -23,8 +23,8 @@ def comparison_sheet(
     prediction: Float[np.ndarray, "n h w 3"],
     labels: Sequence[str],
     tone: Tone = "clamp",
-) -> Figure:
-    """Ground truth, prediction and absolute error of the views, one a column.
+) -> UInt8[np.ndarray, "h2 w2 4"]:
+    """Ground truth, prediction and absolute error of the views, one a column, as one picture.
 
     Photographs and predictions share one tone mapping. The error is the mean over the channels of
     linear radiance clamped to [0, 1], in a perceptually uniform colour map.
@@ -36,7 +36,7 @@ def comparison_sheet(
 
     cell_height, cell_width = CELL * height / max(height, width), CELL * width / max(height, width)
     figure = Figure(figsize=(count * cell_width + 1.3, 3 * cell_height + 0.45), dpi=DPI, facecolor="none")
-    FigureCanvasAgg(figure)
+    canvas = FigureCanvasAgg(figure)
     figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
     axes = figure.subplots(3, count, squeeze=False)
     for view in range(count):
@@ -52,7 +52,8 @@ def comparison_sheet(
     bar = figure.colorbar(heat, ax=list(axes[2]), fraction=0.12, aspect=12, pad=0.01, extend="max")
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=GREY, labelsize=8)
-    return figure
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())
 
 
 def _round_up(value: float) -> float:

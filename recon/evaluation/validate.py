@@ -15,7 +15,7 @@ from recon.errors import ReconError
 from recon.evaluation.certificate import Certificate, certify
 from recon.evaluation.geometry_metrics import GeometryMetrics, geometry_metrics
 from recon.evaluation.image_metrics import image_metrics, mask_iou, mean_metrics
-from recon.evaluation.pictures import Tone
+from recon.evaluation.pictures import Tone, write_picture
 from recon.evaluation.sheet import COLUMNS, comparison_sheet
 from recon.files import atomic, writable_folder
 from recon.scenes.meshes import load_mesh
@@ -121,9 +121,7 @@ def _summary(views: Views, found: Match) -> dict[str, Any]:
 def _write_sheet(path: Path, views: Views, found: Match, tone: Tone) -> None:
     chosen = np.unique(np.linspace(0, len(views) - 1, COLUMNS).round().astype(int))
     labels = [f"view {i}   {found.per_view[i]['mean_absolute_error']:.4f}" for i in chosen]
-    figure = comparison_sheet(views.images[chosen], found.prediction[chosen], labels, tone)
-    with atomic(path) as temporary:
-        figure.savefig(temporary)
+    write_picture(comparison_sheet(views.images[chosen], found.prediction[chosen], labels, tone), path)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
