@@ -1,0 +1,1 @@
+"""What the figures in README.md come from. Timed here, never in the tests."""

@@ -1,0 +1,41 @@
+"""One view, forward and backward: the whole of it, and a window of it."""
+
+import numpy as np
+import torch
+
+from benchmarks.timing import median_milliseconds
+from recon.camera import Cameras, intrinsics_from_fov, look_at
+from recon.render.renderer import render
+from recon.surface.icosphere import icosphere
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def camera(size: int) -> Cameras:
+    """One view of the unit sphere at the reference's distance and field of view."""
+    pose = look_at(np.array([[2.5, 0.0, 0.3]]), np.zeros(3), np.array([0.0, 0, 1]))
+    intrinsics = intrinsics_from_fov(49.0, size, size)[None]
+    return Cameras(torch.tensor(pose).float(), torch.tensor(intrinsics).float(), size, size).to(DEVICE)
+
+
+def forward_and_backward(cameras: Cameras, level: int, samples: int) -> None:
+    sphere, faces = icosphere(level, DEVICE)
+    bumps = 0.6 + 0.15 * (5 * sphere[:, :1]).sin() * (4 * sphere[:, 1:2] + 1).sin()
+    vertices = (sphere * bumps).requires_grad_()
+    image = render(vertices, faces, cameras, albedo=torch.ones_like(sphere), samples=samples)
+    image.radiance.sum().backward()
+
+
+def one_view() -> str:
+    times = {s: median_milliseconds(lambda s=s: forward_and_backward(camera(100), 5, s)) for s in (1, 2)}
+    return (
+        f"render: one 100x100 view of 20,480 faces, forward and backward: {times[1]:.1f} ms with one sample "
+        f"a pixel, {times[2]:.1f} ms with 2x2 ({DEVICE}, {torch.get_num_threads()} threads)"
+    )
+
+
+def window() -> str:
+    whole = camera(100)
+    crop = whole.cropped(torch.tensor([[25, 25]], device=DEVICE), 50, 50)
+    times = [median_milliseconds(lambda c=c: forward_and_backward(c, 4, 2)) for c in (whole, crop)]
+    return f"crop: rendering 50x50 of 100x100 costs {times[1] / times[0]:.2f} of the whole ({times[1]:.1f} ms)"
