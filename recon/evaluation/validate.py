@@ -49,7 +49,7 @@ def validate(
             the model predicts values that are not finite; `out` cannot be written.
     """
     for name in views:
-        if name in RESERVED_NAMES or not name or Path(name).name != name:
+        if name in (*RESERVED_NAMES, "", "..") or Path(name).name != name:
             raise ReconError(f"--views {name}=…: the name must be a plain file name, other than {RESERVED_NAMES}")
     writable_folder(out)
     model = load_model(run).to("cuda" if torch.cuda.is_available() else "cpu")

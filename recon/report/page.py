@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
+from recon.errors import ReconError
 from recon.files import atomic
 from recon.report.figures import loss_curves, mesh_figure, run_color
 from recon.report.records import PUBLISHED, RunRecord, load_records, set_names
@@ -147,7 +148,11 @@ def _certificate(record: RunRecord) -> list[dict[str, Any]]:
 
 
 def _picture(record: RunRecord, name: str) -> dict[str, Any]:
-    picture = imageio.imread(record.pictures[name])
+    path = record.pictures[name]
+    try:
+        picture = imageio.imread(path, plugin="pillow")
+    except (OSError, ValueError) as error:
+        raise ReconError(f"{path}: not a readable picture: {' '.join(str(error).split())}") from error
     return {
         "set": name,
         "views": record.sets[name].get("views", ""),
@@ -215,7 +220,7 @@ def _plain(value: Any) -> str:
     return "–" if value is None else str(value)
 
 
-def _number(value: float | None, digits: int) -> str:
+def _number(value: float | int | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
