@@ -1,0 +1,70 @@
+"""Photographs of a world by cameras that carry the only light."""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32, UInt8
+from torch import Tensor
+
+from recon.camera import Cameras
+from recon.errors import ReconError
+from recon.render.renderer import render
+from recon.scenes.world import World
+
+
+def photograph(
+    world: World,
+    camera_to_world: Float[np.ndarray, "n 4 4"],
+    intrinsics: Float[np.ndarray, "n 3 3"],
+    height: int,
+    width: int,
+    samples: int,
+    source: str,
+) -> tuple[Float32[np.ndarray, "n h w 3"], UInt8[np.ndarray, "n h w"]]:
+    """Linear radiance, box-filtered from samples x samples points a pixel, and masks of the pixels
+    that show an object by more than half.
+
+    Raises:
+        ReconError: a camera stands inside a mesh, or no object is seen from it.
+    """
+    inside = _inside(world, camera_to_world[:, :3, 3])
+    if inside.any():
+        raise ReconError(f"{source}: the camera of view {inside.argmax()} stands inside an object")
+    vertices, faces, albedo = torch.tensor(world.vertices).float(), torch.tensor(world.faces), world.albedo
+    # A fourth channel tells object from background; the shader passes it on unlit.
+    attributes = torch.tensor(np.column_stack([albedo, world.is_object])).float()
+    cameras = Cameras(torch.tensor(camera_to_world).float(), torch.tensor(intrinsics).float(), height, width)
+    images, masks = [], []
+    for i in range(len(cameras)):  # one by one bounds the memory
+        view = cameras[i : i + 1]
+        lit = render(vertices, faces, view, albedo=attributes[:, :3], antialias=False, samples=samples)
+        share = lit.coverage
+        if world.has_background:
+            marked = render(
+                vertices, faces, view, albedo=attributes[:, 3:], shader=_unlit, antialias=False, samples=samples
+            )
+            share = marked.radiance[..., 0]
+        if not (share > 0.5).any():
+            raise ReconError(f"{source}: view {i} shows no object: it is blocked, out of the picture or too small")
+        images.append(lit.radiance[0].numpy())
+        masks.append((share[0] > 0.5).numpy())
+    return np.stack(images), np.stack(masks).astype(np.uint8) * 255
+
+
+def _unlit(
+    attributes: Float[Tensor, "p 1"], irradiance: Float[Tensor, " p"], cosine: Float[Tensor, " p"]
+) -> Float[Tensor, "p 3"]:
+    return attributes.expand(-1, 3)
+
+
+def _inside(world: World, points: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:
+    """Whether closed parts of the world wind around each point (solid angles: Van Oosterom, Strackee 1983)."""
+    low, high = world.vertices.min(axis=0), world.vertices.max(axis=0)
+    inside = ((points > low) & (points < high)).all(axis=1)
+    for i in np.flatnonzero(inside):
+        a, b, c = (world.vertices[world.faces[:, k]] - points[i] for k in range(3))
+        la, lb, lc = (np.linalg.norm(corner, axis=1) for corner in (a, b, c))
+        dot = np.einsum
+        volume = dot("fi,fi->f", a, np.cross(b, c))
+        product = la * lb * lc + dot("fi,fi->f", a, b) * lc + dot("fi,fi->f", b, c) * la + dot("fi,fi->f", c, a) * lb
+        inside[i] = abs(2 * np.arctan2(volume, product).sum()) > 2 * np.pi
+    return inside

@@ -1,0 +1,132 @@
+"""The meshes of a scene, posed and joined."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import trimesh
+from jaxtyping import Float, Int
+from scipy.spatial.transform import Rotation
+from trimesh import Trimesh
+from trimesh.visual.color import ColorVisuals
+
+from recon.errors import ReconError
+from recon.scenes.backgrounds import background_objects
+from recon.scenes.images import linear_from_srgb
+from recon.scenes.meshes import (
+    check_inside_unit_sphere,
+    check_outside_unit_sphere,
+    fit_to_sphere,
+    load_mesh,
+    primitive,
+)
+from recon.scenes.scene import ObjectConfig, Scene
+
+CREASED = ("cube", "cylinder")
+"""Shapes with edges, across which normals are not interpolated."""
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """Everything that a scene shows, as one mesh.
+
+    Attributes:
+        vertices, faces: in the source's frame, outward counter-clockwise.
+        albedo: linear, at the vertices; includes the light's intensity.
+        is_object: 1 at the vertices of the objects, 0 at those of the background.
+    """
+
+    vertices: Float[np.ndarray, "v 3"]
+    faces: Int[np.ndarray, "f 3"]
+    albedo: Float[np.ndarray, "v 3"]
+    is_object: Float[np.ndarray, " v"]
+
+    @property
+    def has_background(self) -> bool:
+        return not self.is_object.all()
+
+
+def build_world(scene: Scene, path: Path) -> World:
+    """The scene of the file `path`.
+
+    Raises:
+        ReconError: a mesh cannot be read, leaves the unit sphere or, in the background, enters it, or
+            has no vertex colours where these are asked for.
+    """
+    objects, names = _posed(scene.objects, path, "objects")
+    for mesh, name in zip(objects, names, strict=True):
+        check_inside_unit_sphere(mesh, name)
+    configs = scene.background if isinstance(scene.background, list) else background_objects(scene.background)
+    background, names = _posed(configs, path, "background")
+    for mesh, name in zip(background, names, strict=True):
+        check_outside_unit_sphere(mesh, name)
+    albedo = [_albedo(*pair) for pair in zip(objects + background, [*scene.objects, *configs], strict=True)]
+    return join(objects, background, np.concatenate(albedo) * scene.light.intensity)
+
+
+def join(objects: list[Trimesh], background: list[Trimesh], albedo: Float[np.ndarray, "v 3"]) -> World:
+    """One mesh of all; `albedo` at the vertices of the objects, then of the background."""
+    meshes = objects + background
+    starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes)])
+    count = sum(len(mesh.vertices) for mesh in objects)
+    return World(
+        np.concatenate([mesh.vertices for mesh in meshes]),
+        np.concatenate([mesh.faces + start for mesh, start in zip(meshes, starts[:-1], strict=True)]),
+        albedo,
+        (np.arange(len(albedo)) < count).astype(np.float64),
+    )
+
+
+def objects_mesh(scene: Scene, path: Path) -> Trimesh:
+    """The scene's objects as one mesh without doubled vertices: what a reconstruction is held against."""
+    objects, _ = _posed(scene.objects, path, "objects", creased=False)
+    together = join(objects, [], np.ones((sum(len(mesh.vertices) for mesh in objects), 3)))
+    return Trimesh(together.vertices, together.faces, process=False)
+
+
+def mesh_files(scene: Scene, path: Path) -> list[Path]:
+    """The mesh files that the scene refers to."""
+    background = scene.background if isinstance(scene.background, list) else []
+    return [path.parent / config.mesh for config in [*scene.objects, *background] if config.mesh is not None]
+
+
+def _posed(
+    configs: Iterable[ObjectConfig], path: Path, key: str, creased: bool = True
+) -> tuple[list[Trimesh], list[str]]:
+    """Meshes in the scene's frame, and what to call them in errors."""
+    meshes, names = [], []
+    for i, config in enumerate(configs):
+        name = f"{path}: {key}.{i} ({config.shape or config.mesh})"
+        mesh = _source_mesh(config, path)
+        if config.radius is not None:
+            mesh, _ = fit_to_sphere(mesh, config.radius)
+        if creased and config.shape in CREASED:
+            mesh = trimesh.graph.smooth_shade(mesh, angle=np.radians(30))
+        pose = np.eye(4)
+        pose[:3, :3] = Rotation.from_euler("xyz", config.rotation, degrees=True).as_matrix()
+        pose[:3, 3] = config.position
+        mesh.apply_transform(pose)
+        meshes.append(mesh)
+        names.append(name)
+    return meshes, names
+
+
+def _source_mesh(config: ObjectConfig, path: Path) -> Trimesh:
+    if config.mesh is not None:
+        return load_mesh(path.parent / config.mesh)
+    if config.shape == "bunny" or config.shape == "bunny_head":
+        from recon.scenes import bunny
+
+        return bunny.bunny() if config.shape == "bunny" else bunny.bunny_head()
+    assert config.shape is not None  # ObjectConfig has one of the two
+    return primitive(config.shape)
+
+
+def _albedo(mesh: Trimesh, config: ObjectConfig) -> Float[np.ndarray, "v 3"]:
+    if config.albedo != "vertex":
+        return np.tile(np.array(config.albedo, np.float64), (len(mesh.vertices), 1))
+    visual = mesh.visual
+    if not isinstance(visual, ColorVisuals) or visual.kind != "vertex":
+        raise ReconError(f"{config.mesh or config.shape}: has no vertex colours, but its albedo is to come from them")
+    return linear_from_srgb(np.asarray(visual.vertex_colors)[:, :3] / 255.0)
