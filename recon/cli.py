@@ -10,7 +10,6 @@ import re
 import signal
 import sys
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -53,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = root.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_extract, _add_train, _add_validate, _add_report, _add_view, _add_store):
+    for add in (_add_extract, _add_reference, _add_train, _add_validate, _add_report, _add_view, _add_store):
         add(commands, debug)
     return root
 
@@ -61,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
 def _add_extract(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser") -> None:
     command = commands.add_parser("extract", parents=[debug], help="make a viewpoint set from a scene or photographs")
     command.add_argument(
-        "source", type=Path, metavar="SOURCE", help="scene.yaml, transforms.json, DiLiGenT-MV folder or keyframes.npz"
+        "source", type=Path, metavar="SOURCE", help="scene.yaml, transforms.json or its folder, or keyframes.npz"
     )
     command.add_argument("--out", type=Path, required=True, metavar="VIEWS", help="views.npz to write")
     command.add_argument("--set-name", type=_name, metavar="NAME", help="viewpoint set of a scene with several")
@@ -72,6 +71,13 @@ def _add_extract(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parse
         "--like", type=Path, metavar="VIEWS", help="take unit frame and radiance scale of this viewpoint set"
     )
     command.set_defaults(command=_extract)
+
+
+def _add_reference(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser") -> None:
+    command = commands.add_parser("reference", parents=[debug], help="write the true mesh of a scene")
+    command.add_argument("source", type=Path, metavar="SCENE", help="scene.yaml")
+    command.add_argument("--out", type=Path, required=True, metavar="MESH", help="mesh to write, such as truth.ply")
+    command.set_defaults(command=_reference)
 
 
 def _add_train(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser") -> None:
@@ -138,6 +144,14 @@ def _extract(options: argparse.Namespace) -> None:
     from recon.scenes.extract import extract
 
     extract(options.source, options.out, set_name=options.set_name, mesh=options.mesh, like=options.like)
+
+
+def _reference(options: argparse.Namespace) -> None:
+    _check_files([options.source])
+
+    from recon.scenes.extract import write_reference
+
+    write_reference(options.source, options.out)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -270,5 +284,7 @@ class _Version(argparse.Action):
     """Looks the version up when asked, because the look-up costs more than the rest of the help."""
 
     def __call__(self, parser: argparse.ArgumentParser, *ignored: object) -> NoReturn:
+        from importlib.metadata import version
+
         print(version("recon"))
         parser.exit()

@@ -45,7 +45,9 @@ class WorkflowConfig(Section):
         description="viewpoint sets to measure",
     )
     reference: str | None = Field(
-        None, description="true mesh of a scene in the source's frame, to measure geometry against; may hold `{scene}`"
+        None,
+        description="true mesh in the source's frame, to measure geometry against; may hold `{scene}`;"
+        " empty: the objects of a scene file, and nothing for photographs",
     )
     experiments: str = Field(
         "config/experiments.tsv", description="table with one training run a row; its columns are the training keys"

@@ -47,6 +47,18 @@ def views(name):
     return f"results/{{scene}}/views/{name}.npz"
 
 
+def true_mesh():
+    """What geometry is measured against, for any scene; empty where nothing is known."""
+    declared = config["source"].endswith((".yaml", ".yml")) and "{set}" not in config["source"]
+    return config["reference"] or ("results/{scene}/reference.ply" if declared else [])
+
+
+def training_views(wildcards):
+    """What the other sets take their frame and radiance scale from: the training set."""
+    path = views(config["training"]).format(**wildcards)
+    return [] if wildcards.set == config["training"] else path
+
+
 def named_views(paths):
     """NAME=VIEWS for the commands."""
     return [f"{Path(path).stem}={path}" for path in paths]

@@ -1,6 +1,7 @@
 rule extract:
     input:
-        lambda wildcards: config["source"].format(**wildcards),
+        source=lambda wildcards: config["source"].format(**wildcards),
+        like=training_views,
     output:
         "results/{scene}/views/{set}.npz",
     log:
@@ -11,9 +12,32 @@ rule extract:
         "../envs/recon.yaml"
     threads: 1
     resources:
-        mem_mb=1500,
-        runtime=10,
+        mem_mb=2000,
+        runtime=30,
+    params:
+        like=lambda wildcards, input: ["--like", input.like] if input.like else [],
     message:
         "Extracting viewpoint set {wildcards.set} of {wildcards.scene}"
     shell:
-        "recon extract {input:q} --set-name {wildcards.set} --out {output:q} > {log:q} 2>&1"
+        "recon extract {input.source:q} --set-name {wildcards.set} {params.like:q} --out {output:q} > {log:q} 2>&1"
+
+
+rule reference:
+    input:
+        lambda wildcards: config["source"].format(**wildcards),
+    output:
+        "results/{scene}/reference.ply",
+    log:
+        "results/logs/{scene}/reference.log",
+    benchmark:
+        "results/benchmarks/{scene}/reference.tsv"
+    conda:
+        "../envs/recon.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    message:
+        "Writing the true mesh of {wildcards.scene}"
+    shell:
+        "recon reference {input:q} --out {output:q} > {log:q} 2>&1"
