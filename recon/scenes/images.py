@@ -106,7 +106,7 @@ def _read_exr(path: Path) -> Float32[np.ndarray, "h w c"]:
 
     try:
         with _silenced(), OpenEXR.File(str(path), separate_channels=True) as file:
-            header = file.header()
+            header = dict(file.header())  # closing the file empties the original
             planes = {name: channel.pixels for name, channel in file.channels().items()}
     except Exception as error:  # RuntimeError, ValueError, TypeError, by the kind of damage
         raise ReconError(f"{path}: not a readable EXR file (truncated?)") from error
