@@ -8,6 +8,7 @@ CORES ?= all
 # The commands of the rules are those of the environment.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 STORE := $(or $(MLFLOW_TRACKING_URI),sqlite:///results/mlflow.db)
 
 .PHONY: help setup demo test ui benchmark schemas clean
@@ -37,7 +38,8 @@ test: $(SETUP) ## style, types, workflow and tests
 	$(VENV)/bin/pytest
 
 ui: $(SETUP) ## open MLflow on the results: http://127.0.0.1:5000
-	$(VENV)/bin/mlflow ui --backend-store-uri '$(STORE)' --host 127.0.0.1 --port 5000
+	@mkdir -p results
+	$(VENV)/bin/mlflow ui --backend-store-uri '$(STORE)' --host 127.0.0.1 --port 5000 --workers 1
 
 benchmark: $(SETUP) ## the figures of README.md that need no training
 	$(VENV)/bin/python -m benchmarks
