@@ -48,8 +48,8 @@ def geometry_metrics(
     """Compare two surfaces by `samples` points drawn on each, uniformly by area.
 
     Distances run from a point to the other mesh's triangles, not to samples of it: between sampled
-    clouds even a surface and itself are half a sample's spacing apart. What is left is chance, for
-    the chamfer about a 1 / sqrt(`samples`) share of it. The seed fixes the points.
+    clouds even a surface and itself are half a sample's spacing apart. What is left is chance, about
+    half a percent of a chamfer from 100,000 samples. The seed fixes the points.
     """
     rng = np.random.default_rng(seed)
     there, there_degrees = _distances(mesh, reference, samples, rng)

@@ -32,7 +32,7 @@ def comparison_sheet(
     count, height, width = target.shape[:3]
     pictures = tone_map(np.stack([target, prediction]), tone)
     error = np.abs(target.clip(0, 1) - prediction.clip(0, 1)).mean(axis=-1)
-    limit = _round_up(float(np.quantile(error, 0.999)))
+    limit = _round_up(float(np.quantile(error, 0.99)))
 
     cell_height, cell_width = CELL * height / max(height, width), CELL * width / max(height, width)
     figure = Figure(figsize=(count * cell_width + 1.3, 3 * cell_height + 0.45), dpi=DPI, facecolor="none")
@@ -43,15 +43,15 @@ def comparison_sheet(
         axes[0, view].imshow(pictures[0, view])
         axes[1, view].imshow(pictures[1, view])
         heat = axes[2, view].imshow(error[view], cmap="magma", vmin=0, vmax=limit)
-        axes[0, view].set_title(labels[view], color=GREY, fontsize=8, pad=3)
+        axes[0, view].set_title(labels[view], color=GREY, fontsize=9.5, pad=3)
     for row, name in zip(axes, ("ground truth", "prediction", "absolute error"), strict=True):
-        row[0].set_ylabel(name, color=GREY, fontsize=9)
+        row[0].set_ylabel(name, color=GREY, fontsize=10)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
     bar = figure.colorbar(heat, ax=list(axes[2]), fraction=0.12, aspect=12, pad=0.01, extend="max")
     bar.outline.set_visible(False)
-    bar.ax.tick_params(colors=GREY, labelsize=8)
+    bar.ax.tick_params(colors=GREY, labelsize=9)
     canvas.draw()
     return np.array(canvas.buffer_rgba())
 
