@@ -112,9 +112,9 @@ def _add_report(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser
 
 
 def _add_view(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser") -> None:
-    command = commands.add_parser("view", parents=[debug], help="look at a mesh in the browser")
-    command.add_argument("target", type=Path, metavar="TARGET", help="RUN or mesh file")
-    command.add_argument("--port", type=_port, default=8000, help="of the local page (default: %(default)s)")
+    command = commands.add_parser("view", parents=[debug], help="look at a run, mesh or viewpoint set in the browser")
+    command.add_argument("target", type=Path, metavar="TARGET", help="RUN, mesh file or views.npz")
+    command.add_argument("--port", type=_port, default=0, help="of the local page (default: a free one)")
     command.add_argument("--no-browser", action="store_true", help="only serve, open nothing")
     command.set_defaults(command=_view)
 
@@ -231,8 +231,8 @@ def _number(text: str) -> float:
 
 
 def _port(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise argparse.ArgumentTypeError(f"{text!r}: must be a port from 1 to 65535")
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a port from 0 to 65535")
     return int(text)
 
 

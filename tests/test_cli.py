@@ -91,7 +91,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--views", "v", "--out", "o", "--validation", "../a=v.npz"], "'../a': a name has letters"),
         (["train", "--views", "v", "--out", "o", "--validation", "=v.npz"], "'': a name has letters"),
         (["validate", "--run", "r", "--views", "a=v", "--out", "o", "--tone", "wrap"], "invalid choice: 'wrap'"),
-        (["view", "mesh.ply", "--port", "70000"], "must be a port from 1 to 65535"),
+        (["view", "mesh.ply", "--port", "70000"], "must be a port from 0 to 65535"),
         (["extract", "scene.yaml", "--out", "v.npz", "--set-name", "a/b"], "'a/b': a name has letters"),
     ],
 )
