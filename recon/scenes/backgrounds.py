@@ -6,7 +6,7 @@ import numpy as np
 
 from recon.scenes.scene import Color, ObjectConfig, Preset
 
-WHITE: list[Color] = [(1, 1, 1)]
+WHITE: list[Color] = [(1.0, 1.0, 1.0)]
 COLOURS: list[Color] = [
     (0.9, 0.2, 0.2),
     (0.2, 0.8, 0.3),
@@ -27,9 +27,9 @@ def background_objects(preset: Preset) -> list[ObjectConfig]:
     return _ring([135, 180, 225], distance=1.7, half_edge=0.5, colors=WHITE if preset == "white_cubes" else COLOURS)
 
 
-def _ring(azimuths: Iterable[float], distance: float, half_edge: float, colors: list[Color]) -> list[ObjectConfig]:
+def _ring(azimuths: Iterable[int], distance: float, half_edge: float, colors: list[Color]) -> list[ObjectConfig]:
     """Two storeys of cubes that turn a face to the origin."""
-    places = [(float(azimuth), z) for azimuth in azimuths for z in (-half_edge, half_edge)]
+    places = [(azimuth, z) for azimuth in azimuths for z in (-half_edge, half_edge)]
     return [
         ObjectConfig(
             shape="cube",

@@ -4,6 +4,7 @@ This is the only module that imports pymeshfix, which is GPL: nothing but the sc
 `bunny_head` needs it. Scan: Stanford Computer Graphics Laboratory, The Stanford 3D Scanning Repository.
 """
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ def bunny_head() -> Trimesh:
     return _facing_x(_repair(Trimesh(vertices, faces)))
 
 
+@cache
 def _repaired_scan() -> Trimesh:
     try:
         import pymeshfix
@@ -59,5 +61,6 @@ def _repair(mesh: Trimesh) -> Trimesh:
 
 
 def _facing_x(mesh: Trimesh) -> Trimesh:
-    mesh.apply_transform(trimesh.transformations.rotation_matrix(-GAZE, [0, 0, 1]))
-    return mesh
+    turned = mesh.copy()
+    turned.apply_transform(trimesh.transformations.rotation_matrix(-GAZE, [0, 0, 1]))
+    return turned

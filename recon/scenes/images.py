@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -93,7 +93,9 @@ def _read_jpeg(path: Path) -> Shaped[np.ndarray, "..."]:
 def _read_lossless(path: Path) -> Shaped[np.ndarray, "..."]:
     import cv2  # Pillow, and so imageio, cuts 16-bit colours down to 8
 
-    array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED) if path.stat().st_size else None
+    data = np.fromfile(path, np.uint8)
+    with _silenced():
+        array = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
     if array is None:
         raise ReconError(f"{path}: not a readable picture (truncated?)")
     if array.ndim == 3 and array.shape[2] >= 3:
@@ -145,10 +147,10 @@ def _in_display_window(stored: Float32[np.ndarray, "h w c"], header: dict) -> Fl
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """Nothing on standard output and error: the EXR library prints its own lines about broken files,
-    below Python, and a person shall get one."""
+    """Nothing on standard output and error: the libraries print their own lines about broken files,
+    from Python and from below it, and a person shall get one."""
     saved = [os.dup(1), os.dup(2)]
-    with open(os.devnull, "w") as null:
+    with open(os.devnull, "w") as null, redirect_stdout(null):
         try:
             for stream in (1, 2):
                 os.dup2(null.fileno(), stream)

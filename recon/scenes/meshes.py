@@ -37,7 +37,7 @@ def load_mesh(path: str | Path) -> Trimesh:
     if not path.is_file():
         raise ReconError(f"{path}: no such mesh file")
     try:
-        mesh = trimesh.load_mesh(path)
+        mesh = trimesh.load_mesh(path, process=False)  # processing would hide bad vertices
     except Exception as error:  # trimesh's readers raise whatever a broken file makes them stumble over
         raise ReconError(f"{path}: not a readable {path.suffix} mesh: {' '.join(str(error).split())}") from error
     if not isinstance(mesh, Trimesh) or len(mesh.faces) == 0:
@@ -45,6 +45,7 @@ def load_mesh(path: str | Path) -> Trimesh:
     if not np.isfinite(mesh.vertices).all():
         vertex = np.argwhere(~np.isfinite(mesh.vertices))[0][0]
         raise ReconError(f"{path}: vertex {vertex} has a coordinate that is not finite")
+    mesh.merge_vertices(merge_tex=True, merge_norm=True)
     return mesh
 
 

@@ -2,7 +2,7 @@
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
@@ -37,7 +37,7 @@ class ObjectConfig(Section):
     )
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
+    def _one_source(self) -> "ObjectConfig":
         if (self.shape is None) == (self.mesh is None):
             raise ValueError("expected either 'shape' or 'mesh'")
         return self
@@ -113,7 +113,7 @@ class Scene(Section):
     sets: dict[SetName, CameraPath] = Field(default_factory=lambda: dict(DEFAULT_SETS), min_length=1)
 
     @model_validator(mode="after")
-    def _training_set_exists(self) -> Self:
+    def _training_set_exists(self) -> "Scene":
         if self.training_set not in self.sets:
             raise ValueError(f"'training_set' is {self.training_set}, but 'sets' has {', '.join(self.sets)}")
         return self

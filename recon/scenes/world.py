@@ -54,15 +54,19 @@ def build_world(scene: Scene, path: Path) -> World:
         ReconError: a mesh cannot be read, leaves the unit sphere or, in the background, enters it, or
             has no vertex colours where these are asked for.
     """
-    objects, names = _posed(scene.objects, path, "objects")
-    for mesh, name in zip(objects, names, strict=True):
-        check_inside_unit_sphere(mesh, name)
     configs = scene.background if isinstance(scene.background, list) else background_objects(scene.background)
-    background, names = _posed(configs, path, "background")
-    for mesh, name in zip(background, names, strict=True):
-        check_outside_unit_sphere(mesh, name)
-    albedo = [_albedo(*pair) for pair in zip(objects + background, [*scene.objects, *configs], strict=True)]
-    return join(objects, background, np.concatenate(albedo) * scene.light.intensity)
+    objects, background = _named(scene.objects, path, "objects"), _named(configs, path, "background")
+    meshes = {name: _posed(config, path, creased=True) for name, config in (objects | background).items()}
+    for name in objects:
+        check_inside_unit_sphere(meshes[name], name)
+    for name in background:
+        check_outside_unit_sphere(meshes[name], name)
+    albedo = [_albedo(meshes[name], config, name) for name, config in (objects | background).items()]
+    return join(
+        [meshes[name] for name in objects],
+        [meshes[name] for name in background],
+        np.concatenate(albedo) * scene.light.intensity,
+    )
 
 
 def join(objects: list[Trimesh], background: list[Trimesh], albedo: Float[np.ndarray, "v 3"]) -> World:
@@ -80,7 +84,7 @@ def join(objects: list[Trimesh], background: list[Trimesh], albedo: Float[np.nda
 
 def objects_mesh(scene: Scene, path: Path) -> Trimesh:
     """The scene's objects as one mesh without doubled vertices: what a reconstruction is held against."""
-    objects, _ = _posed(scene.objects, path, "objects", creased=False)
+    objects = [_posed(config, path, creased=False) for config in scene.objects]
     together = join(objects, [], np.ones((sum(len(mesh.vertices) for mesh in objects), 3)))
     return Trimesh(together.vertices, together.faces, process=False)
 
@@ -91,25 +95,23 @@ def mesh_files(scene: Scene, path: Path) -> list[Path]:
     return [path.parent / config.mesh for config in [*scene.objects, *background] if config.mesh is not None]
 
 
-def _posed(
-    configs: Iterable[ObjectConfig], path: Path, key: str, creased: bool = True
-) -> tuple[list[Trimesh], list[str]]:
-    """Meshes in the scene's frame, and what to call them in errors."""
-    meshes, names = [], []
-    for i, config in enumerate(configs):
-        name = f"{path}: {key}.{i} ({config.shape or config.mesh})"
-        mesh = _source_mesh(config, path)
-        if config.radius is not None:
-            mesh, _ = fit_to_sphere(mesh, config.radius)
-        if creased and config.shape in CREASED:
-            mesh = trimesh.graph.smooth_shade(mesh, angle=np.radians(30))
-        pose = np.eye(4)
-        pose[:3, :3] = Rotation.from_euler("xyz", config.rotation, degrees=True).as_matrix()
-        pose[:3, 3] = config.position
-        mesh.apply_transform(pose)
-        meshes.append(mesh)
-        names.append(name)
-    return meshes, names
+def _named(configs: Iterable[ObjectConfig], path: Path, key: str) -> dict[str, ObjectConfig]:
+    """The objects by what errors call them."""
+    return {f"{path}: {key}.{i} ({config.shape or config.mesh})": config for i, config in enumerate(configs)}
+
+
+def _posed(config: ObjectConfig, path: Path, creased: bool) -> Trimesh:
+    """The object's mesh in the scene's frame; `creased`: with the vertices along its creases doubled."""
+    mesh = _source_mesh(config, path)
+    if config.radius is not None:
+        mesh, _ = fit_to_sphere(mesh, config.radius)
+    if creased and config.shape in CREASED:
+        mesh = trimesh.graph.smooth_shade(mesh, angle=np.radians(30))
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_euler("xyz", config.rotation, degrees=True).as_matrix()
+    pose[:3, 3] = config.position
+    mesh.apply_transform(pose)
+    return mesh
 
 
 def _source_mesh(config: ObjectConfig, path: Path) -> Trimesh:
@@ -123,10 +125,10 @@ def _source_mesh(config: ObjectConfig, path: Path) -> Trimesh:
     return primitive(config.shape)
 
 
-def _albedo(mesh: Trimesh, config: ObjectConfig) -> Float[np.ndarray, "v 3"]:
+def _albedo(mesh: Trimesh, config: ObjectConfig, name: str) -> Float[np.ndarray, "v 3"]:
     if config.albedo != "vertex":
         return np.tile(np.array(config.albedo, np.float64), (len(mesh.vertices), 1))
     visual = mesh.visual
     if not isinstance(visual, ColorVisuals) or visual.kind != "vertex":
-        raise ReconError(f"{config.mesh or config.shape}: has no vertex colours, but its albedo is to come from them")
+        raise ReconError(f"{name}: has no vertex colours, but its albedo is to come from them")
     return linear_from_srgb(np.asarray(visual.vertex_colors)[:, :3] / 255.0)

@@ -1,0 +1,70 @@
+"""Pinhole cameras: projection by hand, crops as slices, poses that look where they shall."""
+
+import numpy as np
+import pytest
+import torch
+
+from recon.camera import Cameras, intrinsics_from_fov, look_at
+
+
+def cameras(n: int = 4) -> Cameras:
+    eyes = 2.5 * np.random.default_rng(0).normal(size=(n, 3))
+    eyes = 2.5 * eyes / np.linalg.norm(eyes, axis=1, keepdims=True)
+    poses = look_at(eyes, np.array([0.1, 0, 0]), np.array([0.0, 0, 1]))
+    matrix = intrinsics_from_fov(49.0, 40, 60)
+    matrix[0, 2] += 3.3  # off-centre
+    return Cameras(torch.tensor(poses), torch.tensor(matrix).expand(n, 3, 3).clone(), 40, 60)
+
+
+POINTS = torch.tensor(np.random.default_rng(1).normal(size=(20, 3)) * 0.4)
+
+
+def test_projection_of_a_point_straight_ahead_and_of_one_aside() -> None:
+    matrix = torch.tensor([[[50.0, 0, 30], [0, 50, 20], [0, 0, 1]]], dtype=torch.float64)
+    view = Cameras(torch.eye(4, dtype=torch.float64)[None], matrix, 40, 60)
+    points = torch.tensor([[0.0, 0, 2], [1, 0, 2], [0, 1, 5]], dtype=torch.float64)
+    expected = torch.tensor([[[30.0, 20, 2], [55, 20, 2], [30, 30, 5]]], dtype=torch.float64)
+    assert torch.equal(view.project(points), expected)
+
+
+def test_looking_at_a_target_puts_it_in_the_centre_and_up_at_the_top() -> None:
+    eyes = np.array([[3.0, 0, 1], [0, -2, 0.5]])
+    poses = look_at(eyes, np.zeros(3), np.array([0.0, 0, 1]))
+    assert np.allclose(poses[:, :3, :3] @ poses[:, :3, :3].transpose(0, 2, 1), np.eye(3))
+    assert np.allclose(np.linalg.det(poses[:, :3, :3]), 1)
+    matrix = torch.tensor(intrinsics_from_fov(49.0, 40, 60)).expand(2, 3, 3).clone()
+    view = Cameras(torch.tensor(poses), matrix, 40, 60)
+    pixels = view.project(torch.tensor([[0.0, 0, 0], [0, 0, 0.5]], dtype=torch.float64))
+    assert torch.allclose(pixels[:, 0, :2], torch.tensor([30.0, 20], dtype=torch.float64))
+    assert torch.allclose(pixels[:, 1, 0], torch.tensor(30.0, dtype=torch.float64))
+    assert (pixels[:, 1, 1] < 20).all()
+
+
+def test_field_of_view_spans_the_width() -> None:
+    matrix = intrinsics_from_fov(90.0, 100, 200)
+    assert np.allclose(matrix, [[100, 0, 100], [0, 100, 50], [0, 0, 1]])
+
+
+def test_a_crop_is_a_slice_of_the_projection() -> None:
+    whole = cameras()
+    offsets = torch.tensor([[0, 0], [3, 7], [11, 2], [-1, -1]])
+    crop = whole.cropped(offsets, 16, 24)
+    moved = whole.project(POINTS)
+    moved[..., :2] -= offsets.flip(1)[:, None]
+    assert torch.allclose(crop.project(POINTS), moved, atol=1e-12)
+    assert (crop.height, crop.width) == (16, 24)
+    assert torch.equal(crop.centers, whole.centers)
+
+
+def test_scaling_multiplies_pixels_and_keeps_depth() -> None:
+    fine = cameras().scaled(3)
+    assert (fine.height, fine.width) == (120, 180)
+    factor = torch.tensor([3.0, 3, 1], dtype=torch.float64)
+    assert torch.allclose(fine.project(POINTS), cameras().project(POINTS) * factor)
+
+
+@pytest.mark.parametrize("index", [slice(1, 3), [1, 2], torch.tensor([1, 2])])
+def test_indexing_keeps_the_views(index: slice | list[int] | torch.Tensor) -> None:
+    some = cameras()[index]
+    assert len(some) == 2
+    assert torch.equal(some.project(POINTS), cameras().project(POINTS)[1:3])

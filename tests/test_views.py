@@ -1,0 +1,153 @@
+"""Viewpoint sets: exact roundtrips, alignment through the source's frame, and every bad input."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from recon.errors import ReconError
+from recon.views import Views, check_views, load_views, save_views
+
+
+def some_views(n: int = 3, height: int = 4, width: int = 5) -> Views:
+    random = np.random.default_rng(0)
+    poses = np.tile(np.eye(4), (n, 1, 1))
+    poses[:, :3, :3] = Rotation.random(n, random_state=0).as_matrix()
+    poses[:, :3, 3] = random.normal(size=(n, 3))
+    return Views(
+        images=random.random((n, height, width, 3), dtype=np.float32) * 1.3,
+        masks=np.where(random.random((n, height, width)) > 0.3, 255, 0).astype(np.uint8),
+        camera_to_world=poses,
+        intrinsics=np.tile(np.array([[90.0, 0, 2.5], [0, 91, 2], [0, 0, 1]]), (n, 1, 1)),
+        radiance_scale=0.37,
+        world_from_unit=np.array([[0, -2.0, 0, 1], [2, 0, 0, 2], [0, 0, 2, 3], [0, 0, 0, 1]]),
+        metadata={"set": "front", "settings": {"a": [1, 2]}},
+    )
+
+
+@pytest.mark.parametrize("with_masks", [True, False])
+def test_roundtrip_is_exact(tmp_path: Path, with_masks: bool) -> None:
+    views = some_views() if with_masks else replace(some_views(), masks=None)
+    save_views(views, tmp_path / "v.npz")
+    back = load_views(tmp_path / "v.npz")
+    for key in ("images", "camera_to_world", "intrinsics", "world_from_unit"):
+        assert np.array_equal(getattr(back, key), getattr(views, key))
+        assert getattr(back, key).dtype == getattr(views, key).dtype
+    assert (back.masks is None) == (not with_masks)
+    if views.masks is not None and back.masks is not None:
+        assert np.array_equal(back.masks, views.masks)
+    assert back.radiance_scale == views.radiance_scale
+    assert back.metadata == {"format": 1, **views.metadata}
+    assert (len(back), back.height, back.width) == (3, 4, 5)
+
+
+def test_select_keeps_order() -> None:
+    views = some_views()
+    chosen = views.select(np.array([2, 0]))
+    assert np.array_equal(chosen.images, views.images[[2, 0]])
+    assert np.array_equal(chosen.camera_to_world, views.camera_to_world[[2, 0]])
+    assert chosen.masks is not None and views.masks is not None
+    assert np.array_equal(chosen.masks, views.masks[[2, 0]])
+
+
+def test_aligned_views_see_the_same_world() -> None:
+    views = some_views()
+    turn = Rotation.from_euler("xyz", [10, 20, 30], degrees=True).as_matrix()
+    frame = np.eye(4)
+    frame[:3, :3], frame[:3, 3] = 0.5 * turn, [3, 2, 1]
+    other = replace(views, world_from_unit=frame, radiance_scale=0.74)
+    aligned = views.aligned_to(other)
+    check_views(aligned)
+    for before, after in zip(views.camera_to_world, aligned.camera_to_world, strict=True):
+        ray = np.array([0.1, -0.2, 1, 0])  # a direction of the camera, and its centre, in the world
+        old, new = views.world_from_unit @ before @ ray, frame @ after @ ray
+        assert np.allclose(old / np.linalg.norm(old), new / np.linalg.norm(new))
+        assert np.allclose(views.world_from_unit @ before[:, 3], frame @ after[:, 3])
+    assert np.allclose(aligned.images * 0.74, views.images * 0.37)
+    assert aligned.radiance_scale == 0.74
+
+
+def test_aligning_there_and_back_changes_nothing() -> None:
+    views = some_views()
+    other = replace(views, world_from_unit=np.diag([3.0, 3, 3, 1]), radiance_scale=2.0)
+    back = views.aligned_to(other).aligned_to(views)
+    assert np.allclose(back.camera_to_world, views.camera_to_world, atol=1e-12)
+    assert np.allclose(back.images, views.images, rtol=1e-6)
+
+
+def _write(path: Path, **changes: Any) -> None:
+    """A views file with some keys replaced, or left out where None."""
+    save_views(some_views(), path)
+    with np.load(path) as archive:
+        arrays = dict(archive) | changes
+    np.savez(path, **{key: array for key, array in arrays.items() if array is not None})
+
+
+def _changed(key: str, where: Any, value: float) -> Callable[[], dict[str, Any]]:
+    def change() -> dict[str, Any]:
+        array = np.array(getattr(some_views(), key))
+        array[where] = value
+        return {key: array}
+
+    return change
+
+
+BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
+    "no images": (lambda: {"images": None}, "'images' is missing"),
+    "no metadata": (lambda: {"metadata": None}, "'metadata' is missing"),
+    "metadata no json": (lambda: {"metadata": np.array("{")}, "'metadata' is not JSON"),
+    "metadata a list": (lambda: {"metadata": np.array("[1]")}, "must be a JSON object"),
+    "other format": (lambda: {"metadata": np.array('{"format": 99}')}, "format version 99"),
+    "grey images": (lambda: {"images": np.zeros((3, 4, 5), np.float32)}, r"'images' must have shape \(N, H, W, 3\)"),
+    "no views": (lambda: {"images": np.zeros((0, 4, 5, 3), np.float32)}, "'images' must have shape"),
+    "double images": (lambda: {"images": np.zeros((3, 4, 5, 3))}, "'images' must be float32, got float64"),
+    "masks of another size": (lambda: {"masks": np.ones((3, 4, 4), np.uint8)}, r"'masks' must have shape \(3, 4, 5\)"),
+    "boolean masks": (lambda: {"masks": np.ones((3, 4, 5), bool)}, "'masks' must be uint8"),
+    "too few poses": (lambda: {"camera_to_world": np.tile(np.eye(4), (2, 1, 1))}, "'camera_to_world' must have shape"),
+    "pixel not finite": (_changed("images", (1, 2, 3, 0), np.nan), "'images' has a value that is not finite in view 1"),
+    "pixel infinite": (_changed("images", (2, 2, 3, 0), np.inf), "'images' .* not finite in view 2"),
+    "pose not finite": (_changed("camera_to_world", (2, 0, 3), np.inf), "'camera_to_world' .* not finite in view 2"),
+    "no rotation": (_changed("camera_to_world", (1, 0, 0), 5.0), "'camera_to_world', view 1: .* no rotation"),
+    "last row": (_changed("camera_to_world", (1, 3, 0), 1.0), "'camera_to_world', view 1: the last row"),
+    "negative focal": (_changed("intrinsics", (0, 0, 0), -90.0), "'intrinsics', view 0: focal lengths"),
+    "no pinhole": (_changed("intrinsics", (0, 1, 0), 1.0), "'intrinsics', view 0"),
+    "empty mask": (_changed("masks", 2, 0), "'masks', view 2: the mask is empty"),
+    "scale zero": (lambda: {"radiance_scale": np.float64(0)}, "'radiance_scale' must be positive"),
+    "no similarity": (lambda: {"world_from_unit": np.diag([1.0, 2, 3, 1])}, "'world_from_unit' must be a similarity"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_files_are_one_line_that_names_file_and_key(tmp_path: Path, case: str) -> None:
+    changes, message = BAD[case]
+    _write(tmp_path / "bad.npz", **changes())
+    with pytest.raises(ReconError, match=rf"bad\.npz: .*{message}") as caught:
+        load_views(tmp_path / "bad.npz")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_mirrored_pose_is_no_rotation(tmp_path: Path) -> None:
+    poses = some_views().camera_to_world
+    poses[1, :3, 0] *= -1
+    with pytest.raises(ReconError, match="view 1: the upper 3x3 block is no rotation"):
+        save_views(replace(some_views(), camera_to_world=poses), tmp_path / "v.npz")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_truncated_file(tmp_path: Path, share: float) -> None:
+    path = tmp_path / "cut.npz"
+    save_views(some_views(), path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(ReconError, match=r"cut\.npz: not a readable \.npz archive"):
+        load_views(path)
+
+
+def test_missing_file_says_what_writes_it(tmp_path: Path) -> None:
+    with pytest.raises(ReconError, match=r"none\.npz: no such file; `recon extract` writes it"):
+        load_views(tmp_path / "none.npz")
