@@ -37,6 +37,9 @@ class CropConfig(Section):
     """Windows of the views that an iteration renders."""
 
     size: int | None = Field(None, ge=2, description="side of the window in pixels; empty: whole views")
+    mode: Literal["uniform", "object"] = Field(
+        "object", description="where windows fall: anywhere, or never where there is nothing to compare"
+    )
 
 
 class TrainConfig(Section):

@@ -1,10 +1,12 @@
 import pytest
 import torch
+from shapes import ring
 
 from recon.config import LossConfig
 from recon.render.renderer import Rendering
 from recon.surface.icosphere import icosphere
 from recon.surface.model import SurfaceMesh
+from recon.training.data import Batch
 from recon.training.losses import (
     edge_loss,
     image_loss,
@@ -68,8 +70,8 @@ def test_only_terms_with_a_weight_are_computed() -> None:
     path = [mesh().vertices, mesh().vertices]
 
     def terms(config: LossConfig, masks: torch.Tensor | None) -> dict[str, torch.Tensor]:
-        field = torch.nn.Linear(3, 3)
-        return loss_terms(config, rendering, image, masks, mesh(), field, path, torch.Generator())
+        field, cameras = torch.nn.Linear(3, 3), ring(1, 2, 2)
+        return loss_terms(config, rendering, Batch(cameras, image, masks), mesh(), field, path, torch.Generator())
 
     assert set(terms(LossConfig(), None)) == {"image", "velocity"}
     everything = LossConfig(silhouette=1, edge=1, normal=1, laplacian=1)

@@ -14,7 +14,7 @@ from recon.config import RunConfig, load_config
 from recon.errors import ReconError
 from recon.surface.model import Model
 from recon.training.checkpoint import load_model, save_model
-from recon.training.data import TrainingData, random_rotation, shuffled, window_offsets
+from recon.training.data import TrainingData, random_rotation, shuffled
 from recon.training.initialise import initial_model
 from recon.training.run import train
 from recon.training.schedule import Progress
@@ -130,7 +130,8 @@ def test_the_same_seed_gives_the_same_run(views: Views) -> None:
 @pytest.mark.parametrize(
     "override",
     [
-        "train.crop.size=12",
+        "train.crop={size: 12}",
+        "train.crop={size: 20, mode: uniform}",
         "reflectance=varying",
         "reflectance=microfacet",
         "background=constant",
@@ -201,25 +202,10 @@ def test_black_images_are_refused(views: Views) -> None:
         initial_model(tiny(), black, CPU)
 
 
-def test_windows_are_slices(views: Views) -> None:
-    data = TrainingData.from_views(views, CPU)
-    batch = data.windows(torch.tensor([4, 1]), torch.tensor([[3, 5], [20, 0]]), 12)
-    np.testing.assert_array_equal(batch.images[0], views.images[4, 3:15, 5:17])
-    assert batch.masks is not None and views.masks is not None
-    np.testing.assert_array_equal(batch.masks[1] * 255, views.masks[1, 20:32, 0:12])
-    assert batch.cameras.height == batch.cameras.width == 12
-
-
 def test_views_come_in_turn() -> None:
     batches = shuffled(10, 4, torch.Generator().manual_seed(0))
     seen = torch.cat([next(batches) for _ in range(5)])
     assert seen.bincount().tolist() == [2] * 10
-
-
-def test_window_offsets_reach_every_border() -> None:
-    offsets = window_offsets(500, 10, 12, 8, torch.Generator().manual_seed(0))
-    assert offsets.amin(0).tolist() == [0, 0]
-    assert offsets.amax(0).tolist() == [2, 4]
 
 
 def test_random_rotations_are_rotations() -> None:

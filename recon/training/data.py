@@ -13,11 +13,15 @@ from recon.views import Views
 
 
 class Batch(NamedTuple):
-    """What one iteration compares with: windows of some views."""
+    """What one iteration compares with: some views, whole or a window of each.
+
+    The mean of weights * error stands for the mean error of whole views; None: all ones.
+    """
 
     cameras: Cameras
     images: Float[Tensor, "b h w 3"]
     masks: Float[Tensor, "b h w"] | None
+    weights: Float[Tensor, "b h w"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,15 +46,6 @@ class TrainingData:
         masks = None if self.masks is None else self.masks[index]
         return Batch(self.cameras[index], self.images[index], masks)
 
-    def windows(self, index: Int[Tensor, " b"], offsets: Int[Tensor, "b 2"], size: int) -> Batch:
-        """Windows of `size` x `size` pixels with their first pixel at (row, column) `offsets`."""
-        steps = torch.arange(size, device=self.images.device)
-        rows = (offsets[:, :1] + steps)[:, :, None]
-        columns = (offsets[:, 1:] + steps)[:, None, :]
-        view = index[:, None, None]
-        masks = None if self.masks is None else self.masks[view, rows, columns]
-        return Batch(self.cameras[index].cropped(offsets, size, size), self.images[view, rows, columns], masks)
-
 
 def shuffled(count: int, size: int, generator: torch.Generator) -> Iterator[Int[Tensor, " b"]]:
     """Endless batches of `size` indices below `count`, each used once before any comes again."""
@@ -60,13 +55,6 @@ def shuffled(count: int, size: int, generator: torch.Generator) -> Iterator[Int[
             queue = torch.cat([queue, torch.randperm(count, generator=generator)])
         yield queue[:size]
         queue = queue[size:]
-
-
-def window_offsets(count: int, height: int, width: int, size: int, generator: torch.Generator) -> Int[Tensor, "n 2"]:
-    """Uniformly random (row, column) of the first pixel of windows that lie within the image."""
-    rows = torch.randint(height - size + 1, (count,), generator=generator)
-    columns = torch.randint(width - size + 1, (count,), generator=generator)
-    return torch.stack([rows, columns], dim=1)
 
 
 def random_rotation(generator: torch.Generator) -> Float[Tensor, "3 3"]:

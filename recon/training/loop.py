@@ -7,11 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from recon.config import TrainConfig
+from recon.config import RunConfig
 from recon.errors import ReconError
 from recon.surface.icosphere import icosphere
 from recon.surface.model import Model, SurfaceMesh
-from recon.training.data import Batch, TrainingData, random_rotation, shuffled, window_offsets
+from recon.training.crop import cropped, draw_windows, occupied_pixels
+from recon.training.data import Batch, TrainingData, random_rotation, shuffled
 from recon.training.losses import loss_terms
 from recon.training.schedule import Progress, learning_rate, level
 
@@ -55,9 +56,8 @@ def fit(model: Model, data: TrainingData, progress: Progress, on_step: Callable[
         rate = learning_rate(config, fraction)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        batch = choose(data, next(choices), config, generator)
         detail = level(config, fraction)
-        terms = evaluate(model, batch, detail, generator)
+        terms = evaluate(model, data.batch(next(choices).to(model.device)), detail, generator)
         weights = model.config.loss.model_dump()
         total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         optimizer.zero_grad(set_to_none=True)
@@ -70,24 +70,28 @@ def fit(model: Model, data: TrainingData, progress: Progress, on_step: Callable[
         on_step(Step(progress.iteration, progress.seconds, detail, rate, total.item(), values))
 
 
-def choose(data: TrainingData, index: Tensor, config: TrainConfig, generator: torch.Generator) -> Batch:
-    """The views at `index`, or a random window of each."""
-    if config.crop.size is None:
-        return data.batch(index.to(data.images.device))
-    offsets = window_offsets(len(index), data.cameras.height, data.cameras.width, config.crop.size, generator)
-    device = data.images.device
-    return data.windows(index.to(device), offsets.to(device), config.crop.size)
-
-
 def evaluate(model: Model, batch: Batch, detail: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """The loss terms of one batch on the icosphere of level `detail`."""
+    """The loss terms of a batch of whole views, or of a window of each, on the icosphere of level `detail`."""
     sphere, faces = icosphere(detail, model.device)
     if model.config.train.random_rotation:
         sphere = sphere @ random_rotation(generator).to(sphere)
     path = model.trajectory(sphere)
     mesh = SurfaceMesh(path[-1], faces, model.reflectance(sphere))
+    batch = crop(batch, mesh, model.config, generator)
     rendering = model.render(mesh, batch.cameras)
-    return loss_terms(model.config.loss, rendering, batch.images, batch.masks, mesh, model.velocity, path, generator)
+    return loss_terms(model.config.loss, rendering, batch, mesh, model.velocity, path, generator)
+
+
+def crop(batch: Batch, mesh: SurfaceMesh, config: RunConfig, generator: torch.Generator) -> Batch:
+    """A random window of each view where the configuration asks for windows."""
+    size = config.train.crop.size
+    if size is None:
+        return batch
+    occupied = torch.ones_like(batch.images[..., 0], dtype=torch.bool)
+    # Only before black is a window without the object known to be without error.
+    if config.train.crop.mode == "object" and config.background == "none":
+        occupied = occupied_pixels(batch.images, batch.cameras, mesh.vertices)
+    return cropped(batch, size, draw_windows(occupied, size, generator))
 
 
 def _check_finite(terms: dict[str, Tensor], iteration: int) -> None:

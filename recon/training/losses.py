@@ -10,13 +10,13 @@ from recon.render.renderer import Rendering
 from recon.render.shade import face_normals
 from recon.surface.model import SurfaceMesh
 from recon.surface.velocity import laplacian
+from recon.training.data import Batch
 
 
 def loss_terms(
     config: LossConfig,
     rendering: Rendering,
-    images: Float[Tensor, "n h w 3"],
-    masks: Float[Tensor, "n h w"] | None,
+    batch: Batch,
     mesh: SurfaceMesh,
     velocity: nn.Module,
     path: list[Float[Tensor, "v 3"]],
@@ -28,12 +28,12 @@ def loss_terms(
     """
     terms = {}
     if config.image:
-        terms["image"] = image_loss(rendering.radiance, images)
+        terms["image"] = image_loss(rendering.radiance, batch.images, batch.weights)
     if config.velocity:
         points = sample_path(path, config.velocity_points, generator)
         terms["velocity"] = velocity_loss(velocity, points, config.velocity_alpha)
-    if config.silhouette and masks is not None:
-        terms["silhouette"] = (rendering.coverage - masks).abs().mean()
+    if config.silhouette and batch.masks is not None:
+        terms["silhouette"] = weighted_mean((rendering.coverage - batch.masks).abs(), batch.weights)
     if config.edge:
         terms["edge"] = edge_loss(mesh)
     if config.normal:
@@ -43,10 +43,19 @@ def loss_terms(
     return terms
 
 
-def image_loss(prediction: Float[Tensor, "n h w 3"], target: Float[Tensor, "n h w 3"]) -> Float[Tensor, ""]:
+def image_loss(
+    prediction: Float[Tensor, "n h w 3"],
+    target: Float[Tensor, "n h w 3"],
+    weights: Float[Tensor, "n h w"] | None = None,
+) -> Float[Tensor, ""]:
     """Mean absolute error, with pixels saturated in both left out (Cheng et al. 2022, section 3.4)."""
     saturated = (prediction >= 1) & (target >= 1)
-    return torch.where(saturated, 0, (prediction - target).abs()).mean()
+    return weighted_mean(torch.where(saturated, 0, (prediction - target).abs()).mean(dim=3), weights)
+
+
+def weighted_mean(error: Float[Tensor, "n h w"], weights: Float[Tensor, "n h w"] | None) -> Float[Tensor, ""]:
+    """Mean over pixels of weights * error; the weights of windows average to one only in expectation."""
+    return (error if weights is None else weights * error).mean()
 
 
 def velocity_loss(field: nn.Module, points: Float[Tensor, "v 3"], alpha: float) -> Float[Tensor, ""]:

@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import torch
+from shapes import ring, sphere_views
+
+from recon.config import load_config
+from recon.surface.icosphere import icosphere
+from recon.training.crop import cropped, draw_windows, occupied_pixels, offset_distribution
+from recon.training.data import TrainingData
+from recon.training.initialise import initial_model
+from recon.training.loop import evaluate
+from recon.training.losses import weighted_mean
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("length", "size"), [(100, 50), (100, 80), (32, 12), (10, 10), (11, 3)])
+def test_offsets_lie_inside_and_border_pixels_are_not_starved(length: int, size: int) -> None:
+    offsets = offset_distribution(length, size)
+    assert len(offsets) == length - size + 1
+    assert offsets.sum().item() == pytest.approx(1)
+    inclusion = torch.stack([offsets[max(0, i - size + 1) : i + 1].sum() for i in range(length)])
+    assert inclusion.min() >= 0.24 * inclusion.max()
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_the_weighted_window_is_unbiased(everywhere: bool) -> None:
+    """The expectation over all windows, by many draws, is the mean over the whole image."""
+    generator = torch.Generator().manual_seed(0)
+    error = torch.rand(1, 14, 17, generator=generator)
+    occupied = torch.ones_like(error, dtype=torch.bool)
+    if not everywhere:
+        occupied[:, :, :9] = False
+        occupied[:, 5:, :] = False
+        error = error * occupied  # where nothing is, there is no error
+    draws = 4000
+    windows = draw_windows(occupied.expand(draws, -1, -1), 6, generator)
+    rows = windows.offsets[:, :1] + torch.arange(6)
+    columns = windows.offsets[:, 1:] + torch.arange(6)
+    inside = error[0][rows[:, :, None], columns[:, None, :]]
+    means = (windows.weights * inside).mean(dim=(1, 2))
+    standard_error = means.std() / draws**0.5
+    assert abs(means.mean() - error.mean()) < 4 * standard_error
+
+
+def test_no_window_is_empty() -> None:
+    occupied = torch.zeros(200, 40, 40, dtype=torch.bool)
+    occupied[:, 30, 3] = True
+    windows = draw_windows(occupied, 8, torch.Generator().manual_seed(0))
+    row, column = windows.offsets.T
+    assert ((row <= 30) & (row > 30 - 8) & (column <= 3)).all()
+
+
+def test_nothing_to_see_draws_anywhere() -> None:
+    windows = draw_windows(torch.zeros(300, 20, 20, dtype=torch.bool), 8, torch.Generator().manual_seed(0))
+    assert windows.offsets.amin(0).tolist() == [0, 0]
+    assert windows.offsets.amax(0).tolist() == [12, 12]
+
+
+def test_occupied_is_what_the_image_or_the_mesh_shows() -> None:
+    cameras = ring(1, 40, 40)
+    images = torch.zeros(1, 40, 40, 3)
+    images[0, 2, 3] = 0.5
+    occupied = occupied_pixels(images, cameras, 0.3 * icosphere(2).vertices)[0]
+    assert occupied[2, 3]
+    x, y, _ = cameras.project(torch.zeros(1, 3))[0, 0].int().tolist()
+    assert occupied[y, x]
+    assert not occupied[39, 0]
+
+
+def test_windows_are_slices() -> None:
+    views = sphere_views()
+    batch = TrainingData.from_views(views, CPU).batch(torch.tensor([4, 1]))
+    windows = draw_windows(torch.ones(2, 32, 32, dtype=torch.bool), 12, torch.Generator().manual_seed(3))
+    part = cropped(batch, 12, windows)
+    assert views.masks is not None and part.masks is not None
+    for i, view in enumerate((4, 1)):
+        row, column = windows.offsets[i].tolist()
+        window = slice(row, row + 12), slice(column, column + 12)
+        np.testing.assert_array_equal(part.images[i], views.images[view][window])
+        np.testing.assert_array_equal(part.masks[i] * 255, views.masks[view][window])
+    assert (part.cameras.height, part.cameras.width) == (12, 12)
+
+
+def test_cropped_training_sees_the_full_loss_on_average() -> None:
+    views = sphere_views()
+    options = ["train.levels=[2]", "train.random_rotation=false", "loss.velocity=0"]
+    whole, windows = load_config(None, options), load_config(None, [*options, "train.crop.size=14"])
+    data = TrainingData.from_views(views, CPU).batch(torch.arange(6))
+    windows = load_config(
+        None, [*["train.levels=[2]", "train.random_rotation=false"], "train.crop.size=14", "loss.velocity=0"]
+    )
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        expected = evaluate(initial_model(whole, views, CPU), data, 2, generator)["image"].item()
+        model = initial_model(windows, views, CPU)
+        found = [evaluate(model, data, 2, generator)["image"].item() for _ in range(60)]
+    assert np.mean(found) == pytest.approx(expected, abs=4 * np.std(found) / 60**0.5)
+
+
+def test_a_weighted_mean_without_weights_is_the_mean() -> None:
+    error = torch.rand(2, 3, 4)
+    assert torch.equal(weighted_mean(error, None), error.mean())
+    torch.testing.assert_close(weighted_mean(error, torch.full_like(error, 2)), 2 * error.mean())
