@@ -65,6 +65,7 @@ class LossConfig(Section):
     velocity: Weight = Field(0.03, description="regularity of the velocity, mean |(1 - alpha Laplacian) v|^2")
     velocity_alpha: Weight = Field(0.01, description="alpha of the velocity term")
     velocity_points: int = Field(256, ge=1, description="random points that estimate the velocity term")
+    fold: Weight = Field(0.0, description="mean hinge on the volume change of the flow's steps: keeps it from folding")
     silhouette: Weight = Field(0.0, description="mean absolute error of the coverage; needs masks")
     edge: Weight = Field(0.0, description="mean squared deviation of edge lengths from their mean")
     normal: Weight = Field(0.0, description="mean 1 - cos between the normals of adjacent faces")

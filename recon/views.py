@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float64, Float32, UInt8
+from jaxtyping import Float32, Float64, UInt8
 
 from recon.errors import ReconError
 from recon.files import atomic, read_npz

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from recon.config import SurfaceConfig
-from recon.surface.flow import flow, jacobian_determinants, trajectory
+from recon.surface.flow import flow, jacobian_determinants, step_determinants, trajectory
 from recon.surface.icosphere import icosphere
 from recon.surface.velocity import PositionalEncoding, VelocityField, laplacian
 
@@ -54,6 +54,14 @@ def test_jacobian_of_a_linear_field_is_exact() -> None:
     found = jacobian_determinants(lambda x: x @ matrix.T, points, steps=8)
     expected = torch.linalg.det(torch.eye(3, dtype=torch.float64) + 2 / 8 * matrix) ** 8
     torch.testing.assert_close(found, expected.expand(len(points)))
+
+
+def test_the_steps_determinants_multiply_to_the_flows() -> None:
+    field, points = smooth_field(), icosphere(1).vertices.double()
+    for integrator in ("euler", "midpoint", "rk4"):
+        path = trajectory(field, points, 4, integrator)
+        product = torch.stack([step_determinants(field, x, 4, integrator) for x in path[:-1]]).prod(0)
+        torch.testing.assert_close(product, jacobian_determinants(field, points, 4, integrator))
 
 
 def test_laplacian_against_finite_differences() -> None:

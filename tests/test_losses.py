@@ -1,14 +1,17 @@
+import numpy as np
 import pytest
 import torch
 from shapes import ring
 
-from recon.config import LossConfig
+from recon.config import LossConfig, RunConfig
 from recon.render.renderer import Rendering
 from recon.surface.icosphere import icosphere
-from recon.surface.model import SurfaceMesh
+from recon.surface.model import Model, SurfaceMesh
 from recon.training.data import Batch
 from recon.training.losses import (
+    SAFE_DETERMINANT,
     edge_loss,
+    fold_loss,
     image_loss,
     laplacian_loss,
     loss_terms,
@@ -37,6 +40,11 @@ def test_velocity_loss_of_a_quadratic_field_is_exact() -> None:
     expected = (points**2 - 0.1 * 2).pow(2).sum(-1).mean()
     torch.testing.assert_close(velocity_loss(field, points, 0.1), expected)
     torch.testing.assert_close(velocity_loss(field, points, 0.0), (points**2).pow(2).sum(-1).mean())
+
+
+def test_fold_loss_is_zero_for_healthy_steps() -> None:
+    assert fold_loss(torch.tensor([0.5, 1.2, SAFE_DETERMINANT])).item() == 0
+    assert fold_loss(torch.tensor([1.0, SAFE_DETERMINANT - 0.3])).item() == pytest.approx(0.15)
 
 
 def test_sampled_points_lie_on_the_path_before_its_end() -> None:
@@ -70,11 +78,11 @@ def test_only_terms_with_a_weight_are_computed() -> None:
     path = [mesh().vertices, mesh().vertices]
 
     def terms(config: LossConfig, masks: torch.Tensor | None) -> dict[str, torch.Tensor]:
-        field, cameras = torch.nn.Linear(3, 3), ring(1, 2, 2)
-        return loss_terms(config, rendering, Batch(cameras, image, masks), mesh(), field, path, torch.Generator())
+        model = Model(RunConfig(loss=config), np.eye(4), 1.0)
+        return loss_terms(model, rendering, Batch(ring(1, 2, 2), image, masks), mesh(), path, torch.Generator())
 
     assert set(terms(LossConfig(), None)) == {"image", "velocity"}
-    everything = LossConfig(silhouette=1, edge=1, normal=1, laplacian=1)
+    everything = LossConfig(fold=1, silhouette=1, edge=1, normal=1, laplacian=1)
     found = terms(everything, torch.ones(1, 2, 2))
-    assert set(found) == {"image", "velocity", "silhouette", "edge", "normal", "laplacian"}
+    assert set(found) == {"image", "velocity", "fold", "silhouette", "edge", "normal", "laplacian"}
     assert found["silhouette"].item() == pytest.approx(0.75)

@@ -64,7 +64,7 @@ def render(
     fine = _render_samples(
         vertices, faces, cameras.scaled(samples), albedo, shader, antialias=antialias, smooth=smooth, cull=cull
     )
-    image, depth, normals = (_average(plane, samples) for plane in fine)
+    image, depth, normals = (average(plane, samples) for plane in fine)
     coverage = image[..., 3]
     radiance = image[..., :3]
     if background is not None:
@@ -107,7 +107,7 @@ def _render_samples(
     return image[:, *inner], depth[:, *inner], normal_map[:, *inner]
 
 
-def _average(image: Float[Tensor, "n h w c"], factor: int) -> Float[Tensor, "n _ _ c"]:
+def average(image: Float[Tensor, "n h w c"], factor: int) -> Float[Tensor, "n _ _ c"]:
     """Box filter."""
     if factor == 1:
         return image

@@ -42,12 +42,22 @@ def jacobian_determinants(
 ) -> Float[Tensor, " v"]:
     """Determinant of the derivative of the flow at each point: positive where it keeps orientation."""
 
-    def end(at: Float[Tensor, "v 3"]) -> Float[Tensor, "v 3"]:
-        return flow(field, at, steps, integrator)
+    return _determinants(lambda at: flow(field, at, steps, integrator), points)
 
-    axes = torch.eye(3, dtype=points.dtype, device=points.device)
-    columns = [jvp(end, (points,), (axis.expand_as(points),))[1] for axis in axes]
-    return torch.linalg.det(torch.stack(columns, dim=2))
+
+def step_determinants(
+    field: Field, points: Float[Tensor, "v 3"], steps: int, integrator: Integrator = "euler"
+) -> Float[Tensor, " v"]:
+    """Determinant of the derivative of one step at each point; that of the flow is their product."""
+    return _determinants(lambda at: _STEPS[integrator](field, at, DURATION / steps), points)
+
+
+def _determinants(function: Field, points: Float[Tensor, "v 3"]) -> Float[Tensor, " v"]:
+    copies = points.repeat(3, 1)
+    axes = torch.eye(3, dtype=points.dtype, device=points.device).repeat_interleave(len(points), dim=0)
+    columns: Tensor = jvp(function, (copies,), (axes,))[1]
+    a, b, c = columns.view(3, *points.shape)
+    return (a * torch.linalg.cross(b, c)).sum(-1)
 
 
 def _euler(field: Field, x: Float[Tensor, "v 3"], h: float) -> Float[Tensor, "v 3"]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from recon.camera import Cameras
 from recon.config import RunConfig
+from recon.render import pytorch3d
 from recon.render.renderer import Rendering, render
 from recon.surface.flow import flow, jacobian_determinants, trajectory
 from recon.surface.icosphere import icosphere
@@ -82,7 +83,8 @@ class Model(nn.Module):
 
     def render(self, mesh: SurfaceMesh, cameras: Cameras) -> Rendering:
         """Images of the mesh in front of the learned background."""
-        return render(
+        render_mesh = pytorch3d.render if self.config.render.backend == "pytorch3d" else render
+        return render_mesh(
             mesh.vertices,
             mesh.faces,
             cameras,

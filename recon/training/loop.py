@@ -79,7 +79,7 @@ def evaluate(model: Model, batch: Batch, detail: int, generator: torch.Generator
     mesh = SurfaceMesh(path[-1], faces, model.reflectance(sphere))
     batch = crop(batch, mesh, model.config, generator)
     rendering = model.render(mesh, batch.cameras)
-    return loss_terms(model.config.loss, rendering, batch, mesh, model.velocity, path, generator)
+    return loss_terms(model, rendering, batch, mesh, path, generator)
 
 
 def crop(batch: Batch, mesh: SurfaceMesh, config: RunConfig, generator: torch.Generator) -> Batch:

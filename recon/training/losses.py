@@ -4,21 +4,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from recon.config import LossConfig
 from recon.render.edges import mesh_edges
 from recon.render.renderer import Rendering
 from recon.render.shade import face_normals
-from recon.surface.model import SurfaceMesh
+from recon.surface.flow import step_determinants
+from recon.surface.model import Model, SurfaceMesh
 from recon.surface.velocity import laplacian
 from recon.training.data import Batch
 
+SAFE_DETERMINANT = 0.2
+"""Volume change of one step below which folding is near; usual steps keep more than half."""
+
 
 def loss_terms(
-    config: LossConfig,
+    model: Model,
     rendering: Rendering,
     batch: Batch,
     mesh: SurfaceMesh,
-    velocity: nn.Module,
     path: list[Float[Tensor, "v 3"]],
     generator: torch.Generator,
 ) -> dict[str, Float[Tensor, ""]]:
@@ -26,12 +28,15 @@ def loss_terms(
 
     `path` is the trajectory of the mesh's vertices through the flow.
     """
+    config, surface = model.config.loss, model.config.surface
     terms = {}
     if config.image:
         terms["image"] = image_loss(rendering.radiance, batch.images, batch.weights)
+    points = sample_path(path, config.velocity_points, generator)
     if config.velocity:
-        points = sample_path(path, config.velocity_points, generator)
-        terms["velocity"] = velocity_loss(velocity, points, config.velocity_alpha)
+        terms["velocity"] = velocity_loss(model.velocity, points, config.velocity_alpha)
+    if config.fold:
+        terms["fold"] = fold_loss(step_determinants(model.velocity, points, surface.steps, surface.integrator))
     if config.silhouette and batch.masks is not None:
         terms["silhouette"] = weighted_mean((rendering.coverage - batch.masks).abs(), batch.weights)
     if config.edge:
@@ -67,6 +72,15 @@ def velocity_loss(field: nn.Module, points: Float[Tensor, "v 3"], alpha: float) 
     if alpha:
         residual = residual - alpha * laplacian(field, points)
     return residual.pow(2).sum(-1).mean()
+
+
+def fold_loss(determinants: Float[Tensor, " k"]) -> Float[Tensor, ""]:
+    """How far steps of the flow are from keeping orientation: a mean hinge below `SAFE_DETERMINANT`.
+
+    With positive determinants throughout, the discrete flow is as much a diffeomorphism as the exact
+    one, and its image of the sphere does not fold.
+    """
+    return (SAFE_DETERMINANT - determinants).clamp(min=0).mean()
 
 
 def sample_path(path: list[Float[Tensor, "v 3"]], count: int, generator: torch.Generator) -> Float[Tensor, "k 3"]:

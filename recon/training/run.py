@@ -13,6 +13,7 @@ from recon.errors import ReconError
 from recon.evaluation.image_metrics import image_metrics
 from recon.evaluation.pictures import tone_map
 from recon.files import atomic, writable_folder
+from recon.render.pytorch3d import require_pytorch3d
 from recon.surface.model import Model
 from recon.tracking import Tracker, start_run, tracking_uri
 from recon.training.checkpoint import save_model
@@ -49,6 +50,8 @@ def train(
             diverges; the last checkpoint's weights are then kept in `checkpoints/model.pt`.
     """
     progress = Progress(config.train.iterations, None if max_minutes is None else 60 * max_minutes)
+    if config.render.backend == "pytorch3d":
+        require_pytorch3d()
     training = load_views(views)
     check_crop(config, training, views)
     sets = {name: thinned(load_views(path).aligned_to(training)) for name, path in (validation or {}).items()}
