@@ -197,7 +197,7 @@ def test_keyframes_of_another_size_are_refused(tmp_path: Path) -> None:
 # The scenes that come with recon
 
 
-@pytest.mark.parametrize("name", ["bunny", "tiny"])
+@pytest.mark.parametrize("name", ["bunny", "bunny_head", "tiny"])
 def test_shipped_scenes_have_the_four_sets(name: str) -> None:
     shipped = load_scene(CONFIG / f"{name}.yaml")
     assert list(shipped.sets) == ["front", "full", "above", "below"]
