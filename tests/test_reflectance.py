@@ -15,7 +15,9 @@ def test_a_new_albedo_is_the_brightness_everywhere() -> None:
 def test_lobe_at_normal_incidence_is_that_of_ggx() -> None:
     roughness = torch.tensor([[0.3, 0.7]])
     # D = 1 / (pi alpha^2), G = 1 and f = D G / 4, here without pi.
-    torch.testing.assert_close(collocated_microfacet(torch.ones(1, 1), roughness), 1 / (4 * roughness**4), rtol=1e-4, atol=0)
+    torch.testing.assert_close(
+        collocated_microfacet(torch.ones(1, 1), roughness), 1 / (4 * roughness**4), rtol=1e-4, atol=0
+    )
 
 
 def test_ggx_distribution_integrates_to_one() -> None:
