@@ -29,8 +29,8 @@ class SurfaceConfig(Section):
     frequencies: int = Field(14, ge=1, description="bands of the positional encoding")
     frequency_base: float = Field(1.5, gt=1, description="band i has frequency base^i")
     amplitude_base: float = Field(1.3, ge=1, description="band i has amplitude base^-i")
-    steps: int = Field(10, ge=1, description="integration steps from the sphere to the object")
-    integrator: Literal["euler", "midpoint", "rk4"] = Field("euler", description="scheme of one step")
+    steps: int = Field(5, ge=1, description="integration steps from the sphere to the object")
+    integrator: Literal["euler", "midpoint", "rk4"] = Field("midpoint", description="scheme of one step")
 
 
 class CropConfig(Section):
@@ -46,7 +46,7 @@ class TrainConfig(Section):
     """The optimisation and its schedule."""
 
     iterations: int = Field(2000, ge=1, description="length of the schedule without --max-minutes")
-    learning_rate: float = Field(2e-3, gt=0, le=1, description="Adam's step size at the start")
+    learning_rate: float = Field(4e-3, gt=0, le=1, description="Adam's step size at the start")
     schedule: Literal["constant", "cosine"] = Field("cosine", description="course of the learning rate")
     views_per_iteration: int = Field(4, ge=1, description="views rendered in an iteration")
     levels: tuple[Annotated[int, Field(ge=0, le=7)], ...] = Field(
@@ -59,13 +59,13 @@ class TrainConfig(Section):
 
 
 class LossConfig(Section):
-    """Weights of the loss terms; the paper's two are on."""
+    """Weights of the loss terms; the paper's two are on, and one that keeps the discrete flow from folding."""
 
     image: Weight = Field(1.0, description="mean absolute error of the images")
     velocity: Weight = Field(0.03, description="regularity of the velocity, mean |(1 - alpha Laplacian) v|^2")
     velocity_alpha: Weight = Field(0.01, description="alpha of the velocity term")
     velocity_points: int = Field(256, ge=1, description="random points that estimate the velocity term")
-    fold: Weight = Field(0.0, description="mean hinge on the volume change of the flow's steps: keeps it from folding")
+    fold: Weight = Field(1.0, description="mean hinge on the volume change of the flow's steps: keeps it from folding")
     silhouette: Weight = Field(0.0, description="mean absolute error of the coverage; needs masks")
     edge: Weight = Field(0.0, description="mean squared deviation of edge lengths from their mean")
     normal: Weight = Field(0.0, description="mean 1 - cos between the normals of adjacent faces")

@@ -24,6 +24,7 @@ from recon.training.initialise import initial_model
 from recon.training.loop import Step, fit
 from recon.training.progress_line import ProgressLine, clock, panel
 from recon.training.schedule import Progress
+from recon.training.snapshot import write_snapshot
 from recon.views import Views, load_views
 
 CHECKPOINT_VIEWS = 8
@@ -138,6 +139,7 @@ class Recorder:
             self._tracker.log_metrics({f"val/{name}/mean_absolute_error": error}, iteration)
             self._tracker.log_image(f"renders/{name}", pairs(views, prediction.numpy()), iteration)
         save_model(self._model, self._out / "checkpoints" / "model.pt")
+        write_snapshot(self._model, self._out / "checkpoints", iteration)
         self._history.flush()
         self._validation.flush()
 
