@@ -12,7 +12,7 @@ from shapes import ring
 
 from recon.config import RunConfig
 from recon.errors import ReconError
-from recon.evaluation import validate as validation
+from recon.evaluation import match as matching
 from recon.evaluation.validate import validate
 from recon.surface.model import Model
 from recon.training.checkpoint import save_model
@@ -21,6 +21,12 @@ from recon.views import Views, save_views
 
 SCALE = 3.0
 LEVEL = 3
+
+
+@pytest.fixture(autouse=True)
+def short_film(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recon.evaluation.turntable.FRAMES", 2)
+    monkeypatch.setattr("recon.evaluation.turntable.SIZE", 16)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +118,7 @@ def test_the_mean_does_not_depend_on_batches(
     save_views(dataclasses.replace(views, images=views.images[::-1].copy()), tmp_path / "views.npz")
     found = []
     for pixels in (10**6, 2 * 24 * 32, 1):
-        monkeypatch.setattr(validation, "PIXELS_AT_ONCE", pixels)
+        monkeypatch.setattr(matching, "PIXELS_AT_ONCE", pixels)
         validate(run, {"set": tmp_path / "views.npz"}, tmp_path / "out")
         found.append(read(tmp_path / "out" / "set.json"))
     for other in found[1:]:

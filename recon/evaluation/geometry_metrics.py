@@ -49,7 +49,7 @@ def geometry_metrics(
 
     Distances run from a point to the other mesh's triangles, not to samples of it: between sampled
     clouds even a surface and itself are half a sample's spacing apart. What is left is chance, about
-    half a percent of a chamfer from 100,000 samples. The seed fixes the points.
+    1% of a chamfer from 100,000 samples. The seed fixes the points.
     """
     rng = np.random.default_rng(seed)
     there, there_degrees = _distances(mesh, reference, samples, rng)

@@ -33,6 +33,13 @@ def srgb(linear: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
+def absolute_difference(
+    target: Float[np.ndarray, "*batch 3"], prediction: Float[np.ndarray, "*batch 3"]
+) -> Float[np.ndarray, "*batch"]:
+    """Mean over the channels of the absolute difference of linear radiance clamped to [0, 1]."""
+    return np.abs(target.clip(0, 1) - prediction.clip(0, 1)).mean(axis=-1)
+
+
 def write_picture(picture: UInt8[np.ndarray, "h w c"] | UInt16[np.ndarray, "h w c"], path: str | Path) -> None:
     """Write 8- or 16-bit integers, with or without opacity, as PNG, whole or not at all.
 

@@ -1,14 +1,14 @@
 """One picture of how a viewpoint set was matched."""
 
 from collections.abc import Sequence
-from math import floor, log10
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from recon.evaluation.pictures import Tone, tone_map
+from recon.evaluation.colour_maps import DIFFERENCE, difference_range
+from recon.evaluation.pictures import Tone, absolute_difference, tone_map
 
 COLUMNS = 8
 CELL = 1.5
@@ -31,8 +31,8 @@ def comparison_sheet(
     """
     count, height, width = target.shape[:3]
     pictures = tone_map(np.stack([target, prediction]), tone)
-    error = np.abs(target.clip(0, 1) - prediction.clip(0, 1)).mean(axis=-1)
-    limit = _round_up(float(np.quantile(error, 0.99)))
+    error = absolute_difference(target, prediction)
+    low, high = difference_range(error)
 
     cell_height, cell_width = CELL * height / max(height, width), CELL * width / max(height, width)
     figure = Figure(figsize=(count * cell_width + 1.3, 3 * cell_height + 0.45), dpi=DPI, facecolor="none")
@@ -42,7 +42,7 @@ def comparison_sheet(
     for view in range(count):
         axes[0, view].imshow(pictures[0, view])
         axes[1, view].imshow(pictures[1, view])
-        heat = axes[2, view].imshow(error[view], cmap="magma", vmin=0, vmax=limit)
+        heat = axes[2, view].imshow(error[view], cmap=DIFFERENCE, vmin=low, vmax=high)
         axes[0, view].set_title(labels[view], color=GREY, fontsize=9.5, pad=3)
     for row, name in zip(axes, ("ground truth", "prediction", "absolute error"), strict=True):
         row[0].set_ylabel(name, color=GREY, fontsize=10)
@@ -54,10 +54,3 @@ def comparison_sheet(
     bar.ax.tick_params(colors=GREY, labelsize=9)
     canvas.draw()
     return np.array(canvas.buffer_rgba())
-
-
-def _round_up(value: float) -> float:
-    """The next of 1, 2, 5 times a power of ten, at least 0.001, so that scales of runs mostly agree."""
-    value = max(value, 1e-3)
-    power = 10.0 ** floor(log10(value))
-    return next(step * power for step in (1, 2, 5, 10) if value <= step * power * (1 + 1e-9))

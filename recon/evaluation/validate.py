@@ -3,20 +3,22 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from recon.camera import Cameras
 from recon.errors import ReconError
 from recon.evaluation.certificate import Certificate, certify
+from recon.evaluation.gallery import write_gallery
 from recon.evaluation.geometry_metrics import GeometryMetrics, geometry_metrics
-from recon.evaluation.image_metrics import image_metrics, mask_iou, mean_metrics
+from recon.evaluation.image_metrics import mean_metrics
+from recon.evaluation.match import Match, match
+from recon.evaluation.overshoot import Overshoot, brightest, write_overshoot
 from recon.evaluation.pictures import Tone, write_picture
 from recon.evaluation.sheet import COLUMNS, comparison_sheet
+from recon.evaluation.surface_file import SurfaceFile
+from recon.evaluation.turntable import write_turntable
 from recon.files import atomic, writable_folder
 from recon.scenes.meshes import load_mesh
 from recon.surface.model import Model, SurfaceMesh
@@ -24,15 +26,7 @@ from recon.training.checkpoint import load_model
 from recon.training.export import source_mesh
 from recon.views import Views, load_views
 
-PIXELS_AT_ONCE = 2**18
-RESERVED_NAMES = ("geometry", "certificate")
-
-
-class Match(NamedTuple):
-    """Predicted views and their metrics, one mapping a view."""
-
-    prediction: Float[np.ndarray, "n h w 3"]
-    per_view: list[dict[str, float]]
+RESERVED_NAMES = ("geometry", "certificate", "surface", "overshoot", "turntable")
 
 
 def validate(
@@ -40,9 +34,11 @@ def validate(
 ) -> None:
     """Measure `run` on viewpoint sets and write what was found to `out`; `run` is only read.
 
-    For each NAME in `views`: NAME.json (metrics of every view and their mean) and NAME.png (ground
-    truth, prediction, error). certificate.json says what holds of the mesh; geometry.json, with a
-    `reference` in the source's frame, how far it is from it. Prints a table of the means.
+    For each NAME in `views`: NAME.json (metrics of every view and their mean), NAME.png (ground truth,
+    prediction, error of some) and in the folder NAME pictures of every view. certificate.json says what
+    holds of the mesh; geometry.json, with a `reference` in the source's frame, how far it is from it;
+    surface.npz what is known at its vertices; turntable.gif turns it; overshoot.npz has the brightest
+    prediction. Prints a table of the means.
 
     Raises:
         ReconError: the run, a viewpoint set or the reference cannot be read; a name is no file name;
@@ -57,37 +53,31 @@ def validate(
     sets = {name: load_views(path) for name, path in views.items()}
     reference_mesh = None if reference is None else load_mesh(reference)
     mesh = _mesh(model, run)
-    matches = {name: match(model, mesh, each.aligned_to(model)) for name, each in sets.items()}
     certificate = _certify(model, mesh)
     exported = source_mesh(model, model.export_level)
     geometry = None if reference_mesh is None else geometry_metrics(exported, reference_mesh)
 
     about = {"run": str(run), "level": model.export_level}
-    for name, found in matches.items():
-        _write_json(out / f"{name}.json", {"set": name, **about, **_summary(sets[name], found)})
-        _write_sheet(out / f"{name}.png", sets[name].aligned_to(model), found, tone)
+    surface = SurfaceFile(model, reference_mesh)
+    means: dict[str, dict[str, float]] = {}
+    overshoots: list[Overshoot] = []
+    # Set by set, so that the layers of one alone are in memory.
+    for name, each in sets.items():
+        aligned = each.aligned_to(model)
+        found = match(model, mesh, aligned)
+        ranges = write_gallery(out / name, aligned, found, tone)
+        _write_sheet(out / f"{name}.png", aligned, found, tone)
+        _write_json(out / f"{name}.json", {"set": name, **about, **_summary(each, found), "ranges": ranges})
+        surface.add_set(name, aligned, found.depth)
+        overshoots.append(brightest(name, found.prediction))
+        means[name] = mean_metrics(found.per_view)
+    surface.write(out / "surface.npz")
+    write_overshoot(out / "overshoot.npz", overshoots)
+    write_turntable(model, mesh, out / "turntable.gif")
     _write_json(out / "certificate.json", {**about, **certificate.as_dict()})
     if geometry is not None:
         _write_json(out / "geometry.json", {**about, "reference": str(reference), **geometry.as_dict()})
-    print(_table({name: mean_metrics(found.per_view) for name, found in matches.items()}, certificate, geometry))
-
-
-@torch.no_grad()
-def match(model: Model, mesh: SurfaceMesh, views: Views) -> Match:
-    """Render the cameras of `views` (in the model's frame and radiance scale) and compare."""
-    cameras = Cameras.from_views(views).to(model.device)
-    batch = max(1, PIXELS_AT_ONCE // (views.height * views.width))
-    predictions, per_view = [], []
-    for start in range(0, len(views), batch):
-        part = slice(start, start + batch)
-        rendering = model.render(mesh, cameras[part])
-        radiance = rendering.radiance.cpu()
-        metrics = image_metrics(radiance, torch.from_numpy(views.images[part]))
-        if views.masks is not None:
-            metrics["mask_iou"] = mask_iou(rendering.coverage.cpu(), torch.from_numpy(views.masks[part]) / 255)
-        predictions.append(radiance.numpy())
-        per_view += _rows(metrics)
-    return Match(np.concatenate(predictions), per_view)
+    print(_table(means, certificate, geometry))
 
 
 @torch.no_grad()
@@ -101,11 +91,6 @@ def _mesh(model: Model, run: Path) -> SurfaceMesh:
 def _certify(model: Model, mesh: SurfaceMesh) -> Certificate:
     determinants = model.jacobian_determinants(model.export_level)
     return certify(mesh.vertices.cpu().numpy(), mesh.faces.cpu().numpy(), determinants.cpu().numpy())
-
-
-def _rows(metrics: Mapping[str, Float[Tensor, " n"]]) -> list[dict[str, float]]:
-    columns = zip(*(values.tolist() for values in metrics.values()), strict=True)
-    return [dict(zip(metrics, row, strict=True)) for row in columns]
 
 
 def _summary(views: Views, found: Match) -> dict[str, Any]:
@@ -133,7 +118,7 @@ def _finite(value: Any) -> Any:
     """`value` with null for what JSON has no number for, such as the SSIM of a tiny image."""
     if isinstance(value, Mapping):
         return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_finite(each) for each in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
