@@ -11,7 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 STORE := $(or $(MLFLOW_TRACKING_URI),sqlite:///results/mlflow.db)
 
-.PHONY: help setup demo test ui benchmark schemas clean
+.PHONY: help setup demo experiments test ui benchmark schemas clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -28,6 +28,10 @@ $(SETUP): pyproject.toml constraints.txt
 demo: $(SETUP) ## extract the embedded scene, train, validate, report (config/config.yaml)
 	$(VENV)/bin/snakemake --cores $(CORES)
 	@echo 'The report: results/report/index.html   The mesh: recon view results/bunny/default   MLflow: make ui'
+
+experiments: $(SETUP) ## run every row of config/experiments.tsv
+	$(VENV)/bin/snakemake experiments --cores $(CORES)
+	@echo 'The report: results/experiments/index.html   MLflow: make ui'
 
 test: $(SETUP) ## style, types, workflow and tests
 	$(VENV)/bin/ruff check .

@@ -17,3 +17,8 @@ rule all:
     default_target: True
     input:
         "results/report/index.html",
+
+
+rule experiments:
+    input:
+        "results/experiments/index.html",

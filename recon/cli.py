@@ -90,6 +90,7 @@ def _add_train(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser"
     )
     command.add_argument("--max-minutes", type=_minutes, metavar="M", help="end the schedule by wall clock")
     command.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder to write")
+    command.add_argument("--name", help="of the run in MLflow (default: the last two parts of the folder)")
     command.add_argument("--quiet", action="store_true", help="no progress line")
     command.set_defaults(command=_train)
 
@@ -164,7 +165,7 @@ def _train(options: argparse.Namespace) -> None:
 
     from recon.training.run import train
 
-    train(options.views, config, options.out, validation, options.max_minutes, quiet=options.quiet)
+    train(options.views, config, options.out, validation, options.max_minutes, options.quiet, options.name)
 
 
 def _validate(options: argparse.Namespace) -> None:

@@ -4,27 +4,22 @@
 the tables of keys in `config/README.md`; a test holds them to the models.
 """
 
+import difflib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from recon.config import RunConfig, Section
+from recon.errors import ReconError
+from recon.experiments import RowConfig, Scene, SetName
 from recon.files import atomic
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-
-Name = Annotated[str, Field(pattern=NAME)]
-Scene = Annotated[
-    str,
-    # The other folders in results/.
-    Field(pattern=NAME, json_schema_extra={"not": {"enum": ["benchmarks", "logs", "mlruns", "report"]}}),
-]
 
 
 class WorkflowConfig(Section):
@@ -37,8 +32,8 @@ class WorkflowConfig(Section):
         "config/scenes/{scene}.yaml",
         description="what `recon extract` reads for a scene; may hold `{scene}` and `{set}`",
     )
-    training: Name = Field("front", description="viewpoint set that training fits")
-    validation: list[Name] = Field(
+    training: SetName = Field("front", description="viewpoint set that training fits")
+    validation: list[SetName] = Field(
         ["front", "full", "above", "below"],
         min_length=1,
         json_schema_extra={"uniqueItems": True},
@@ -53,13 +48,40 @@ class WorkflowConfig(Section):
         "config/experiments.tsv", description="table with one training run a row; its columns are the training keys"
     )
     max_minutes: float | None = Field(
-        6, gt=0, description="wall clock of one training; empty: as many iterations as `train.iterations` says"
+        6.0, gt=0, description="wall clock of one training; empty: as many iterations as `train.iterations` says"
     )
     threads: int = Field(4, ge=1, description="threads of one training, at most the cores that Snakemake has")
     tone: Literal["clamp", "scale"] = Field("clamp", description="what pictures show of a radiance above 1")
     tracking_uri: str | None = Field(
         None, description="MLflow store; empty: `MLFLOW_TRACKING_URI`, or else `sqlite:///results/mlflow.db`"
     )
+
+
+def parse_workflow(tree: Mapping[str, Any]) -> WorkflowConfig:
+    """Check the configuration of the workflow.
+
+    Raises:
+        ReconError: a key is unknown (the nearest known key is named) or its value is bad.
+    """
+    try:
+        settings = WorkflowConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ReconError(f"workflow configuration: {_explain(error)}") from None
+    for key in ("scenes", "validation"):
+        names = getattr(settings, key)
+        repeated = next((name for name in names if names.count(name) > 1), None)
+        if repeated is not None:
+            raise ReconError(f"workflow configuration: key '{key}': '{repeated}' is there twice")
+    return settings
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(key, list(WorkflowConfig.model_fields), n=1, cutoff=0.0)
+        return f"unknown key '{key}'; the nearest known key is '{nearest[0]}'"
+    return f"key '{key}': {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"
 
 
 def generated(root: Path) -> dict[Path, str]:
@@ -79,19 +101,13 @@ def workflow_schema() -> dict[str, Any]:
 
 
 def experiment_schema() -> dict[str, Any]:
-    """JSON schema of one row of the table of experiments: its name, and dotted training keys."""
-    name = {
-        "type": "string",
-        "pattern": NAME,
-        "not": {"const": "views"},  # the other folder in results/{scene}
-        "description": "name of the run and its folder",
-    }
+    """JSON schema of one row of the table of experiments: columns of its own, and dotted training keys."""
     columns = {key: _property(section, leaf) for key, section, leaf in _leaves(RunConfig)}
     return {
         "$schema": DIALECT,
         "title": "Experiment",
         "type": "object",
-        "properties": {"experiment": name, **columns},
+        "properties": RowConfig.model_json_schema()["properties"] | columns,
         "required": ["experiment"],
         "additionalProperties": False,
     }
@@ -102,9 +118,14 @@ def key_table(model: type[BaseModel]) -> str:
     rows = ["| key | default | values | meaning |", "| --- | --- | --- | --- |"]
     for key, section, leaf in _leaves(model):
         field = section.model_fields[leaf]
-        default = json.dumps(section().model_dump(mode="json")[leaf])
-        rows.append(f"| `{key}` | `{default}` | {_values(_property(section, leaf))} | {_escape(field.description)} |")
+        rows.append(
+            f"| `{key}` | {_default(field)} | {_values(_property(section, leaf))} | {_escape(field.description)} |"
+        )
     return "\n".join(rows)
+
+
+def _default(field: FieldInfo) -> str:
+    return "required" if field.is_required() else f"`{json.dumps(field.get_default(call_default_factory=True))}`"
 
 
 def _escape(text: str | None) -> str:
@@ -146,7 +167,7 @@ def _values(schema: dict[str, Any]) -> str:
 
 def _with_tables(text: str) -> str:
     """`text` with the tables between its markers brought up to date."""
-    for model in (WorkflowConfig, RunConfig):
+    for model in (WorkflowConfig, RowConfig, RunConfig):
         marker = re.escape(f"<!-- keys of {model.__name__} -->")
         end = re.escape("<!-- end -->")
         table = key_table(model)

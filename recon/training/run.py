@@ -40,6 +40,7 @@ def train(
     validation: Mapping[str, Path] | None = None,
     max_minutes: float | None = None,
     quiet: bool = False,
+    name: str | None = None,
 ) -> None:
     """Train on the viewpoint set `views` and leave a run folder (DESIGN: stages, files) at `out`.
 
@@ -61,7 +62,7 @@ def train(
     model = initial_model(config, training, device)
     data = TrainingData.from_views(training, device)
     params = describe(config, training, views, device, max_minutes)
-    with start_run(run_name(out), params) as tracker:
+    with start_run(name or run_name(out), params) as tracker:
         _write_text(out / "run_id.txt", tracker.run_id)
         save_config(config, out / "train.yaml")
         recorder = Recorder(model, {"train": thinned(training), **sets}, progress, out, tracker, quiet)
@@ -189,7 +190,7 @@ def describe(
 
 
 def run_name(out: Path) -> str:
-    """The last two parts of the folder: scene and experiment under Snakemake."""
+    """The last two parts of the folder."""
     return "/".join(out.resolve().parts[-2:])
 
 

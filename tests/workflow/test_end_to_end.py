@@ -1,8 +1,7 @@
 """Snakemake, as a person runs it, on a scene so small that a minute is enough."""
 
 import os
-import subprocess
-import sys
+import re
 from pathlib import Path
 
 import mlflow
@@ -11,61 +10,12 @@ import pytest
 import torch
 import trimesh
 import yaml
-
-ROOT = Path(__file__).parents[2]
-
-SCENE = """
-objects: [{shape: sphere, radius: 0.6}]
-camera: {width: 32, height: 32, samples: 2}
-sets:
-  front: {count: 4}
-  around: {path: sphere, count: 3}
-"""
-
-CONFIG = {
-    "scenes": ["ball"],
-    "source": "scenes/{scene}.yaml",
-    "training": "front",
-    "validation": ["front", "around"],
-    "experiments": "experiments.tsv",
-    "max_minutes": None,
-    "threads": 2,
-    "tone": "scale",
-}
-
-EXPERIMENTS = (
-    "experiment\ttrain.iterations\ttrain.levels\ttrain.crop.size\tsurface.width\ttrain.checkpoints\n"
-    "# two rows, so that an empty cell is seen\n"
-    "whole\t6\t[2]\t\t16\t2\n"
-    "crops\t6\t[2]\t16\t16\t2\n"
-)
+from project import EXPERIMENTS, snakemake, write_project
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("workflow")
-    for name, text in {
-        "scenes/ball.yaml": SCENE,
-        "config/config.yaml": yaml.safe_dump(CONFIG),
-        "experiments.tsv": EXPERIMENTS,
-    }.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(text)
-    return folder
-
-
-def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Snakemake from this checkout in `folder`, with its output in one."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
-    return subprocess.run(
-        [*command, "--cores", "2", *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=600,
-    )
+    return write_project(tmp_path_factory.mktemp("workflow"))
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +37,10 @@ def test_every_stage_leaves_its_files(finished: Path) -> None:
 
 def test_every_job_leaves_its_log_and_benchmark(finished: Path) -> None:
     jobs = {"tracking_store", "report", "ball/reference", "ball/views/front", "ball/views/around"}
-    jobs |= {f"ball/{run}/{stage}" for run in ("whole", "crops") for stage in ("train", "validate")}
     results = finished / "results"
+    runs = [f"ball/runs/{path.name}" for path in (results / "ball/runs").iterdir()]
+    jobs |= {f"{run}/{stage}" for run in runs for stage in ("train", "validate")}
+    jobs |= {"ball/whole/name", "ball/crops/name"}
     for folder, suffix in (("logs", ".log"), ("benchmarks", ".tsv")):
         files = (results / folder).rglob(f"*{suffix}")
         assert {str(path.relative_to(results / folder).with_suffix("")) for path in files} == jobs
@@ -115,7 +67,10 @@ def test_runs_are_in_mlflow(finished: Path) -> None:
         run_id = (finished / f"results/ball/{run}/run_id.txt").read_text().strip()
         stored = client.get_run(run_id)
         assert stored.info.status == "FINISHED"
+        assert stored.info.run_name == f"ball/{run}"
         assert stored.data.params["train.iterations"] == "6"
+        # Torch takes the threads that the rule was given.
+        assert stored.data.params["threads"] == {"whole": "2", "crops": "1"}[run]
         assert {"rule": "train", "scene": "ball", "experiment": run}.items() <= stored.data.tags.items()
         steps = {metric.step for metric in client.get_metric_history(run_id, "train/image")}
         assert steps == set(range(1, 7))
@@ -136,27 +91,66 @@ def test_second_run_does_nothing(finished: Path) -> None:
     assert (finished / "results/ball/whole/model.pt").stat().st_mtime_ns == before
 
 
-def test_changed_row_repeats_its_own_training_only(finished: Path) -> None:
+@pytest.mark.parametrize(
+    ("before", "after", "trained", "named"),
+    [
+        ("crops\t1\t6", "crops\t1\t7", ["crops"], ["crops"]),
+        ("crops\t1\t6", "windows\t1\t6", [], ["windows"]),
+        ("crops\t1\t6", "crops\t2\t6", [], []),
+        ("train.checkpoints\n", "train.checkpoints\ttrain.seed\n", [], []),
+        ("16\t16\t2\n", "16\t16\t2\ntwin\t\t6\t[2]\t16\t16\t2\n", [], ["twin"]),
+        ("whole\t\t6", "whole\t\t6.0", [], []),
+    ],
+    ids=["iterations", "renamed", "threads", "new column", "same twice", "other spelling"],
+)
+def test_only_what_changes_the_result_trains_again(
+    finished: Path, before: str, after: str, trained: list[str], named: list[str]
+) -> None:
     table = finished / "experiments.tsv"
-    table.write_text(EXPERIMENTS.replace("crops\t6", "crops\t7"))
+    assert before in EXPERIMENTS
+    table.write_text(EXPERIMENTS.replace(before, after))
     done = snakemake(finished, "--dry-run")
     table.write_text(EXPERIMENTS)
     assert done.returncode == 0, done.stdout
-    assert "Training crops on ball" in done.stdout
-    assert "Training whole on ball" not in done.stdout
+    for job, expected in (("Training", trained), ("Validating", trained), ("Naming", named)):
+        assert re.findall(rf"{job} (\w+) on ball", done.stdout) == expected
     assert "Extracting" not in done.stdout
+
+
+def test_changed_views_train_again(finished: Path) -> None:
+    views = finished / "results/ball/views/front.npz"
+    content, times = views.read_bytes(), (views.stat().st_atime_ns, views.stat().st_mtime_ns)
+    views.write_bytes(content + b"changed")
+    done = snakemake(finished, "--dry-run")
+    views.write_bytes(content)
+    os.utime(views, ns=times)
+    assert "Training whole on ball" in done.stdout
 
 
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("experiment\ttrain.sed\na\t1\n", "train.sed"),
-        ("experiment\ttrain.iterations\na\t0\n", "0 is less than the minimum of 1"),
-        ("experiment\na\na\n", "the names in the column 'experiment' must differ"),
+        ("experiment\ttrain.sed\na\t1\n", "unknown column 'train.sed'; the nearest known key is 'train.seed'"),
+        ("experiment\ttrain.iterations\na\t0\n", "line 2 (experiment 'a'), column 'train.iterations': input should"),
+        ("experiment\na\na\n", "line 3 (experiment 'a'), column 'experiment': the name is already that of line 2"),
+        ("experiment\n../../a\n", "line 2 (experiment '../../a'), column 'experiment': string should match"),
     ],
 )
 def test_bad_table_stops_before_anything_starts(folder: Path, tmp_path: Path, table: str, message: str) -> None:
     (tmp_path / "bad.tsv").write_text(table)
     done = snakemake(folder, "--dry-run", "--config", f"experiments={tmp_path / 'bad.tsv'}")
     assert done.returncode != 0
-    assert message in done.stdout
+    assert f"bad.tsv: {message}" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_rows_run_on_the_scenes_that_they_name(tmp_path: Path) -> None:
+    rows = "experiment\tscene\ttrain.seed\nplain\t\t\nwide\tball\t1\nfar\tcube\t2\nwide\tcube\t3\n"
+    project = write_project(tmp_path, rows, scenes=["ball"])
+    (project / "scenes/cube.yaml").write_text((project / "scenes/ball.yaml").read_text())
+    runs = {
+        target: set(re.findall(r"Training (\w+) on (\w+)", snakemake(project, "--dry-run", target).stdout))
+        for target in ("all", "experiments")
+    }
+    assert runs["all"] == {("plain", "ball"), ("wide", "ball")}
+    assert runs["experiments"] == runs["all"] | {("plain", "cube"), ("far", "cube"), ("wide", "cube")}

@@ -1,30 +1,57 @@
-import json
 import math
 import os
 import sys
 from pathlib import Path
 
-import pandas as pd
-import yaml
-from snakemake.utils import validate
+# This checkout's recon reads the configuration, also where only the rules' environments have it installed.
+sys.path.insert(0, workflow.basedir)
 
-validate(config, "../schemas/config.schema.json")
+from recon.errors import ReconError
+from recon.experiments import read_experiments
+from recon.workflow import parse_workflow
 
-
-def read_experiments(path):
-    """Training keys of every experiment; an empty cell is a key left at its default."""
-    table = pd.read_csv(path, sep="\t", dtype=str, comment="#", keep_default_na=False)
-    rows = [{key: yaml.safe_load(cell) for key, cell in row.items() if cell} for row in table.to_dict("records")]
-    for row in rows:
-        validate(row, "../schemas/experiments.schema.json", set_default=False)
-    experiments = {row.pop("experiment"): row for row in rows}
-    if len(experiments) < len(rows):
-        raise WorkflowError(f"{path}: the names in the column 'experiment' must differ")
-    return experiments
+try:
+    config.update(parse_workflow(config).model_dump(mode="json"))
+    EXPERIMENTS = read_experiments(config["experiments"])
+except ReconError as error:
+    raise WorkflowError(str(error)) from None
 
 
-EXPERIMENTS = read_experiments(config["experiments"])
-RUNS = expand("results/{scene}/{experiment}", scene=config["scenes"], experiment=EXPERIMENTS)
+class Plan:
+    """Which rows run on which scenes, and where."""
+
+    def __init__(self, experiments, max_minutes):
+        self.experiments = experiments
+        self.identities = [row.identity(max_minutes) for row in experiments]
+        self.by_name = {}
+        self.by_identity = {}
+        for row, identity in zip(experiments, self.identities):
+            self.by_name[row.row.scene, row.name] = row, identity
+            self.by_identity.setdefault((row.row.scene, identity), row)
+
+    def names(self, scene):
+        return [row.name for row in self.experiments if row.runs_on(scene)]
+
+    def identity(self, wildcards):
+        """The folder under results/{scene}/runs of the experiment {experiment}."""
+        return self._found(self.by_name, wildcards.scene, wildcards.experiment)[1]
+
+    def experiment(self, wildcards):
+        """The row that says how results/{scene}/runs/{identity} is trained."""
+        return self._found(self.by_identity, wildcards.scene, wildcards.identity)
+
+    def _found(self, table, scene, key):
+        for place in ((scene, key), (None, key)):
+            if place in table:
+                return table[place]
+        raise WorkflowError(f"{config['experiments']}: no row '{key}' for the scene '{scene}'")
+
+
+PLAN = Plan(EXPERIMENTS, config["max_minutes"])
+
+# A row that names no scene runs on all that other rows name: what these are compared with.
+NAMED_SCENES = list(dict.fromkeys(row.row.scene for row in EXPERIMENTS if row.row.scene)) or config["scenes"]
+PAGES = {"report": config["scenes"], "experiments": NAMED_SCENES}
 
 if config["tracking_uri"]:
     os.environ.update(MLFLOW_TRACKING_URI=config["tracking_uri"])
@@ -38,8 +65,10 @@ os.environ.update(RECON_SOURCE=workflow.basedir)
 
 wildcard_constraints:
     scene="[A-Za-z0-9][A-Za-z0-9._-]*",
-    experiment="[A-Za-z0-9][A-Za-z0-9._-]*",
+    experiment="(?!(runs|views)/)[A-Za-z0-9][A-Za-z0-9._-]*",
+    identity="[0-9a-f]+",
     set="[A-Za-z0-9][A-Za-z0-9._-]*",
+    page="report|experiments",
 
 
 def views(name):
@@ -64,16 +93,48 @@ def named_views(paths):
     return [f"{Path(path).stem}={path}" for path in paths]
 
 
+# The files of a run, in results/{scene}/runs/{identity} and again in results/{scene}/{experiment}.
+TRAINED = ["mesh.ply", "mesh.glb", "model.pt", "train.yaml", "history.csv", "validation.csv", "run_id.txt"]
+MEASURED = [
+    *(f"validation/{name}.json" for name in config["validation"]),
+    "validation/certificate.json",
+    *(["validation/geometry.json"] if true_mesh() else []),
+]
+PICTURES = [f"validation/{name}.png" for name in config["validation"]]
+
+
+def run_files(names):
+    """Files of the training that the experiment {experiment} stands for."""
+    return lambda wildcards: [f"results/{wildcards.scene}/runs/{PLAN.identity(wildcards)}/{name}" for name in names]
+
+
+def named_runs(wildcards):
+    """The folders of the experiments on a page."""
+    return [f"results/{scene}/{name}" for scene in PAGES[wildcards.page] for name in PLAN.names(scene)]
+
+
 def overrides(wildcards):
     """`--set` of the command for the experiment's row."""
-    row = EXPERIMENTS[wildcards.experiment]
-    return ["--set", *(f"{key}={json.dumps(value)}" for key, value in row.items())] if row else []
+    changed = PLAN.experiment(wildcards).overrides()
+    return ["--set", *changed] if changed else []
 
 
-def budget():
-    return [] if config["max_minutes"] is None else ["--max-minutes", config["max_minutes"]]
+def budget(wildcards):
+    minutes = PLAN.experiment(wildcards).max_minutes(config["max_minutes"])
+    return [] if minutes is None else ["--max-minutes", minutes]
 
 
-def training_minutes():
+def training_minutes(wildcards, attempt):
     """What a cluster's scheduler is asked for: the budget and its surroundings, or a day without one."""
-    return 24 * 60 if config["max_minutes"] is None else math.ceil(config["max_minutes"]) + 15
+    row = PLAN.experiment(wildcards)
+    minutes = row.max_minutes(config["max_minutes"])
+    estimate = 24 * 60 if minutes is None else math.ceil(minutes) + 15
+    return attempt * (row.row.runtime or estimate)
+
+
+def training_memory(wildcards, attempt):
+    return attempt * (PLAN.experiment(wildcards).row.mem_mb or 2000)
+
+
+def training_threads(wildcards):
+    return PLAN.experiment(wildcards).row.threads or config["threads"]

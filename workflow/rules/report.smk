@@ -1,22 +1,61 @@
-rule page:
+localrules:
+    name,
+
+
+rule name:
+    # Copies, because Snakemake sets the times of its outputs, and through links those of the originals.
     input:
-        history=expand("{run}/history.csv", run=RUNS),
-        mesh=expand("{run}/mesh.glb", run=RUNS),
-        metrics=expand("{run}/validation/{set}.json", run=RUNS, set=config["validation"]),
+        trained=run_files(TRAINED),
+        measured=run_files(MEASURED),
+        pictures=run_files(PICTURES),
     output:
-        page=report("results/report/index.html", caption="../report/page.rst", category="Report"),
+        trained=[f"results/{{scene}}/{{experiment}}/{file}" for file in TRAINED],
+        measured=[f"results/{{scene}}/{{experiment}}/{file}" for file in MEASURED],
+        pictures=report(
+            [f"results/{{scene}}/{{experiment}}/{file}" for file in PICTURES],
+            caption="../report/validation.rst",
+            category="{scene}",
+            subcategory="{experiment}",
+        ),
     log:
-        "results/logs/report.log",
+        "results/logs/{scene}/{experiment}/name.log",
     benchmark:
-        "results/benchmarks/report.tsv"
+        "results/benchmarks/{scene}/{experiment}/name.tsv"
     conda:
         "../envs/recon.yaml"
     threads: 1
     resources:
-        mem_mb=1500,
-        runtime=10,
+        mem_mb=200,
+        runtime=5,
     params:
-        runs=RUNS,
+        run=lambda wildcards: f"results/{wildcards.scene}/runs/{PLAN.identity(wildcards)}",
+        out="results/{scene}/{experiment}",
+    message:
+        "Naming {wildcards.experiment} on {wildcards.scene}"
+    shell:
+        "(for each in {params.run:q}/*; do"
+        ' case "$each" in */checkpoints) ;; *) cp -R "$each" {params.out:q} ;; esac; done) > {log:q} 2>&1'
+
+
+rule page:
+    input:
+        history=lambda wildcards: [f"{run}/history.csv" for run in named_runs(wildcards)],
+        mesh=lambda wildcards: [f"{run}/mesh.glb" for run in named_runs(wildcards)],
+        metrics=lambda wildcards: [f"{run}/{file}" for run in named_runs(wildcards) for file in MEASURED],
+    output:
+        page=report("results/{page}/index.html", caption="../report/page.rst", category="Report"),
+    log:
+        "results/logs/{page}.log",
+    benchmark:
+        "results/benchmarks/{page}.tsv"
+    conda:
+        "../envs/recon.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 1500 * attempt,
+        runtime=lambda wildcards, attempt: 10 * attempt,
+    params:
+        runs=named_runs,
         out=subpath(output.page, parent=True),
     message:
         "Writing the report {output}"

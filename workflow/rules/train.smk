@@ -19,36 +19,39 @@ rule tracking_store:
 
 
 rule train:
+    # The folder is called by what changes the result, so that a renamed experiment is not trained again.
     input:
-        store="results/mlflow.ready",
+        store=ancient("results/mlflow.ready"),
         views=views(config["training"]),
         validation=[views(name) for name in config["validation"]],
     output:
-        ply="results/{scene}/{experiment}/mesh.ply",
-        glb="results/{scene}/{experiment}/mesh.glb",
-        model="results/{scene}/{experiment}/model.pt",
-        config="results/{scene}/{experiment}/train.yaml",
-        history="results/{scene}/{experiment}/history.csv",
-        validation="results/{scene}/{experiment}/validation.csv",
-        run_id="results/{scene}/{experiment}/run_id.txt",
+        ply="results/{scene}/runs/{identity}/mesh.ply",
+        glb="results/{scene}/runs/{identity}/mesh.glb",
+        model="results/{scene}/runs/{identity}/model.pt",
+        config="results/{scene}/runs/{identity}/train.yaml",
+        history="results/{scene}/runs/{identity}/history.csv",
+        validation="results/{scene}/runs/{identity}/validation.csv",
+        run_id="results/{scene}/runs/{identity}/run_id.txt",
     log:
-        "results/logs/{scene}/{experiment}/train.log",
+        "results/logs/{scene}/runs/{identity}/train.log",
     benchmark:
-        "results/benchmarks/{scene}/{experiment}/train.tsv"
+        "results/benchmarks/{scene}/runs/{identity}/train.tsv"
     conda:
         "../envs/recon.yaml"
-    threads: config["threads"]
+    threads: training_threads
     resources:
-        mem_mb=2000,
-        runtime=training_minutes(),
+        mem_mb=training_memory,
+        runtime=training_minutes,
     params:
         run=subpath(output.model, parent=True),
         validation=lambda wildcards, input: named_views(input.validation),
         overrides=overrides,
-        budget=budget(),
+        budget=budget,
+        # Asking for `resources` keeps the name from what makes Snakemake run a job again.
+        experiment=lambda wildcards, resources: PLAN.experiment(wildcards).name,
     message:
-        "Training {wildcards.experiment} on {wildcards.scene}"
+        "Training {params.experiment} on {wildcards.scene}"
     shell:
-        "RECON_TAGS=rule=train,scene={wildcards.scene},experiment={wildcards.experiment} "
-        "recon train --views {input.views:q} --validation {params.validation:q} {params.overrides:q}"
-        " {params.budget} --out {params.run:q} 2>&1 | tee {log:q}"
+        "RECON_TAGS=rule=train,scene={wildcards.scene},experiment={params.experiment},identity={wildcards.identity} "
+        "recon train --name {wildcards.scene}/{params.experiment} --views {input.views:q}"
+        " --validation {params.validation:q} {params.overrides:q} {params.budget} --out {params.run:q} 2>&1 | tee {log:q}"
