@@ -65,11 +65,26 @@ class LossConfig(Section):
     velocity: Weight = Field(0.03, description="regularity of the velocity, mean |(1 - alpha Laplacian) v|^2")
     velocity_alpha: Weight = Field(0.01, description="alpha of the velocity term")
     velocity_points: int = Field(256, ge=1, description="random points that estimate the velocity term")
-    fold: Weight = Field(1.0, description="mean hinge on the volume change of the flow's steps: keeps it from folding")
+    fold: Weight = Field(5.0, description="mean hinge on the volume change of the flow's steps: keeps it from folding")
     silhouette: Weight = Field(0.0, description="mean absolute error of the coverage; needs masks")
+    guide: Weight = Field(1.0, description="with a field: coverage against the warm-up's, fading out by mid-schedule")
+    veil: Weight = Field(0.05, description="with a field: mean opacity in front of the unit sphere")
+    smoothness: Weight = Field(1e-3, description="with a grid: mean absolute difference between neighbouring cells")
     edge: Weight = Field(0.0, description="mean squared deviation of edge lengths from their mean")
     normal: Weight = Field(0.0, description="mean 1 - cos between the normals of adjacent faces")
     laplacian: Weight = Field(0.0, description="mean length of the uniform Laplacian of the vertices")
+
+
+class FieldConfig(Section):
+    """The radiance field outside the unit sphere, with `background: field`."""
+
+    representation: Literal["grid", "mlp"] = Field("grid", description="explicit and fast, or a network")
+    resolution: int = Field(64, ge=4, le=256, description="cells of the grid along each axis of contracted space")
+    ambient: bool = Field(False, description="also light that does not come from the flash")
+    samples: int = Field(32, ge=2, description="samples along a ray in front of the sphere and behind it")
+    rays: int = Field(1500, ge=1, description="random rays of an iteration past the object")
+    learning_rate: float = Field(0.1, gt=0, le=1, description="Adam's step size for the grid at the start")
+    warm_up: float = Field(0.15, ge=0, lt=1, description="part of the schedule in which a volume stands for the mesh")
 
 
 class RenderConfig(Section):
@@ -86,7 +101,10 @@ class RunConfig(Section):
     reflectance: Literal["constant", "varying", "microfacet"] = Field(
         "constant", description="one diffuse albedo, an albedo over the sphere, or albedo and Cook-Torrance lobes"
     )
-    background: Literal["none", "constant"] = Field("none", description="black, or one colour that is learned")
+    background: Literal["none", "constant", "field"] = Field(
+        "none", description="black, one colour that is learned, or a radiance field outside the unit sphere"
+    )
+    field: FieldConfig = FieldConfig()
     render: RenderConfig = RenderConfig()
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()

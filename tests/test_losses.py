@@ -79,9 +79,11 @@ def test_only_terms_with_a_weight_are_computed() -> None:
 
     def terms(config: LossConfig, masks: torch.Tensor | None) -> dict[str, torch.Tensor]:
         model = Model(RunConfig(loss=config), np.eye(4), 1.0)
-        return loss_terms(model, rendering, Batch(ring(1, 2, 2), image, masks), mesh(), path, torch.Generator())
+        return loss_terms(
+            model, rendering, Batch(ring(1, 2, 2), image, masks, torch.tensor([0])), mesh(), path, torch.Generator()
+        )
 
-    assert set(terms(LossConfig(), None)) == {"image", "velocity"}
+    assert set(terms(LossConfig(), None)) == {"image", "velocity", "fold"}
     everything = LossConfig(fold=1, silhouette=1, edge=1, normal=1, laplacian=1)
     found = terms(everything, torch.ones(1, 2, 2))
     assert set(found) == {"image", "velocity", "fold", "silhouette", "edge", "normal", "laplacian"}

@@ -22,12 +22,15 @@ Shader = Callable[[Float[Tensor, "p k"], Float[Tensor, " p"], Float[Tensor, " p"
 
 class Rendering(NamedTuple):
     """Images of `n` views, linear. Coverage is the surface's share of the pixel. Depth (along the
-    optical axis) and normals (world, unit) are 0 where nothing is seen and carry no gradient."""
+    optical axis) and normals (world, unit) are 0 where nothing is seen and carry no gradient. Before a
+    radiance field there are also the surface's part of the radiance and what is seen without it."""
 
     radiance: Float[Tensor, "n h w 3"]
     coverage: Float[Tensor, "n h w"]
     depth: Float[Tensor, "n h w"]
     normals: Float[Tensor, "n h w 3"]
+    surface: Float[Tensor, "n h w 3"] | None = None
+    background: Float[Tensor, "n h w 3"] | None = None
 
 
 def diffuse(

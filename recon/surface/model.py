@@ -7,6 +7,9 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
+from recon.background.background import Background
+from recon.background.compose import compose
+from recon.background.hints import Hints
 from recon.camera import Cameras
 from recon.config import RunConfig
 from recon.render import pytorch3d
@@ -50,6 +53,8 @@ class Model(nn.Module):
         self.velocity = VelocityField(config.surface)
         self.reflectance = _reflectance(config, brightness)
         self.background = nn.Parameter(torch.zeros(3)) if config.background == "constant" else None
+        self.surroundings = Background(config.field, brightness) if config.background == "field" else None
+        self.hints: Hints | None = None
 
     @property
     def export_level(self) -> int:
@@ -82,7 +87,12 @@ class Model(nn.Module):
         return torch.cat(parts)
 
     def render(self, mesh: SurfaceMesh, cameras: Cameras) -> Rendering:
-        """Images of the mesh in front of the learned background."""
+        """Images of the mesh in front of the learned background; without gradient where that is a field."""
+        rendering = self.render_surface(mesh, cameras)
+        return rendering if self.surroundings is None else compose(rendering, self.surroundings, cameras)
+
+    def render_surface(self, mesh: SurfaceMesh, cameras: Cameras) -> Rendering:
+        """Images of the mesh before black, or before the one colour that is learned."""
         render_mesh = pytorch3d.render if self.config.render.backend == "pytorch3d" else render
         return render_mesh(
             mesh.vertices,

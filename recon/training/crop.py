@@ -76,12 +76,13 @@ def occupied_pixels(
 def cropped(batch: Batch, size: int, windows: Windows) -> Batch:
     """The windows of a batch of whole views, with their weights."""
     offsets = windows.offsets.to(batch.images.device)
-    return Batch(
-        batch.cameras.cropped(offsets, size, size),
-        slices(batch.images, offsets, size),
-        None if batch.masks is None else slices(batch.masks, offsets, size),
-        windows.weights.to(batch.images.device),
-    )
+    planes = {
+        name: slices(plane, offsets, size)
+        for name in ("images", "masks", "guide", "veiled")
+        if (plane := getattr(batch, name)) is not None
+    }
+    cameras = batch.cameras.cropped(offsets, size, size)
+    return batch._replace(cameras=cameras, weights=windows.weights.to(batch.images.device), **planes)
 
 
 def slices(images: Tensor, offsets: Int[Tensor, "b 2"], size: int) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from recon.camera import Cameras
@@ -15,13 +15,17 @@ from recon.views import Views
 class Batch(NamedTuple):
     """What one iteration compares with: some views, whole or a window of each.
 
-    The mean of weights * error stands for the mean error of whole views; None: all ones.
+    `views` tells which they are. The mean of weights * error stands for the mean error of whole views;
+    None: all ones. With a radiance field there are the hints of `recon.background.hints` too.
     """
 
     cameras: Cameras
     images: Float[Tensor, "b h w 3"]
     masks: Float[Tensor, "b h w"] | None
+    views: Int[Tensor, " b"]
     weights: Float[Tensor, "b h w"] | None = None
+    guide: Float[Tensor, "b h w"] | None = None
+    veiled: Bool[Tensor, "b h w"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +48,7 @@ class TrainingData:
     def batch(self, index: Int[Tensor, " b"]) -> Batch:
         """Whole views."""
         masks = None if self.masks is None else self.masks[index]
-        return Batch(self.cameras[index], self.images[index], masks)
+        return Batch(self.cameras[index], self.images[index], masks, index)
 
 
 def shuffled(count: int, size: int, generator: torch.Generator) -> Iterator[Int[Tensor, " b"]]:

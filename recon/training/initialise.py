@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from recon.background.hints import Hints
+from recon.camera import Cameras
 from recon.config import RunConfig
 from recon.errors import ReconError
 from recon.surface.model import Model
@@ -20,6 +22,9 @@ def initial_model(config: RunConfig, views: Views, device: torch.device) -> Mode
     """
     torch.manual_seed(config.train.seed)
     model = Model(config, views.world_from_unit, views.radiance_scale, _brightness(views))
+    if model.surroundings is not None:
+        model.surroundings.see(Cameras.from_views(views))
+        model.hints = Hints(len(views), views.height, views.width)
     return model.to(device)
 
 

@@ -9,12 +9,11 @@ from torch import Tensor
 
 from recon.config import RunConfig
 from recon.errors import ReconError
-from recon.surface.icosphere import icosphere
-from recon.surface.model import Model, SurfaceMesh
-from recon.training.crop import cropped, draw_windows, occupied_pixels
-from recon.training.data import Batch, TrainingData, random_rotation, shuffled
-from recon.training.losses import loss_terms
+from recon.surface.model import Model
+from recon.training.data import TrainingData, shuffled
+from recon.training.objective import evaluate
 from recon.training.schedule import Progress, learning_rate, level
+from recon.training.warm_up import look_around, surface_fraction
 
 REFLECTANCE_RATE = 5.0
 """Step size of the reflectance relative to the flow's: it has few, well-determined parameters."""
@@ -43,11 +42,13 @@ def fit(model: Model, data: TrainingData, progress: Progress, on_step: Callable[
     config = model.config.train
     generator = torch.Generator().manual_seed(config.seed)
     choices = shuffled(len(data), min(config.views_per_iteration, len(data)), generator)
-    rest = [value for name, value in model.named_parameters() if not name.startswith("velocity.")]
+    field = [] if model.surroundings is None else list(model.surroundings.parameters())
+    rest = [*model.reflectance.parameters(), *([] if model.background is None else [model.background])]
     optimizer = torch.optim.Adam(
         [
             {"params": list(model.velocity.parameters()), "factor": 1.0},
             {"params": rest, "factor": REFLECTANCE_RATE},
+            *([{"params": field, "factor": field_factor(model.config)}] if field else []),
         ],
         betas=(0.9, 0.99),
     )
@@ -56,8 +57,8 @@ def fit(model: Model, data: TrainingData, progress: Progress, on_step: Callable[
         rate = learning_rate(config, fraction)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        detail = level(config, fraction)
-        terms = evaluate(model, data.batch(next(choices).to(model.device)), detail, generator)
+        look_around(model, data.cameras, progress.iteration, fraction)
+        terms = evaluate(model, data.batch(next(choices).to(model.device)), fraction, generator)
         weights = model.config.loss.model_dump()
         total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         optimizer.zero_grad(set_to_none=True)
@@ -67,31 +68,13 @@ def fit(model: Model, data: TrainingData, progress: Progress, on_step: Callable[
         optimizer.step()
         progress.iteration += 1
         values = {name: term.item() for name, term in terms.items()}
+        detail = level(config, surface_fraction(model.config, fraction))
         on_step(Step(progress.iteration, progress.seconds, detail, rate, total.item(), values))
 
 
-def evaluate(model: Model, batch: Batch, detail: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """The loss terms of a batch of whole views, or of a window of each, on the icosphere of level `detail`."""
-    sphere, faces = icosphere(detail, model.device)
-    if model.config.train.random_rotation:
-        sphere = sphere @ random_rotation(generator).to(sphere)
-    path = model.trajectory(sphere)
-    mesh = SurfaceMesh(path[-1], faces, model.reflectance(sphere))
-    batch = crop(batch, mesh, model.config, generator)
-    rendering = model.render(mesh, batch.cameras)
-    return loss_terms(model, rendering, batch, mesh, path, generator)
-
-
-def crop(batch: Batch, mesh: SurfaceMesh, config: RunConfig, generator: torch.Generator) -> Batch:
-    """A random window of each view where the configuration asks for windows."""
-    size = config.train.crop.size
-    if size is None:
-        return batch
-    occupied = torch.ones_like(batch.images[..., 0], dtype=torch.bool)
-    # Only before black is a window without the object known to be without error.
-    if config.train.crop.mode == "object" and config.background == "none":
-        occupied = occupied_pixels(batch.images, batch.cameras, mesh.vertices)
-    return cropped(batch, size, draw_windows(occupied, size, generator))
+def field_factor(config: RunConfig) -> float:
+    """Step size of a radiance field relative to the flow's; a network takes the flow's."""
+    return config.field.learning_rate / config.train.learning_rate if config.field.representation == "grid" else 1.0
 
 
 def _check_finite(terms: dict[str, Tensor], iteration: int) -> None:

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from recon.background.background import Surroundings
+from recon.background.rays import Rays
 from recon.render.edges import mesh_edges
 from recon.render.renderer import Rendering
 from recon.render.shade import face_normals
@@ -92,6 +94,17 @@ def sample_path(path: list[Float[Tensor, "v 3"]], count: int, generator: torch.G
     # One gather a stage, not a stack of all: the trajectory of a fine mesh is large.
     rows = [points.detach()[vertex[stage.to(vertex.device) == i]] for i, points in enumerate(stages)]
     return torch.cat(rows)
+
+
+def guide_loss(coverage: Float[Tensor, "b h w"], guide: Float[Tensor, "b h w"]) -> Float[Tensor, ""]:
+    """Mean absolute difference between the surface's coverage and what a field's warm-up makes of it."""
+    return (coverage - guide).abs().mean()
+
+
+def veil_loss(rays: Rays, around: Surroundings) -> Float[Tensor, ""]:
+    """Mean opacity in front of the unit sphere, over the rays that meet it."""
+    meets = rays.leave > rays.enter
+    return torch.where(meets, 1 - around.front.transmittance, 0).mean()
 
 
 def edge_loss(mesh: SurfaceMesh) -> Float[Tensor, ""]:

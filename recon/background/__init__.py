@@ -1,0 +1,1 @@
+"""What lies outside the unit sphere: a radiance field lit by the camera's flash."""

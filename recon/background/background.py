@@ -1,0 +1,99 @@
+"""What surrounds the object: a radiance field outside the unit sphere, and a volume inside to begin with."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from recon.background.coverage import cell_centers, seen_cells
+from recon.background.field import activate, start_values
+from recon.background.grid import GridField
+from recon.background.march import Passage, Space, march
+from recon.background.mlp import MlpField
+from recon.background.rays import Rays, behind_borders, front_borders, inner_borders
+from recon.camera import Cameras
+from recon.config import FieldConfig
+
+CELLS = 64
+"""Cells along each axis of contracted space that are marked as seen and as occupied."""
+
+CELL_OPACITY = 0.005
+"""Opacity of a cell below which rays skip it."""
+
+ROUGHNESS_CELLS = 4096
+"""Random cells of a grid that estimate its roughness."""
+
+FEWEST_CAMERAS = 0.1
+"""Share of the cameras that must see a cell; at least two must."""
+
+
+class Surroundings(NamedTuple):
+    """Per ray: the light from in front of the unit sphere, what passes there, and the light from behind."""
+
+    front: Passage
+    behind: Passage
+
+    def around(self, surface: Float[Tensor, "r 3"], coverage: Float[Tensor, " r"]) -> Float[Tensor, "r 3"]:
+        """The composite with a surface in the sphere; `surface` is its radiance times its coverage."""
+        inner = surface + (1 - coverage)[:, None] * self.behind.radiance
+        return self.front.radiance + self.front.transmittance[:, None] * inner
+
+
+class Background(nn.Module):
+    """A radiance field outside the unit sphere.
+
+    Attributes:
+        seen: cells of contracted space that enough cameras see; the field is nothing elsewhere.
+        occupied: cells among them where there is something; rays skip the others.
+    """
+
+    def __init__(self, config: FieldConfig, brightness: float) -> None:
+        super().__init__()
+        self.config = config
+        start = start_values(brightness, config.ambient)
+        self.field = GridField(config.resolution, start) if config.representation == "grid" else MlpField(start)
+        self.seen = nn.Buffer(torch.ones(CELLS, CELLS, CELLS, dtype=torch.bool))
+        self.occupied = nn.Buffer(torch.ones(CELLS, CELLS, CELLS, dtype=torch.bool))
+
+    @property
+    def space(self) -> Space:
+        # A cell of the finest grid can go from clear to opaque: nothing thinner can be told apart.
+        return Space(self.field, self.config.resolution / 4, self.occupied)
+
+    def see(self, cameras: Cameras) -> None:
+        """Confine the field to what these cameras see."""
+        self.seen.copy_(seen_cells(cameras, CELLS, max(2, round(FEWEST_CAMERAS * len(cameras)))))
+        self.occupied.copy_(self.seen)
+
+    @torch.no_grad()
+    def prune(self) -> None:
+        """Find the cells where there is something, and their neighbours, into which it may grow."""
+        centers = cell_centers(CELLS, self.seen.device)
+        parts = [activate(self.field(part), torch.zeros_like(part)).density for part in centers.split(1 << 16)]
+        opacity = -torch.expm1(-torch.cat(parts) * (self.config.resolution / 4) * (4 / CELLS))
+        volume = (opacity > CELL_OPACITY).float().view(1, 1, CELLS, CELLS, CELLS)
+        grown = nn.functional.max_pool3d(volume, 3, stride=1, padding=1)[0, 0] > 0
+        self.occupied.copy_(self.seen & grown)
+
+    def surroundings(self, rays: Rays, shift: Float[Tensor, "r 1"]) -> Surroundings:
+        """The field outside the unit sphere."""
+        samples = self.config.samples
+        return Surroundings(
+            march(self.space, rays, front_borders(rays, samples // 2, shift)),
+            march(self.space, rays, behind_borders(rays, samples, shift)),
+        )
+
+    def volume(self, rays: Rays, shift: Float[Tensor, "r 1"]) -> Passage:
+        """The field inside it, which stands for the object until there is a surface."""
+        return march(self.space, rays, inner_borders(rays, self.config.samples, shift))
+
+    def roughness(self, generator: torch.Generator) -> Float[Tensor, ""]:
+        """How unlike neighbouring cells of a grid are; a network is smooth by itself."""
+        if isinstance(self.field, GridField):
+            return self.field.roughness(ROUGHNESS_CELLS, generator)
+        return self.seen.new_zeros((), dtype=torch.float32)
+
+
+def no_shift(rays: Rays) -> Float[Tensor, "r 1"]:
+    return torch.full_like(rays.enter[:, None], 0.5)

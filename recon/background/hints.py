@@ -1,0 +1,75 @@
+"""What training knows of its views beside their images, learned from the field on the way."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, max_pool2d
+
+from recon.background.background import Background, no_shift
+from recon.background.contraction import contract
+from recon.background.march import cell_of
+from recon.background.rays import front_borders, rays_through
+from recon.camera import Cameras
+
+STRIDE = 4
+"""Pixels between the rays that look for something in front of the sphere."""
+
+DARK = 0.03
+"""Radiance that says nothing of where it comes from."""
+
+CHUNK = 4096
+"""Rays marched at once."""
+
+
+class Hints(nn.Module):
+    """Per training view: the object's likely coverage, and where something may stand before it.
+
+    Attributes:
+        guide: coverage in 255ths, (n, h, w); meaningful once `guided`.
+        veiled: pixels where the field is marched although the surface covers them, (n, h, w).
+    """
+
+    def __init__(self, count: int, height: int, width: int) -> None:
+        super().__init__()
+        self.guide = nn.Buffer(torch.zeros(count, height, width, dtype=torch.uint8))
+        self.veiled = nn.Buffer(torch.ones(count, height, width, dtype=torch.bool))
+        self.guided = nn.Buffer(torch.tensor(False))
+
+    @torch.no_grad()
+    def find_veils(self, background: Background, cameras: Cameras) -> None:
+        """Mark the pixels whose ray may meet something before it meets the sphere."""
+        height, width, device = cameras.height, cameras.width, self.veiled.device
+        rows = torch.arange(STRIDE // 2, height, STRIDE, device=device)
+        columns = torch.arange(STRIDE // 2, width, STRIDE, device=device)
+        pixels = (rows[:, None] * width + columns).flatten()
+        for view in range(len(cameras)):
+            rays = rays_through(cameras[[view]], pixels)
+            borders = front_borders(rays, background.config.samples // 2, no_shift(rays))
+            points = rays.origins[:, None] + borders[..., None] * rays.directions[:, None]
+            met = cell_of(contract(points.flatten(0, 1)), background.occupied).view(borders.shape).any(1)
+            near = max_pool2d(met.float().view(1, 1, len(rows), len(columns)), 3, stride=1, padding=1)
+            self.veiled[view] = interpolate(near, size=(height, width))[0, 0] > 0
+
+    @torch.no_grad()
+    def find_object(self, background: Background, cameras: Cameras) -> None:
+        """Keep as guide which share of each pixel's light comes from inside the unit sphere.
+
+        Opacity would not tell: black vapour before black hides nothing, so nothing removes it.
+        """
+        size = cameras.height * cameras.width
+        pixels = torch.arange(size, device=self.guide.device)
+        for view in range(len(cameras)):
+            share = torch.cat([inner_share(background, cameras[[view]], part) for part in pixels.split(CHUNK)])
+            self.guide[view] = (share * 255).round().to(torch.uint8).view(cameras.height, cameras.width)
+        self.guided.fill_(True)
+
+
+def inner_share(background: Background, cameras: Cameras, pixels: Tensor) -> Float[Tensor, " r"]:
+    """How sure it is that the light of pixels comes from inside the unit sphere: 0 to 1, mostly either."""
+    rays = rays_through(cameras, pixels)
+    front, behind = background.surroundings(rays, no_shift(rays))
+    volume = background.volume(rays, no_shift(rays))
+    inner = front.transmittance * volume.radiance.sum(1)
+    outer = front.radiance.sum(1) + front.transmittance * volume.transmittance * behind.radiance.sum(1)
+    share = inner / (inner + outer + 3 * DARK)
+    return ((share - 0.25) * 2).clamp(0, 1)

@@ -1,0 +1,66 @@
+"""Rays of pixels, and where along them the field is sampled.
+
+    camera ......... enter ======= leave ......... far
+             front          inner         behind
+
+A ray that misses the unit sphere enters and leaves it where it comes nearest to the origin.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from recon.camera import Cameras
+from recon.render.rasterize import pixel_rays
+
+NEAR = 0.05
+"""Nothing is sought nearer to a camera than this, in radii of the unit sphere."""
+
+FAR = 30.0
+"""Nor farther beyond the unit sphere than this: there the flash lights nothing."""
+
+
+class Rays(NamedTuple):
+    """Unit directions, and the distances from the origins at which rays enter and leave the unit sphere."""
+
+    origins: Float[Tensor, "r 3"]
+    directions: Float[Tensor, "r 3"]
+    enter: Float[Tensor, " r"]
+    leave: Float[Tensor, " r"]
+
+
+def rays_through(cameras: Cameras, pixel: Int[Tensor, " r"]) -> Rays:
+    """The rays through the centres of pixels, given as flat indices into (n, h, w)."""
+    directions = pixel_rays(cameras).flatten(0, 2).index_select(0, pixel)
+    directions = torch.nn.functional.normalize(directions, dim=1)
+    view = torch.div(pixel, cameras.height * cameras.width, rounding_mode="floor")
+    origins = cameras.centers.index_select(0, view)
+    closest = -(origins * directions).sum(1)
+    squared = (origins * origins).sum(1) - closest**2
+    half = (1 - squared).clamp(min=0).sqrt()
+    return Rays(origins, directions, (closest - half).clamp(min=NEAR), (closest + half).clamp(min=NEAR))
+
+
+def front_borders(rays: Rays, count: int, shift: Float[Tensor, "r 1"]) -> Float[Tensor, "r k"]:
+    """Borders of `count` equal intervals from the camera to the sphere, moved by `shift` in [0, 1) intervals."""
+    return NEAR + _shifted(count, shift) * (rays.enter[:, None] - NEAR)
+
+
+def inner_borders(rays: Rays, count: int, shift: Float[Tensor, "r 1"]) -> Float[Tensor, "r k"]:
+    """Borders of `count` equal intervals within the sphere."""
+    return rays.enter[:, None] + _shifted(count, shift) * (rays.leave - rays.enter)[:, None]
+
+
+def behind_borders(rays: Rays, count: int, shift: Float[Tensor, "r 1"]) -> Float[Tensor, "r k"]:
+    """Borders of `count` intervals from the sphere to `FAR`, growing as contraction shrinks space."""
+    steps = _shifted(count, shift) * (FAR / (1 + FAR))
+    return rays.leave[:, None] + steps / (1 - steps)
+
+
+def _shifted(count: int, shift: Float[Tensor, "r 1"]) -> Float[Tensor, "r k"]:
+    """Borders in [0, 1]; the first and the last stay, so that the intervals cover all."""
+    borders = torch.arange(count + 1, device=shift.device) + shift - 0.5
+    borders[:, 0], borders[:, -1] = 0, count
+    return borders.clamp(0, count) / count

@@ -1,0 +1,74 @@
+"""What an iteration minimises: a batch rendered and compared."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from recon.background.compose import chosen_pixels, compose_some
+from recon.background.rays import rays_through
+from recon.config import RunConfig
+from recon.surface.icosphere import icosphere
+from recon.surface.model import Model, SurfaceMesh
+from recon.training.crop import cropped, draw_windows, occupied_pixels
+from recon.training.data import Batch, random_rotation
+from recon.training.losses import guide_loss, loss_terms, veil_loss
+from recon.training.schedule import level
+from recon.training.warm_up import hinted, surface_fraction, warm_up_terms, warming_up
+
+GUIDED = 0.5
+"""Fraction of the surface's schedule at which the guide has faded out."""
+
+
+def evaluate(model: Model, batch: Batch, fraction: float, generator: torch.Generator) -> dict[str, Tensor]:
+    """The loss terms of a batch of whole views, or of a window of each, at `fraction` of the run."""
+    if warming_up(model.config, fraction):
+        return warm_up_terms(model, batch, generator)
+    fraction = surface_fraction(model.config, fraction)
+    sphere, faces = icosphere(level(model.config.train, fraction), model.device)
+    if model.config.train.random_rotation:
+        sphere = sphere @ random_rotation(generator).to(sphere)
+    path = model.trajectory(sphere)
+    mesh = SurfaceMesh(path[-1], faces, model.reflectance(sphere))
+    batch = crop(hinted(batch, model), mesh, model.config, generator)
+    if model.surroundings is None:
+        return loss_terms(model, model.render(mesh, batch.cameras), batch, mesh, path, generator)
+    return surrounded_terms(model, batch, mesh, path, fraction, generator)
+
+
+def surrounded_terms(
+    model: Model,
+    batch: Batch,
+    mesh: SurfaceMesh,
+    path: list[Float[Tensor, "v 3"]],
+    fraction: float,
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    """The loss terms of a surface within a radiance field, and those of the field."""
+    guide, veiled = batch.guide, batch.veiled
+    assert model.surroundings is not None and guide is not None and veiled is not None
+    config = model.config.loss
+    rendering = model.render_surface(mesh, batch.cameras)
+    pixel, weights = chosen_pixels(rendering.coverage, veiled, model.config.field.rays, generator)
+    rays = rays_through(batch.cameras, pixel)
+    around = model.surroundings.surroundings(rays, torch.rand(len(pixel), 1, generator=generator).to(weights))
+    batch = batch._replace(weights=weights if batch.weights is None else weights * batch.weights)
+    terms = loss_terms(model, compose_some(rendering, around, pixel), batch, mesh, path, generator)
+    if config.guide and fraction < GUIDED:
+        terms["guide"] = (1 - fraction / GUIDED) * guide_loss(rendering.coverage, guide)
+    if config.veil:
+        terms["veil"] = veil_loss(rays, around)
+    if config.smoothness:
+        terms["smoothness"] = model.surroundings.roughness(generator)
+    return terms
+
+
+def crop(batch: Batch, mesh: SurfaceMesh, config: RunConfig, generator: torch.Generator) -> Batch:
+    """A random window of each view where the configuration asks for windows."""
+    size = config.train.crop.size
+    if size is None:
+        return batch
+    occupied = torch.ones_like(batch.images[..., 0], dtype=torch.bool)
+    # Only before black is a window without the object known to be without error.
+    if config.train.crop.mode == "object" and config.background == "none":
+        occupied = occupied_pixels(batch.images, batch.cameras, mesh.vertices)
+    return cropped(batch, size, draw_windows(occupied, size, generator))

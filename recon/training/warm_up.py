@@ -1,0 +1,74 @@
+"""The first part of a run with a radiance field: a volume in place of the surface.
+
+A surface that starts as the unit sphere hides what stands behind it, and what hides something
+wrongly has no gradient that says so. A volume starts transparent and hides nothing. So the field,
+with its continuation into the unit sphere, learns the images alone first, and what it then shows
+inside the sphere guides the surface's outline for a while.
+"""
+
+import torch
+from torch import Tensor
+
+from recon.background.rays import rays_through
+from recon.camera import Cameras
+from recon.config import RunConfig
+from recon.surface.model import Model
+from recon.training.data import Batch
+from recon.training.losses import veil_loss
+
+REFRESH = 100
+"""Iterations between looks at where the field is empty."""
+
+INNER_VEIL = 0.1
+"""Weight of the opacity inside the sphere, relative to that before it: what both sides explain goes outside."""
+
+
+def warming_up(config: RunConfig, fraction: float) -> bool:
+    return config.background == "field" and fraction < config.field.warm_up
+
+
+def surface_fraction(config: RunConfig, fraction: float) -> float:
+    """How far the surface is: its schedule starts after the warm-up."""
+    start = config.field.warm_up if config.background == "field" else 0.0
+    return max(fraction - start, 0.0) / (1 - start)
+
+
+def look_around(model: Model, cameras: Cameras, iteration: int, fraction: float) -> None:
+    """What follows from the field from time to time: empty cells, veils, and once the guide."""
+    if model.surroundings is None or model.hints is None:
+        return
+    if not warming_up(model.config, fraction) and not model.hints.guided:
+        model.hints.find_object(model.surroundings, cameras)
+        model.surroundings.prune()
+        model.hints.find_veils(model.surroundings, cameras)
+    elif iteration and iteration % REFRESH == 0:
+        model.surroundings.prune()
+        model.hints.find_veils(model.surroundings, cameras)
+
+
+def hinted(batch: Batch, model: Model) -> Batch:
+    """The batch of whole views with what the warm-up left of them."""
+    if model.hints is None:
+        return batch
+    index = batch.views
+    return batch._replace(guide=model.hints.guide[index].float() / 255, veiled=model.hints.veiled[index])
+
+
+def warm_up_terms(model: Model, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    """The loss terms of the field alone, on random pixels of whole views."""
+    assert model.surroundings is not None
+    config = model.config
+    count = batch.images[..., 0].numel()
+    pixel = torch.randint(count, (config.field.rays,), generator=generator).to(model.device)
+    rays = rays_through(batch.cameras, pixel)
+    shift = torch.rand(len(pixel), 1, generator=generator).to(rays.enter)
+    around = model.surroundings.surroundings(rays, shift)
+    volume = model.surroundings.volume(rays, shift)
+    prediction = around.around(volume.radiance, 1 - volume.transmittance)
+    target = batch.images.flatten(0, 2).index_select(0, pixel)
+    terms = {"image": (prediction - target).abs().mean()}
+    if config.loss.veil:
+        terms["veil"] = veil_loss(rays, around) + INNER_VEIL * (1 - volume.transmittance).mean()
+    if config.loss.smoothness:
+        terms["smoothness"] = model.surroundings.roughness(generator)
+    return terms
