@@ -56,6 +56,7 @@ class Hints(nn.Module):
 
         Opacity would not tell: black vapour before black hides nothing, so nothing removes it.
         """
+        background.prune()
         size = cameras.height * cameras.width
         pixels = torch.arange(size, device=self.guide.device)
         for view in range(len(cameras)):

@@ -37,13 +37,14 @@ def look_around(model: Model, cameras: Cameras, iteration: int, fraction: float)
     """What follows from the field from time to time: empty cells, veils, and once the guide."""
     if model.surroundings is None or model.hints is None:
         return
-    if not warming_up(model.config, fraction) and not model.hints.guided:
+    if warming_up(model.config, fraction):
+        return
+    if not model.hints.guided:
         model.hints.find_object(model.surroundings, cameras)
-        model.surroundings.prune()
-        model.hints.find_veils(model.surroundings, cameras)
-    elif iteration and iteration % REFRESH == 0:
-        model.surroundings.prune()
-        model.hints.find_veils(model.surroundings, cameras)
+    elif iteration % REFRESH:
+        return
+    model.surroundings.prune()
+    model.hints.find_veils(model.surroundings, cameras)
 
 
 def hinted(batch: Batch, model: Model) -> Batch:

@@ -1,0 +1,256 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from shapes import ring, sphere_views
+from torch import Tensor, nn
+
+from recon.background.background import Background, Surroundings, no_shift
+from recon.background.compose import chosen_pixels, compose, compose_some
+from recon.background.contraction import RADIUS, contract, expand
+from recon.background.coverage import seen_cells
+from recon.background.field import activate, start_values
+from recon.background.grid import GridField, interpolate
+from recon.background.march import Passage, Space, cell_of, march
+from recon.background.rays import NEAR, Rays, behind_borders, front_borders, inner_borders, rays_through
+from recon.config import FieldConfig, RunConfig, load_config
+from recon.render.renderer import render
+from recon.surface.icosphere import icosphere
+from recon.training.checkpoint import load_model, save_model
+from recon.training.data import TrainingData
+from recon.training.initialise import initial_model
+from recon.training.loop import fit
+from recon.training.schedule import Progress
+from recon.training.warm_up import surface_fraction, warming_up
+from recon.views import Views
+
+CPU = torch.device("cpu")
+EVERYWHERE = torch.ones(8, 8, 8, dtype=torch.bool)
+
+
+class Uniform(nn.Module):
+    """A medium that is the same everywhere."""
+
+    def __init__(self, values: list[float]) -> None:
+        super().__init__()
+        self.values = torch.tensor(values)
+
+    def forward(self, points: Tensor) -> Tensor:
+        return self.values.expand(len(points), -1)
+
+
+def beam(distance: float = 3.0) -> Rays:
+    """One ray through the origin and one that misses the unit sphere."""
+    origins = torch.tensor([[distance, 0, 0], [distance, 0, 2.0]])
+    half = torch.tensor([1.0, 0.0])
+    return Rays(origins, torch.tensor([[-1.0, 0, 0], [-1.0, 0, 0]]), distance - half, distance + half)
+
+
+def shift(rays: Rays) -> Tensor:
+    return torch.rand(len(rays.enter), 1)
+
+
+def test_contraction_keeps_the_unit_ball_and_bounds_the_rest() -> None:
+    points = torch.randn(200, 3, dtype=torch.float64) * 3
+    inside = points.norm(dim=1) <= 1
+    placed = contract(points)
+    assert inside.any() and torch.equal(placed[inside], points[inside])
+    assert (placed.norm(dim=1) < RADIUS).all()
+    torch.testing.assert_close(
+        contract(points * (5 / points.norm(dim=1, keepdim=True))).norm(dim=1), torch.full((200,), 1.8).double()
+    )
+    torch.testing.assert_close(expand(placed), points)
+
+
+def test_rays_enter_and_leave_the_unit_sphere() -> None:
+    cameras = ring(3, 20, 30)
+    rays = rays_through(cameras, torch.arange(3 * 20 * 30))
+    hits = rays.leave > rays.enter
+    assert 0 < hits.float().mean() < 1
+    for distance in (rays.enter, rays.leave):
+        radius = (rays.origins + distance[:, None] * rays.directions).norm(dim=1)
+        torch.testing.assert_close(radius[hits], torch.ones_like(radius[hits]), rtol=0, atol=1e-4)
+        assert (radius[~hits] >= 1).all()
+
+
+def test_the_stretches_of_a_ray_cover_it_without_overlap() -> None:
+    rays = beam()
+    front, inner, behind = (f(rays, 8, shift(rays)) for f in (front_borders, inner_borders, behind_borders))
+    for borders in (front, inner, behind):
+        assert (borders.diff(dim=1) >= 0).all()
+    torch.testing.assert_close(front[:, 0], torch.full((2,), NEAR))
+    torch.testing.assert_close(front[:, -1], rays.enter)
+    torch.testing.assert_close(inner[:, 0], rays.enter)
+    torch.testing.assert_close(inner[:, -1], rays.leave)
+    torch.testing.assert_close(behind[:, 0], rays.leave)
+    assert (behind[:, -1] > 20).all()
+
+
+def test_a_uniform_medium_lets_through_what_beer_and_lambert_say() -> None:
+    rays = beam()
+    space = Space(Uniform([0.3, 0, 0, 0, 1, 0, 0, 0]), 2.0, EVERYWHERE)
+    passage = march(space, rays, inner_borders(rays, 7, shift(rays)))
+    density = 2 * nn.functional.softplus(torch.tensor(0.3))
+    torch.testing.assert_close(passage.transmittance, torch.exp(-density * torch.tensor([2.0, 0.0])))
+
+
+def test_light_falls_with_the_squared_distance_and_ambient_light_does_not() -> None:
+    opaque = 50.0
+    near, far = beam(2.0), beam(4.0)
+
+    def seen(rays: Rays, ambient: list[float]) -> Tensor:
+        space = Space(Uniform([opaque, 1, 1, 1, 1, 0, 0, 0, *ambient]), 50.0, EVERYWHERE)
+        return march(space, rays, inner_borders(rays, 400, no_shift(rays))).radiance[0]
+
+    torch.testing.assert_close(seen(near, []) / seen(far, []), torch.full((3,), 9.0), rtol=0.02, atol=0)
+    lit = [2.0, 2.0, 2.0]
+    torch.testing.assert_close(seen(near, lit) - seen(near, []), seen(far, lit) - seen(far, []), rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_is_where_no_cell_is_marked() -> None:
+    rays = beam()
+    space = Space(Uniform([50.0, 1, 1, 1, 1, 0, 0, 0]), 50.0, torch.zeros_like(EVERYWHERE))
+    passage = march(space, rays, behind_borders(rays, 16, shift(rays)))
+    assert torch.equal(passage.transmittance, torch.ones(2))
+    assert torch.equal(passage.radiance, torch.zeros(2, 3))
+
+
+def test_a_diffuse_surface_is_represented_exactly() -> None:
+    towards = nn.functional.normalize(torch.randn(50, 3), dim=1)
+    normal = torch.tensor([0.0, 0.6, 0.8])
+    values = torch.cat([torch.tensor([1.0, 2, 2, 2, 0]), normal]).expand(50, -1)
+    expected = nn.functional.softplus(torch.tensor(2.0)) * (towards @ normal).clamp(min=0)
+    torch.testing.assert_close(activate(values, towards).reflected, expected[:, None].expand(-1, 3))
+
+
+def test_interpolation_is_trilinear() -> None:
+    size, rows = 6, torch.randn(6**3, 4)
+    points = (torch.rand(100, 3) * 2 - 1) * RADIUS
+    volume = rows.view(1, size, size, size, 4).permute(0, 4, 1, 2, 3)
+    grid = (points / RADIUS).flip(1).view(1, -1, 1, 1, 3)
+    expected = nn.functional.grid_sample(volume, grid, align_corners=True)[0, :, :, 0, 0].T
+    torch.testing.assert_close(interpolate(rows, size, points), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_roughness_is_zero_for_what_is_uniform_and_not_otherwise() -> None:
+    field = GridField(9, start_values(1.0, ambient=True))
+    generator = torch.Generator().manual_seed(0)
+    assert field.roughness(50, generator).item() == 0
+    with torch.no_grad():
+        field.grids[1].normal_()
+    assert field.roughness(50, generator).item() > 0.1
+
+
+def test_what_too_few_cameras_see_is_not_part_of_the_field() -> None:
+    cameras = ring(8, 32, 32)[:3]
+    cells = seen_cells(cameras, 32, least=2)
+    beside_a_lens = contract(cameras.centers[:1] * 0.97)
+    assert not cell_of(beside_a_lens, cells).any()
+    assert cell_of(torch.tensor([[0.1, 0.1, 0.1], [0, 0, 0.95]]), cells).all()
+    assert seen_cells(cameras, 32, least=1).sum() > cells.sum()
+
+
+def test_surroundings_hide_and_show() -> None:
+    one, none = torch.ones(1), torch.zeros(1)
+    red, green, blue = torch.eye(3).split(1)
+
+    def around(front: float, coverage: Tensor) -> Tensor:
+        layers = Surroundings(Passage(red * (1 - front), torch.tensor([front])), Passage(blue, none))
+        return layers.around(green * coverage[:, None], coverage)
+
+    torch.testing.assert_close(around(1.0, one), green)
+    torch.testing.assert_close(around(1.0, none), blue)
+    torch.testing.assert_close(around(0.0, one), red)
+    torch.testing.assert_close(around(1.0, one / 4), green / 4 + 3 * blue / 4)
+
+
+def test_a_subset_of_pixels_stands_for_all() -> None:
+    generator = torch.Generator().manual_seed(0)
+    coverage = torch.zeros(2, 10, 10)
+    coverage[:, 2:6, 2:6], coverage[:, 6, 2:6] = 1, 0.4
+    veiled = torch.zeros(2, 10, 10, dtype=torch.bool)
+    veiled[0, 3, 3] = True
+    error = torch.rand(2, 10, 10)
+    means = []
+    for _ in range(400):
+        pixel, weights = chosen_pixels(coverage, veiled, 20, generator)
+        chosen = torch.zeros(200, dtype=torch.bool)
+        chosen[pixel] = True
+        assert chosen.view(2, 10, 10)[:, 6, 2:6].all() and chosen.view(2, 10, 10)[0, 3, 3]
+        assert (weights.flatten()[~chosen & (coverage.flatten() == 0)] == 0).all()
+        means.append((weights * error).mean().item())
+    assert np.mean(means) == pytest.approx(error.mean().item(), abs=4 * np.std(means) / 20)
+
+
+def test_some_pixels_are_composited_as_all_are() -> None:
+    cameras = ring(2, 16, 16)
+    background = Background(FieldConfig(resolution=8, samples=8), 1.0)
+    with torch.no_grad():
+        background.field.grids[1].normal_()  # type: ignore[union-attr, operator]
+    vertices, faces = icosphere(2)
+    rendering = render(0.5 * vertices, faces, cameras, albedo=torch.ones_like(vertices))
+    whole = compose(rendering, background, cameras)
+    pixel = torch.arange(0, 512, 3)
+    rays = rays_through(cameras, pixel)
+    some = compose_some(rendering, background.surroundings(rays, no_shift(rays)), pixel)
+    torch.testing.assert_close(some.radiance.flatten(0, 2)[pixel], whole.radiance.flatten(0, 2)[pixel])
+    assert whole.surface is not None and whole.background is not None
+    torch.testing.assert_close(whole.surface, rendering.radiance)
+    clear = rendering.coverage == 0
+    torch.testing.assert_close(whole.radiance[clear], whole.background[clear])
+
+
+def test_the_surface_waits_for_the_warm_up() -> None:
+    config = load_config(None, ["background=field", "field.warm_up=0.2"])
+    assert warming_up(config, 0.19) and not warming_up(config, 0.2)
+    assert surface_fraction(config, 0.1) == 0
+    assert surface_fraction(config, 0.6) == pytest.approx(0.5)
+    assert surface_fraction(config, 1.0) == 1
+    assert not warming_up(RunConfig(), 0.0) and surface_fraction(RunConfig(), 0.3) == 0.3
+
+
+def in_a_room() -> Views:
+    """A white ball in a hollow, patterned sphere of radius 4, which holds the cameras too."""
+    cameras = ring(8, 24, 24)
+    ball, hollow = icosphere(3), icosphere(4)
+    vertices = torch.cat([0.5 * ball.vertices, 4 * hollow.vertices])
+    faces = torch.cat([ball.faces, hollow.faces.flip(1) + len(ball.vertices)])
+    pattern = 2 + torch.sin(5 * hollow.vertices)
+    albedo = torch.cat([torch.ones_like(ball.vertices), pattern])
+    image = render(vertices, faces, cameras, albedo=albedo, samples=2)
+    mask = render(0.5 * ball.vertices, ball.faces, cameras, albedo=torch.ones_like(ball.vertices)).coverage
+    views = sphere_views(8, 24)
+    images = (image.radiance / image.radiance.max()).numpy()
+    return Views(**{**views.__dict__, "images": images, "masks": ((mask >= 0.5) * 255).to(torch.uint8).numpy()})
+
+
+@pytest.mark.parametrize("kind", ["grid", "mlp"])
+def test_training_in_a_field(kind: str, tmp_path: Path) -> None:
+    views = in_a_room()
+    options = ["field.resolution=12", "field.samples=8", "field.rays=200", "field.ambient=true", "train.crop.size=16"]
+    small = ["surface.width=16", "surface.steps=2", "train.levels=[2]", "render.samples=1", "train.iterations=150"]
+    config = load_config(None, ["background=field", f"field.representation={kind}", *options, *small])
+    model = initial_model(config, views, CPU)
+    steps: list[float] = []
+    fit(model, TrainingData.from_views(views, CPU), Progress(150), lambda step: steps.append(step.terms["image"]))
+    assert np.mean(steps[30:40]) > np.mean(steps[-10:])
+    assert model.hints is not None and model.hints.guided
+    save_model(model, tmp_path / "model.pt")
+    loaded = load_model(tmp_path)
+    assert loaded.hints is None
+    cameras = ring(2, 24, 24)
+    with torch.no_grad():
+        expected, found = (m.render(m.mesh(2), cameras).radiance for m in (model, loaded))
+    assert torch.equal(expected, found)
+
+
+def test_the_warm_up_tells_the_object_from_what_is_behind_it() -> None:
+    views = in_a_room()
+    options = ["field.resolution=16", "field.samples=12", "field.rays=400", "field.ambient=true", "field.warm_up=0.98"]
+    small = ["surface.width=16", "surface.steps=2", "train.levels=[2]", "render.samples=1", "train.iterations=120"]
+    model = initial_model(load_config(None, ["background=field", *options, *small]), views, CPU)
+    fit(model, TrainingData.from_views(views, CPU), Progress(120), lambda step: None)
+    assert model.hints is not None and views.masks is not None
+    guide, masks = model.hints.guide.numpy() > 127, views.masks > 127
+    assert (guide & masks).sum() / (guide | masks).sum() > 0.7
