@@ -90,7 +90,7 @@ def test_the_stretches_of_a_ray_cover_it_without_overlap() -> None:
 def test_a_uniform_medium_lets_through_what_beer_and_lambert_say() -> None:
     rays = beam()
     space = Space(Uniform([0.3, 0, 0, 0, 1, 0, 0, 0]), 2.0, EVERYWHERE)
-    passage = march(space, rays, inner_borders(rays, 7, shift(rays)))
+    (passage,) = march(space, rays, inner_borders(rays, 7, shift(rays)))
     density = 2 * nn.functional.softplus(torch.tensor(0.3))
     torch.testing.assert_close(passage.transmittance, torch.exp(-density * torch.tensor([2.0, 0.0])))
 
@@ -101,7 +101,7 @@ def test_light_falls_with_the_squared_distance_and_ambient_light_does_not() -> N
 
     def seen(rays: Rays, ambient: list[float]) -> Tensor:
         space = Space(Uniform([opaque, 1, 1, 1, 1, 0, 0, 0, *ambient]), 50.0, EVERYWHERE)
-        return march(space, rays, inner_borders(rays, 400, no_shift(rays))).radiance[0]
+        return march(space, rays, inner_borders(rays, 400, no_shift(rays)))[0].radiance[0]
 
     torch.testing.assert_close(seen(near, []) / seen(far, []), torch.full((3,), 9.0), rtol=0.02, atol=0)
     lit = [2.0, 2.0, 2.0]
@@ -111,7 +111,7 @@ def test_light_falls_with_the_squared_distance_and_ambient_light_does_not() -> N
 def test_nothing_is_where_no_cell_is_marked() -> None:
     rays = beam()
     space = Space(Uniform([50.0, 1, 1, 1, 1, 0, 0, 0]), 50.0, torch.zeros_like(EVERYWHERE))
-    passage = march(space, rays, behind_borders(rays, 16, shift(rays)))
+    (passage,) = march(space, rays, behind_borders(rays, 16, shift(rays)))
     assert torch.equal(passage.transmittance, torch.ones(2))
     assert torch.equal(passage.radiance, torch.zeros(2, 3))
 

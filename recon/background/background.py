@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from recon.background.coverage import cell_centers, seen_cells
@@ -76,17 +76,28 @@ class Background(nn.Module):
         grown = nn.functional.max_pool3d(volume, 3, stride=1, padding=1)[0, 0] > 0
         self.occupied.copy_(self.seen & grown)
 
-    def surroundings(self, rays: Rays, shift: Float[Tensor, "r 1"]) -> Surroundings:
-        """The field outside the unit sphere."""
-        samples = self.config.samples
-        return Surroundings(
-            march(self.space, rays, front_borders(rays, samples // 2, shift)),
-            march(self.space, rays, behind_borders(rays, samples, shift)),
-        )
+    def surroundings(
+        self, rays: Rays, shift: Float[Tensor, "r 1"], covered: Bool[Tensor, " r"] | None = None
+    ) -> Surroundings:
+        """The field outside the unit sphere; behind it, only for rays that are not `covered`."""
+        front = front_borders(rays, self.config.samples // 2, shift)
+        behind = behind_borders(rays, self.config.samples, shift)
+        if covered is not None:
+            # Intervals of no length are not looked up.
+            behind = torch.where(covered[:, None], behind[:, :1], behind)
+        return Surroundings(*march(self.space, rays, front, behind))
 
-    def volume(self, rays: Rays, shift: Float[Tensor, "r 1"]) -> Passage:
-        """The field inside it, which stands for the object until there is a surface."""
-        return march(self.space, rays, inner_borders(rays, self.config.samples, shift))
+    def with_volume(self, rays: Rays, shift: Float[Tensor, "r 1"]) -> tuple[Surroundings, Passage]:
+        """The field outside and inside it; inside, it stands for the object until there is a surface."""
+        samples = self.config.samples
+        front, inner, behind = march(
+            self.space,
+            rays,
+            front_borders(rays, samples // 2, shift),
+            inner_borders(rays, samples, shift),
+            behind_borders(rays, samples, shift),
+        )
+        return Surroundings(front, behind), inner
 
     def roughness(self, generator: torch.Generator) -> Float[Tensor, ""]:
         """How unlike neighbouring cells of a grid are; a network is smooth by itself."""

@@ -36,9 +36,10 @@ class GridField(nn.Module):
 
 
 def _roughness(rows: Float[Tensor, "cells c"], size: int, count: int, generator: torch.Generator) -> Float[Tensor, ""]:
-    cell = torch.randint(len(rows) - size**2 - size - 1, (count,), generator=generator).to(rows.device)
-    here = rows.index_select(0, cell)
-    return torch.stack([(rows.index_select(0, cell + step) - here).abs().mean() for step in (1, size, size**2)]).sum()
+    cell = torch.randint(len(rows) - size**2 - size - 1, (count,), generator=generator)
+    steps = torch.tensor([0, 1, size, size**2])
+    here, *beside = rows.index_select(0, (cell + steps[:, None]).flatten().to(rows.device)).chunk(4)
+    return torch.stack([(values - here).abs().mean() for values in beside]).sum()
 
 
 def interpolate(rows: Float[Tensor, "cells c"], size: int, points: Float[Tensor, "s 3"]) -> Float[Tensor, "s c"]:

@@ -68,8 +68,7 @@ class Hints(nn.Module):
 def inner_share(background: Background, cameras: Cameras, pixels: Tensor) -> Float[Tensor, " r"]:
     """How sure it is that the light of pixels comes from inside the unit sphere: 0 to 1, mostly either."""
     rays = rays_through(cameras, pixels)
-    front, behind = background.surroundings(rays, no_shift(rays))
-    volume = background.volume(rays, no_shift(rays))
+    (front, behind), volume = background.with_volume(rays, no_shift(rays))
     inner = front.transmittance * volume.radiance.sum(1)
     outer = front.radiance.sum(1) + front.transmittance * volume.transmittance * behind.radiance.sum(1)
     share = inner / (inner + outer + 3 * DARK)

@@ -51,6 +51,7 @@ def fit(model: Model, data: TrainingData, progress: Progress, on_step: Callable[
             *([{"params": field, "factor": field_factor(model.config)}] if field else []),
         ],
         betas=(0.9, 0.99),
+        fused=True,
     )
     while progress.fraction < 1:
         fraction = progress.fraction

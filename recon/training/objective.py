@@ -50,7 +50,9 @@ def surrounded_terms(
     rendering = model.render_surface(mesh, batch.cameras)
     pixel, weights = chosen_pixels(rendering.coverage, veiled, model.config.field.rays, generator)
     rays = rays_through(batch.cameras, pixel)
-    around = model.surroundings.surroundings(rays, torch.rand(len(pixel), 1, generator=generator).to(weights))
+    shift = torch.rand(len(pixel), 1, generator=generator).to(weights)
+    covered = rendering.coverage.flatten().index_select(0, pixel) == 1
+    around = model.surroundings.surroundings(rays, shift, covered)
     batch = batch._replace(weights=weights if batch.weights is None else weights * batch.weights)
     terms = loss_terms(model, compose_some(rendering, around, pixel), batch, mesh, path, generator)
     if config.guide and fraction < GUIDED:

@@ -63,8 +63,7 @@ def warm_up_terms(model: Model, batch: Batch, generator: torch.Generator) -> dic
     pixel = torch.randint(count, (config.field.rays,), generator=generator).to(model.device)
     rays = rays_through(batch.cameras, pixel)
     shift = torch.rand(len(pixel), 1, generator=generator).to(rays.enter)
-    around = model.surroundings.surroundings(rays, shift)
-    volume = model.surroundings.volume(rays, shift)
+    around, volume = model.surroundings.with_volume(rays, shift)
     prediction = around.around(volume.radiance, 1 - volume.transmittance)
     target = batch.images.flatten(0, 2).index_select(0, pixel)
     terms = {"image": (prediction - target).abs().mean()}
