@@ -17,7 +17,7 @@ from recon.render.pytorch3d import require_pytorch3d
 from recon.surface.model import Model
 from recon.tracking import Tracker, start_run, tracking_uri
 from recon.training.checkpoint import save_model
-from recon.training.data import TrainingData
+from recon.training.data import TrainingData, before_black
 from recon.training.export import write_meshes
 from recon.training.history import History
 from recon.training.initialise import initial_model
@@ -55,6 +55,8 @@ def train(
     if config.render.backend == "pytorch3d":
         require_pytorch3d()
     training = load_views(views)
+    if config.background == "none":
+        training = before_black(training)
     check_crop(config, training, views)
     sets = {name: thinned(load_views(path).aligned_to(training)) for name, path in (validation or {}).items()}
     writable_folder(out / "checkpoints")
