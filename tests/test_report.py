@@ -3,15 +3,21 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import imageio.v3 as imageio
+import numpy as np
 import pytest
-from runs import write_run, write_training
+from runs import VIEWS, write_run, write_training
 
 from recon.errors import ReconError
-from recon.report.page import report, report_page
+from recon.report import page as page_module
+from recon.report.atlas import atlases, gallery_files
+from recon.report.page import embedded_json, report, report_page
+from recon.report.payload import Payload, restored
+from recon.report.three import threejs
 
 
 class Page(HTMLParser):
-    """The page's tags, the text of its tables' cells, and of its scripts of JSON."""
+    """The page's tags, the text of its tables' cells, and of its scripts by what they are called."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -32,9 +38,8 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         tag, attributes = self._inside
         if tag == "script":
-            if "data-figure" in attributes:
-                key = str(attributes["data-figure"])
-                self.figures[key] = self.figures.get(key, "") + data
+            key = attributes.get("data-figure") or attributes.get("id") or ""
+            self.figures[key] = self.figures.get(key, "") + data
         elif tag != "style":
             self.text += data
             if tag == "td" and data.strip():
@@ -49,10 +54,11 @@ def runs(tmp_path: Path) -> list[Path]:
 def test_the_page_needs_nothing_else(runs: list[Path], tmp_path: Path) -> None:
     report(runs, tmp_path / "out")
     html = (tmp_path / "out" / "index.html").read_text()
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["index.html"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"index.html", "figures"}
     addresses = [str(value) for _, tag in Page(html).tags for key, value in tag.items() if key in ("src", "href")]
-    assert addresses and all(address.startswith("data:") for address in addresses)
-    assert "default-src 'none'" in html
+    assert addresses and all(address.startswith(("data:", "#")) for address in addresses)
+    policy = next(str(tag["content"]) for _, tag in Page(html).tags if tag.get("http-equiv"))
+    assert "default-src 'none'" in policy and "connect-src 'none'" in policy
     assert len(html) < 25e6
 
 
@@ -69,34 +75,79 @@ def test_the_best_of_each_set_is_marked_and_published_losses_stand_beside(runs: 
     assert ("best", "37.00") in page.cells and ("", "36.00") in page.cells
 
 
-def test_one_run_has_no_best(runs: list[Path]) -> None:
-    assert "best" not in {cell for cell, _ in Page(report_page(runs[:1])).cells}
+def test_one_run_has_no_best_and_no_sweep(runs: list[Path]) -> None:
+    page = Page(report_page(runs[:1]))
+    assert "best" not in {cell for cell, _ in page.cells}
+    assert "curves-sweep" not in page.figures
 
 
 def test_curves_show_all_runs_and_sets_on_a_log_scale(runs: list[Path]) -> None:
     figures = Page(report_page(runs)).figures
     for axis in ("iteration", "seconds"):
         figure = json.loads(figures[f"curves-{axis}"])
-        assert [trace["name"] for trace in figure["data"]] == ["training", "front", "full"] * 2
+        expected = [{"run": i, "curve": curve} for i in range(2) for curve in ("training", "front", "full")]
+        assert [trace["meta"] for trace in figure["data"]] == expected
         assert figure["layout"]["yaxis"]["type"] == "log"
         assert figure["layout"]["xaxis"]["title"]["text"] == axis
+    took = json.loads(figures["curves-time"])["data"]
+    assert len(took) == 2 and took[0]["y"][5] == pytest.approx(100)
 
 
-def test_every_run_has_its_mesh_certificate_and_pictures(runs: list[Path]) -> None:
+def test_the_sweep_goes_through_what_differs_and_what_came_out(runs: list[Path]) -> None:
+    sweep = json.loads(Page(report_page(runs)).figures["curves-sweep"])
+    assert sweep["layout"]["xaxis"]["ticktext"] == [
+        *("run", "train.learning_rate", "error, front", "error, full", "chamfer", "minutes")
+    ]
+    slow = sweep["data"][1]
+    assert slow["text"][:3] == ["run: slow", "train.learning_rate: 0.0005", "error, front: 0.003"]
+    # It is the lowest of both errors.
+    assert slow["y"][2:4] == [0, 0]
+
+
+def test_a_run_that_lacks_a_set_keeps_its_line(runs: list[Path]) -> None:
+    (runs[0] / "validation" / "full.json").unlink()
+    paper = json.loads(Page(report_page(runs)).figures["curves-sweep"])["data"][0]
+    assert paper["y"][3] is None and paper["connectgaps"]
+
+
+def test_every_run_has_its_scene_and_its_views(runs: list[Path]) -> None:
     page = Page(report_page(runs))
-    for i in range(2):
-        mesh = json.loads(page.figures[f"mesh-{i}"])["data"][0]
-        assert mesh["type"] == "mesh3d"
-    assert page.text.count("watertight") == page.text.count("genus 0") == 2
-    images = [tag for name, tag in page.tags if name == "img"]
-    assert len(images) == 4
-    assert all(tag["alt"] for tag in images)
+    content = json.loads(page.figures["page"])
+    assert [run["name"] for run in content["runs"]] == ["paper", "slow"]
+    for run in content["runs"]:
+        assert set(run["mesh"]["values"]) == {"distance", "seen/front", "seen/full"}
+        assert run["reference"] and len(run["flow"]["frames"]) == 3
+        assert run["training"]["iterations"] == [400, 800, 1200]
+        assert set(run["cameras"]) == {"front", "full"}
+        assert run["scales"]["seen/front"]["high"] == 2
+        front = run["sets"]["front"]
+        assert list(front["kinds"]) == ["truth", "prediction", "difference", "normals", "depth"]
+        assert (front["views"], front["columns"], front["rows"]) == (VIEWS, 3, 2)
+        assert front["ranges"]["difference"] == [0, 0.05]
+    assert page.text.count("watertight") == 4 and page.text.count("genus 0") == 2
+
+
+def test_every_part_that_is_asked_for_is_there_once(runs: list[Path]) -> None:
+    page = Page(report_page(runs))
+    parts = [str(tag["id"]) for name, tag in page.tags if name == "script" and str(tag.get("id")).startswith("part-")]
+    assert len(parts) == len(set(parts))
+    asked = set(re.findall(r'"key":"([0-9a-f]{16})"', page.figures["page"]))
+    asked |= {str(tag["data-part"]) for _, tag in page.tags if tag.get("data-part")}
+    kinds = [one for run in json.loads(page.figures["page"])["runs"] for one in run["sets"].values()]
+    asked |= {key for one in kinds for key in one["kinds"].values()}
+    assert {f"part-{key}" for key in asked} == set(parts)
+    # Both runs have the same photographs.
+    assert kinds[0]["kinds"]["truth"] == kinds[2]["kinds"]["truth"]
 
 
 def test_every_figure_is_described(runs: list[Path]) -> None:
-    plots = [tag for _, tag in Page(report_page(runs)).tags if (tag.get("class") or "").startswith("plot")]
+    tags = Page(report_page(runs)).tags
+    plots = [tag for _, tag in tags if tag.get("class") == "plot"]
     assert len(plots) == 4
     assert all(tag["role"] == "img" and tag["aria-label"] for tag in plots)
+    assert all(tag["data-label"] for _, tag in tags if tag.get("class") == "stage")
+    images = [tag for name, tag in tags if name == "img"]
+    assert len(images) >= 3 and all(tag["alt"] for tag in images)
 
 
 def test_runs_are_told_apart_by_what_differs(runs: list[Path], tmp_path: Path) -> None:
@@ -115,17 +166,44 @@ def test_a_failed_certificate_shows(runs: list[Path]) -> None:
     assert re.search(r'class="bad">genus unknown', html)
 
 
-def test_names_and_values_are_escaped(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "<script>alert(1)</script>")
-    assert "<script>alert(1)" not in report_page([run])
+@pytest.mark.parametrize(
+    "name", ["<script>alert(1)<", '"><img src=x onerror=alert(1)>', "%{y} $a & 'b'", "{{ 7 * 7 }}"]
+)
+def test_names_are_shown_as_they_are(tmp_path: Path, name: str) -> None:
+    runs = [write_run(tmp_path / name), write_run(tmp_path / "other", 0.003, 0.0005)]
+    (runs[0] / "validation.csv").write_text(
+        f"iteration,seconds,set,mean_absolute_error\n400,40,{name.replace(',', '')},0.1\n".replace('"', "")
+    )
+    page = Page(report_page(runs))
+    assert not [tag for tag, attributes in page.tags if "onerror" in attributes]
+    scripts = [attributes for tag, attributes in page.tags if tag == "script"]
+    named = [attributes for attributes in scripts if attributes.get("id") or attributes.get("data-figure")]
+    assert len(scripts) - len(named) == 2  # three.js and the page's own
+    assert json.loads(page.figures["page"])["runs"][0]["name"] == name
+    assert name in page.text
+
+
+def test_json_cannot_end_its_element() -> None:
+    text = str(embedded_json({"name": "</script><!--&"}))
+    assert not set("<>&") & set(text)
+    assert json.loads(text) == {"name": "</script><!--&"}
 
 
 def test_a_run_that_was_not_validated_yet(tmp_path: Path) -> None:
     run = write_training(tmp_path / "new")
     (run / "mesh.glb").unlink()
+    html = report_page([run])
+    assert "No run was validated yet" in html
+    # The last snapshot stands in for the mesh.
+    assert json.loads(Page(html).figures["page"])["runs"][0]["mesh"]
     (run / "validation.csv").write_text("")
-    text = Page(report_page([run])).text
-    assert "No run was validated yet" in text and "No mesh was written yet" in text
+    assert "No mesh was written yet" in report_page([run])
+
+
+def test_snapshots_of_an_earlier_training_in_the_folder_are_left_out(runs: list[Path]) -> None:
+    (runs[0] / "checkpoints" / "0000999.npz").write_text("old")
+    training = json.loads(Page(report_page(runs)).figures["page"])["runs"][0]["training"]
+    assert training["iterations"] == [400, 800, 1200]
 
 
 def test_metrics_that_only_some_runs_have(runs: list[Path]) -> None:
@@ -133,6 +211,66 @@ def test_metrics_that_only_some_runs_have(runs: list[Path]) -> None:
     mean = {"mean_absolute_error": 0.004, "psnr": 30.0, "ssim": None}
     path.write_text(json.dumps({"set": "front", "views": 6, "mean": mean}))
     assert ("", "–") in Page(report_page(runs)).cells
+
+
+def test_a_run_with_a_fine_mesh_is_simplified_for_the_page(tmp_path: Path) -> None:
+    import trimesh
+
+    run = write_training(tmp_path / "fine")
+    trimesh.creation.icosphere(subdivisions=6).export(run / "mesh.glb")
+    assert len(report_page([run])) < 7e6
+
+
+def test_pictures_shrink_until_the_page_is_small_enough(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    for path in (runs[0] / "validation" / "front").iterdir():
+        imageio.imwrite(path, rng.integers(0, 255, (60, 72, 3), dtype=np.uint8))
+    whole = len(report_page(runs))
+    monkeypatch.setattr(page_module, "PICTURE_BYTES", 30_000)
+    html = report_page(runs)
+    assert len(html) < whole - 40_000
+    assert json.loads(Page(html).figures["page"])["runs"][0]["sets"]["front"]["views"] == VIEWS
+
+
+def test_arrays_come_back_to_within_a_step() -> None:
+    payload = Payload()
+    values = np.random.default_rng(0).normal(size=(500, 3))
+    for bits in (8, 16):
+        back = restored(payload, payload.quantised(values, bits)).reshape(500, 3)
+        assert np.abs(back - values).max() <= 0.501 * np.ptp(values) / (2**bits - 1)
+    faces = np.array([[0, 70_000, 3]])
+    np.testing.assert_array_equal(restored(payload, payload.indices(faces)), faces.ravel())
+    assert restored(payload, payload.quantised(np.full(4, 2.5))) == pytest.approx([2.5] * 4)
+    assert payload.indices(faces) == payload.indices(faces)
+
+
+def test_an_atlas_holds_the_views_in_order(tmp_path: Path) -> None:
+    for view in range(1002):
+        if view < 5 or view > 998:
+            imageio.imwrite(tmp_path / f"{view:03d}_truth.png", np.full((8, 16, 3), view % 250, np.uint8))
+    (tmp_path / "notes.png").write_text("no picture of ours")
+    files = gallery_files(tmp_path)
+    assert [path.name[:4] for path in files["truth"]] == [
+        "000_",
+        "001_",
+        "002_",
+        "003_",
+        "004_",
+        "999_",
+        "1000",
+        "1001",
+    ]
+    atlas = atlases(files, 8)["truth"]
+    assert (atlas.views, atlas.columns, atlas.height, atlas.width) == (8, 3, 4, 8)
+    sheet = imageio.imread(atlas.encoded, extension=".webp")
+    assert sheet.shape == (12, 24, 3)
+    assert abs(int(sheet[5, 12, 0]) - 4) < 3
+
+
+def test_three_js_is_a_library_alone() -> None:
+    library = threejs()
+    assert "THREE" in library and "</script" not in library
+    assert "init();" not in library[-100:]
 
 
 def test_bad_runs_are_named(runs: list[Path], tmp_path: Path) -> None:
@@ -151,11 +289,13 @@ def test_bad_runs_are_named(runs: list[Path], tmp_path: Path) -> None:
         ("history.csv", "iteration,seconds,loss\n", "history.csv: has no rows yet"),
         ("history.csv", '"', "history.csv: not a readable table"),
         ("train.yaml", "a: [", "train.yaml: not YAML"),
-        ("mesh.glb", "no mesh", "mesh.glb: not a readable .glb mesh"),
         ("validation/front.json", "{", "front.json: not readable JSON"),
         ("validation/front.json", "[]", "front.json: must hold a JSON object"),
         ("validation/front.json", "{}", "front.json: key 'mean'"),
-        ("validation/front.png", "no picture", "front.png: not a readable picture"),
+        ("validation/front/001_truth.png", "no picture", "001_truth.png: not a readable picture"),
+        ("validation/surface.npz", "no archive", "surface.npz: not a readable .npz archive"),
+        ("validation/overshoot.npz", "no archive", "overshoot.npz: not a readable .npz archive"),
+        ("checkpoints/0000800.npz", "no archive", "0000800.npz: not a readable .npz archive"),
     ],
 )
 def test_bad_files_are_named(runs: list[Path], tmp_path: Path, file: str, content: str, message: str) -> None:
@@ -164,3 +304,22 @@ def test_bad_files_are_named(runs: list[Path], tmp_path: Path, file: str, conten
         report(runs, tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_arrays_that_are_missing_are_named(runs: list[Path], tmp_path: Path) -> None:
+    np.savez(runs[0] / "validation" / "surface.npz", vertices=np.zeros((3, 3)))
+    with pytest.raises(ReconError, match="surface.npz: key 'faces' is missing"):
+        report(runs, tmp_path / "out")
+
+
+def test_a_mesh_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    run = write_training(tmp_path / "new")
+    (run / "mesh.glb").write_text("no mesh")
+    with pytest.raises(ReconError, match="mesh.glb: not a readable .glb mesh"):
+        report_page([run])
+
+
+def test_pictures_of_several_sizes_are_named(runs: list[Path], tmp_path: Path) -> None:
+    imageio.imwrite(runs[0] / "validation" / "front" / "002_depth.png", np.zeros((9, 9, 3), np.uint8))
+    with pytest.raises(ReconError, match="002_depth.png: 9 x 9 pixels, others of its set have another size"):
+        report(runs, tmp_path / "out")

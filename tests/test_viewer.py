@@ -11,7 +11,7 @@ from runs import write_training
 
 from recon.camera import look_at
 from recon.errors import ReconError
-from recon.report.viewer import make_server, view
+from recon.report.viewer import make_server, version, view
 from recon.views import Views, save_views
 
 
@@ -38,7 +38,7 @@ def test_a_mesh_is_shown(tmp_path: Path) -> None:
     with served(tmp_path / "ball.ply") as connection:
         status, page = get(connection)
         assert status == 200
-        assert "ball.ply" in page and "42 vertices, 80 faces" in page and '"mesh3d"' in page
+        assert "ball.ply" in page and "42 vertices, 80 faces" in page and '"faces":' in page
         assert get(connection, "/../../etc/passwd")[0] == 404
 
 
@@ -50,18 +50,40 @@ def test_a_viewpoint_set_is_shown(tmp_path: Path) -> None:
         page = get(connection)[1]
     assert "2 views of 12×8 pixels" in page
     assert page.count("<img") == 2
+    assert '"cameras":{"views"' in page
 
 
 def test_a_run_is_shown_as_it_goes_on(tmp_path: Path) -> None:
     run = write_training(tmp_path / "run")
     with served(run) as connection:
-        assert "1,200 iterations" in get(connection)[1]
+        assert "1,200 × " in get(connection)[1]
         with open(run / "history.csv", "a") as file:
             file.write("1300,130,0.004,0.004\n")
-        assert "1,300 iterations" in get(connection)[1]
-        (run / "history.csv").write_text("")
+        assert "1,300 × " in get(connection)[1]
+        (run / "history.csv").write_text("broken")
         status, text = get(connection)
         assert status == 500 and "history.csv" in text
+
+
+def test_the_version_changes_with_checkpoints_and_not_with_every_iteration(tmp_path: Path) -> None:
+    run = write_training(tmp_path / "run")
+    with served(run) as connection:
+        first = get(connection, "/version")
+        assert first == (200, version(run))
+        with open(run / "history.csv", "a") as file:
+            file.write("1300,130,0.004,0.004\n")
+        assert get(connection, "/version") == first
+        np.savez(run / "checkpoints" / "0001300.npz", vertices=np.zeros((12, 3)))
+        assert get(connection, "/version") != first
+
+
+def test_a_training_before_its_first_checkpoint_is_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "train.yaml").write_text("{}")
+    (tmp_path / "history.csv").write_text("")
+    with served(tmp_path) as connection:
+        status, page = get(connection)
+        assert status == 200 and "No checkpoint yet" in page
+        assert "connect-src &#39;self&#39;" in page
 
 
 def test_only_this_machine_is_served(tmp_path: Path) -> None:

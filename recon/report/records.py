@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
 from recon.config import flatten
 from recon.errors import ReconError
+from recon.files import read_npz
 
 PUBLISHED = {"front": 0.00727, "full": 0.01483, "above": 0.01895, "below": 0.01959}
 """Losses of the reference work's week-3 report, by viewpoint set."""
@@ -28,7 +30,10 @@ class RunRecord:
         checkpoints: validation while training; columns iteration, seconds, set, mean_absolute_error.
         config: the resolved configuration, dotted keys.
         sets: NAME.json of each validated viewpoint set.
-        pictures: NAME.png of each.
+        galleries: the folder of the pictures of every view of each.
+        surface: the arrays of surface.npz.
+        overshoot: the file of the brightest prediction.
+        snapshots: the surface at checkpoints, by iteration.
         mesh: the mesh's file.
     """
 
@@ -38,9 +43,12 @@ class RunRecord:
     checkpoints: pd.DataFrame | None
     config: dict[str, Any]
     sets: dict[str, dict[str, Any]]
-    pictures: dict[str, Path]
+    galleries: dict[str, Path]
     geometry: dict[str, Any] | None
     certificate: dict[str, Any] | None
+    surface: dict[str, np.ndarray] | None
+    overshoot: Path | None
+    snapshots: dict[int, Path]
     mesh: Path | None
 
     @property
@@ -85,6 +93,7 @@ def _load_record(run: Path, name: str) -> RunRecord:
     history = _read_table(run / "history.csv", ("iteration", "seconds", "loss"))
     if history is None:
         raise ReconError(f"{run}: not a training run: history.csv is missing or empty; `recon train` writes it")
+    checkpoints = _read_table(run / "validation.csv", ("iteration", "seconds", "set", "mean_absolute_error"))
     validation = run / "validation"
     summaries = {path.stem: _read_json(path) for path in sorted(validation.glob("*.json"))}
     sets = {stem: summary for stem, summary in summaries.items() if stem not in OTHER_FILES}
@@ -95,14 +104,39 @@ def _load_record(run: Path, name: str) -> RunRecord:
         name=name,
         folder=run,
         history=history,
-        checkpoints=_read_table(run / "validation.csv", ("iteration", "seconds", "set", "mean_absolute_error")),
+        checkpoints=checkpoints,
         config=_read_config(run / "train.yaml"),
         sets=sets,
-        pictures={stem: validation / f"{stem}.png" for stem in sets if (validation / f"{stem}.png").exists()},
+        galleries={stem: validation / stem for stem in sets if any((validation / stem).glob("*_truth.png"))},
         geometry=summaries.get("geometry"),
         certificate=summaries.get("certificate"),
+        surface=_read_surface(validation / "surface.npz"),
+        overshoot=_existing(validation / "overshoot.npz"),
+        snapshots=_snapshots(run, checkpoints),
         mesh=next((run / file for file in ("mesh.glb", "mesh.ply") if (run / file).exists()), None),
     )
+
+
+def _existing(path: Path) -> Path | None:
+    return path if path.exists() else None
+
+
+def _snapshots(run: Path, checkpoints: pd.DataFrame | None) -> dict[int, Path]:
+    """Those of this training: a folder that was trained in before may hold others."""
+    if checkpoints is None:
+        return {}
+    paths = {int(i): run / "checkpoints" / f"{int(i):07d}.npz" for i in sorted(checkpoints["iteration"].unique())}
+    return {iteration: path for iteration, path in paths.items() if path.exists()}
+
+
+def _read_surface(path: Path) -> dict[str, np.ndarray] | None:
+    if not path.exists():
+        return None
+    arrays = read_npz(path)
+    for key in ("vertices", "faces", "flow"):
+        if key not in arrays:
+            raise ReconError(f"{path}: key '{key}' is missing; `recon validate` writes it")
+    return arrays
 
 
 def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame | None:

@@ -1,16 +1,20 @@
 """Look at a run, a mesh or a viewpoint set in the browser, served to this machine alone."""
 
+import hashlib
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from recon.errors import ReconError
 from recon.evaluation.pictures import tone_map
-from recon.report.figures import cameras_figure, mesh_figure
-from recon.report.page import picture_uri, render_template, report_page
+from recon.report.atlas import webp
+from recon.report.page import render_template, report_page
+from recon.report.payload import Payload
+from recon.report.stages import mesh_stage, views_stage
 from recon.scenes.meshes import load_mesh
 from recon.views import load_views
 
@@ -38,7 +42,8 @@ def view(target: Path, port: int = 0, open_browser: bool = True) -> None:
 def make_server(target: Path, port: int) -> ThreadingHTTPServer:
     """A server, bound but not yet running, of the page about `target`.
 
-    The page is made anew for every request, so that reloading it shows how a training goes on.
+    The page is made anew for every request. It asks `/version` every other second and loads again when
+    the files have changed, so that it follows a training.
 
     Raises:
         ReconError: as for `view`.
@@ -48,15 +53,17 @@ def make_server(target: Path, port: int) -> ThreadingHTTPServer:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path != "/":
+            if self.path == "/version":
+                self._answer(200, "plain", version(target))
+            elif self.path == "/":
+                self._answer(*_page_or_error(make_page))
+            else:
                 self.send_error(404)
-                return
-            try:
-                status, body = 200, make_page().encode()
-            except ReconError as error:
-                status, body = 500, str(error).encode()
+
+        def _answer(self, status: int, kind: str, text: str) -> None:
+            body = text.encode()
             self.send_response(status)
-            self.send_header("Content-Type", f"text/{'html' if status == 200 else 'plain'}; charset=utf-8")
+            self.send_header("Content-Type", f"text/{kind}; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Cache-Control", "no-store")
             self.end_headers()
@@ -71,6 +78,15 @@ def make_server(target: Path, port: int) -> ThreadingHTTPServer:
         raise ReconError(f"--port {port}: cannot listen there: {error}") from error
 
 
+def version(target: Path) -> str:
+    """A text that changes when a file does that the page shows; the history alone, growing, is no news."""
+    files = [target] if target.is_file() else [target / name for name in ("mesh.glb", "validation.csv", "train.yaml")]
+    files += target.glob("checkpoints/*.npz") if target.is_dir() else []
+    files += target.glob("validation/*.json") if target.is_dir() else []
+    stamps = sorted((path.name, path.stat().st_mtime_ns) for path in files if path.exists())
+    return hashlib.sha256(repr(stamps).encode()).hexdigest()[:16]
+
+
 def page_maker(target: Path) -> Callable[[], str]:
     """What makes the page about `target`: a run's folder, a views file or a mesh.
 
@@ -80,34 +96,65 @@ def page_maker(target: Path) -> Callable[[], str]:
     if not target.exists():
         raise ReconError(f"{target}: no such file or folder; expected a run, a mesh or a views file")
     if target.is_dir():
-        return lambda: report_page([target])
+        return lambda: run_page(target)
     if target.suffix == ".npz":
         return lambda: views_page(target)
     return lambda: mesh_page(target)
 
 
+def run_page(run: Path) -> str:
+    """The report of one run; before its first checkpoint, a page that waits for it."""
+    started = (run / "train.yaml").exists()
+    history = run / "history.csv"
+    if started and (not history.exists() or history.stat().st_size == 0):
+        return _object_page(
+            Payload(), {"mesh": None}, run.name, "No checkpoint yet: this page waits for it.", "No mesh yet"
+        )
+    return report_page([run], live=True)
+
+
+def _page_or_error(make_page: Callable[[], str]) -> tuple[int, str, str]:
+    try:
+        return 200, "html", make_page()
+    except ReconError as error:
+        # A file may be half of an old and half of a new training: the page looks again.
+        return 500, "html", render_template("error.html.j2", live=True, page={}, parts={}, title="recon", message=error)
+
+
 def mesh_page(path: Path) -> str:
     """A page with one mesh to turn."""
+    payload = Payload()
     mesh = load_mesh(path)
-    return render_template(
-        "object.html.j2",
-        title=path.name,
-        subtitle=f"{len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces",
-        figure_json=mesh_figure(np.asarray(mesh.vertices), np.asarray(mesh.faces)).to_json(),
-        label=f"The mesh {path.name}; drag to turn it",
-        pictures=[],
-    )
+    subtitle = f"{len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces"
+    return _object_page(payload, mesh_stage(payload, mesh), path.name, subtitle, f"The mesh {path.name}")
 
 
 def views_page(path: Path) -> str:
     """A page with a viewpoint set's cameras in space and its images, at most `GALLERY` of them."""
+    payload = Payload()
     views = load_views(path)
     chosen = np.unique(np.linspace(0, len(views) - 1, GALLERY).round().astype(int))
+    pictures = [{"view": int(i), "key": payload.picture(webp(tone_map(views.images[i])))} for i in chosen]
+    subtitle = f"{len(views)} views of {views.width}×{views.height} pixels"
+    label = f"The {len(views)} cameras around the unit sphere"
+    return _object_page(payload, views_stage(payload, views), path.name, subtitle, label, pictures)
+
+
+def _object_page(
+    payload: Payload,
+    stage: dict[str, Any],
+    title: str,
+    subtitle: str,
+    label: str,
+    pictures: Sequence[dict[str, Any]] = (),
+) -> str:
     return render_template(
         "object.html.j2",
-        title=path.name,
-        subtitle=f"{len(views)} views of {views.width}×{views.height} pixels",
-        figure_json=cameras_figure(views).to_json(),
-        label=f"The {len(views)} cameras around the unit sphere; drag to turn",
-        pictures=[{"view": int(i), "uri": picture_uri(tone_map(views.images[i]))} for i in chosen],
+        live=True,
+        page={"runs": [{"sets": {}, **stage}], "scales": {}},
+        parts=payload.parts,
+        title=title,
+        subtitle=subtitle,
+        label=label,
+        pictures=pictures,
     )

@@ -1,0 +1,136 @@
+"""What the page's 3D viewers show of a run, as parts of its payload."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import trimesh
+from jaxtyping import Float, Int
+
+from recon.evaluation.surface_file import FINEST_LEVEL, REFERENCE_FACES, decimated, source_poses
+from recon.files import read_npz
+from recon.report.payload import Payload
+from recon.report.records import RunRecord, set_names
+from recon.scenes.meshes import load_mesh
+from recon.surface.icosphere import icosphere
+from recon.views import Views
+
+LARGEST_DISTANCE = 0.01
+"""Where the scale of distances ends, as a share of the reference's diagonal: the wider threshold of the F-score."""
+
+FRUSTUM = 0.12
+"""Length of a drawn camera, as a share of its distance from the object."""
+
+
+def run_stage(payload: Payload, record: RunRecord) -> dict[str, Any]:
+    """The mesh with what is known at its vertices, the reference, the flow, the training, the cameras.
+
+    Raises:
+        ReconError: one of the run's files cannot be read.
+    """
+    surface = record.surface
+    return {
+        "mesh": _mesh(payload, record),
+        "reference": _reference(payload, surface),
+        "scales": _scales(record),
+        "flow": None if surface is None else _frames(payload, list(surface["flow"])),
+        "training": _training(payload, record),
+        "cameras": {} if surface is None else _cameras(payload, surface, set_names(record.sets)),
+    }
+
+
+def mesh_stage(payload: Payload, mesh: trimesh.Trimesh) -> dict[str, Any]:
+    """A mesh alone."""
+    shown = decimated(mesh, 5 * REFERENCE_FACES)
+    return {"mesh": payload.mesh(np.asarray(shown.vertices), np.asarray(shown.faces))}
+
+
+def views_stage(payload: Payload, views: Views) -> dict[str, Any]:
+    """The cameras of a viewpoint set around the unit sphere, in the source's frame."""
+    sphere = trimesh.creation.icosphere(subdivisions=3).apply_transform(views.world_from_unit)
+    size = views.height, views.width
+    return {
+        "mesh": payload.mesh(np.asarray(sphere.vertices), np.asarray(sphere.faces)),
+        "cameras": {"views": payload.quantised(frusta(source_poses(views), views.intrinsics, size))},
+    }
+
+
+def frusta(
+    poses: Float[np.ndarray, "n 4 4"], intrinsics: Float[np.ndarray, "n 3 3"], size: tuple[int, int]
+) -> Float[np.ndarray, "n 5 3"]:
+    """Centre and image corners of each camera."""
+    height, width = size
+    corners = np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1]], dtype=np.float64)
+    centers = poses[:, :3, 3]
+    length = FRUSTUM * np.linalg.norm(centers - centers.mean(axis=0), axis=1).mean() or 1.0
+    rays = np.einsum("nij,kj->nki", np.linalg.inv(intrinsics), corners) * length
+    ends = np.einsum("nij,nkj->nki", poses[:, :3, :3], rays) + centers[:, None]
+    return np.concatenate([centers[:, None], ends], axis=1)
+
+
+def _mesh(payload: Payload, record: RunRecord) -> dict[str, Any] | None:
+    surface = record.surface
+    if surface is not None:
+        seen = {name: surface[f"seen/{name}"] for name in set_names(record.sets) if f"seen/{name}" in surface}
+        values = {f"seen/{name}": each.astype(np.float32) for name, each in seen.items()}
+        if "distance" in surface:
+            values["distance"] = surface["distance"]
+        return payload.mesh(surface["vertices"], surface["faces"].astype(np.int64), **values)
+    if record.mesh is not None:
+        mesh = decimated(load_mesh(record.mesh), 20 * 4**FINEST_LEVEL)
+        return payload.mesh(np.asarray(mesh.vertices), np.asarray(mesh.faces))
+    if record.snapshots:
+        vertices = read_npz(record.snapshots[max(record.snapshots)])["vertices"]
+        return payload.mesh(vertices, _faces(vertices))
+    return None
+
+
+def _reference(payload: Payload, surface: dict[str, np.ndarray] | None) -> dict[str, Any] | None:
+    if surface is None or "reference/vertices" not in surface:
+        return None
+    return payload.mesh(surface["reference/vertices"], surface["reference/faces"].astype(np.int64))
+
+
+def _scales(record: RunRecord) -> dict[str, dict[str, Any]]:
+    """The colour map of each kind of value at the vertices."""
+    if record.surface is None:
+        return {}
+    scales: dict[str, dict[str, Any]] = {}
+    if "distance" in record.surface:
+        limit = LARGEST_DISTANCE * float(np.linalg.norm(np.ptp(record.surface["reference/vertices"], axis=0)))
+        label = f"distance to the reference, up to {LARGEST_DISTANCE:.0%} of its diagonal"
+        scales["distance"] = {"label": label, "map": "magma_r", "low": 0, "high": limit}
+    for name in set_names(record.sets):
+        if f"seen/{name}" in record.surface:
+            views = len(record.surface[f"poses/{name}"])
+            label = f"views of {name} that see a point"
+            scales[f"seen/{name}"] = {"label": label, "map": "viridis", "low": 0, "high": views, "set": name}
+    return scales
+
+
+def _training(payload: Payload, record: RunRecord) -> dict[str, Any] | None:
+    if not record.snapshots:
+        return None
+    frames = [read_npz(path)["vertices"] for path in record.snapshots.values()]
+    return _frames(payload, frames) | {"iterations": list(record.snapshots)}
+
+
+def _frames(payload: Payload, frames: Sequence[Float[np.ndarray, "v 3"]]) -> dict[str, Any]:
+    faces = payload.indices(_faces(frames[0]))
+    return {"faces": faces, "frames": [payload.quantised(frame) for frame in frames]}
+
+
+def _faces(vertices: Float[np.ndarray, "v 3"]) -> Int[np.ndarray, "f 3"]:
+    """Those of the icosphere with as many vertices: 10 * 4^level + 2."""
+    level = round(np.log(max(len(vertices) - 2, 1) / 10) / np.log(4))
+    return icosphere(level).faces.numpy()
+
+
+def _cameras(payload: Payload, surface: dict[str, np.ndarray], sets: Sequence[str]) -> dict[str, Any]:
+    found = {}
+    for name in sets:
+        if f"poses/{name}" in surface:
+            height, width = surface[f"size/{name}"].tolist()
+            lines = frusta(surface[f"poses/{name}"], surface[f"intrinsics/{name}"], (height, width))
+            found[name] = payload.quantised(lines)
+    return found

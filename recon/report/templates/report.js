@@ -1,0 +1,121 @@
+// The page's parts, each for the run that is shown.
+const byId = id => document.getElementById(id);
+const stages = {};
+const stage = id => (stages[id] ??= new Stage(byId(id)));
+const shown = () => page.runs[Number(byId("run")?.value ?? 0)];
+
+async function showObject({ mesh, reference, cameras }) {
+  if (!mesh) { byId("object").hidden = true; return; }
+  byId("object").hidden = false;
+  const panes = [{ label: "reconstruction", objects: [clay(await meshGeometry(mesh))] }];
+  if (reference) panes.push({ label: "reference", objects: [clay(await meshGeometry(reference))] });
+  if (cameras?.views) panes[0].objects.push(await frusta(cameras.views));
+  stage("object").setFrame(panes.at(-1).objects.at(-1).geometry);
+  stage("object").setPanes(panes);
+}
+
+async function showFlow(run) {
+  const { flow, training } = run;
+  byId("flow-section").hidden = !flow && !training;
+  if (!flow && !training) return;
+  const paths = {};
+  for (const [name, path] of Object.entries({ flow, training })) {
+    if (path) paths[name] = { ...path, faces: await indices(path.faces), frames: await Promise.all(path.frames.map(numbers)) };
+  }
+  const inputs = { flow: byId("pseudo-time"), training: byId("training-time") };
+  inputs.training.max = training ? training.frames.length - 1 : 0;
+  for (const [name, input] of Object.entries(inputs)) {
+    input.closest("label").hidden = !paths[name];
+    input.oninput = () => showFrame(name);
+  }
+  inputs.training.value = inputs.training.max;
+  const geometry = geometryOf((paths.flow ?? paths.training).frames.at(-1).slice(), (paths.flow ?? paths.training).faces);
+  const all = (paths.flow ?? paths.training).frames[0];
+  stage("flow").setFrame(geometryOf(all.slice(), geometry.index.array));
+  stage("flow").setPanes([{ label: "", objects: [clay(geometry)] }]);
+
+  function showFrame(name) {
+    const { frames, iterations } = paths[name];
+    const at = name === "flow" ? inputs.flow.value * (frames.length - 1) : Number(inputs.training.value);
+    blend(geometry, frames[Math.floor(at)], frames[Math.min(Math.floor(at) + 1, frames.length - 1)], at % 1);
+    const text = name === "flow" ? `${Math.round(100 * inputs.flow.value)}%` : `iteration ${iterations[at].toLocaleString("en")}`;
+    inputs[name].nextElementSibling.textContent = text;
+    inputs[name].setAttribute("aria-valuetext", text);
+    byId("flow").dataset.shown = `${name} ${at}`;
+    stage("flow").draw();
+  }
+  for (const name of Object.keys(paths).reverse()) showFrame(name);
+  byId("play").onclick = () => play(inputs.flow, () => showFrame("flow"));
+  byId("play").hidden = !flow;
+}
+
+// Between two steps points move along straight lines.
+function blend(geometry, from, to, share) {
+  const { array } = geometry.attributes.position;
+  for (let i = 0; i < array.length; i++) array[i] = from[i] + share * (to[i] - from[i]);
+  geometry.attributes.position.needsUpdate = true;
+  geometry.computeVertexNormals();
+}
+
+function play(input, showFrame) {
+  const start = performance.now();
+  const step = now => {
+    input.value = Math.min(1, (now - start) / 3000);
+    showFrame();
+    if (now - start < 3000) requestAnimationFrame(step);
+  };
+  requestAnimationFrame(step);
+}
+
+async function showSurface(run) {
+  const { mesh, scales } = run;
+  byId("surface-section").hidden = !mesh;
+  if (!mesh) return;
+  const geometry = await meshGeometry(mesh);
+  const options = Object.entries(scales).map(([key, scale]) => [key, scale.label]);
+  fill(byId("quantity"), [...options, ["", "shape alone"]], options[0]?.[0]);
+  const update = async () => {
+    const key = byId("quantity").value;
+    const scale = scales[key];
+    const objects = [scale ? painted(geometry, await numbers(mesh.values[key]), scale) : clay(geometry)];
+    const cameras = scale?.set && run.cameras[scale.set];
+    byId("cameras").closest("label").hidden = !cameras;
+    const far = cameras && byId("cameras").checked;
+    if (far) objects.push(await frusta(cameras));
+    stage("surface").setFrame(far ? objects[1].geometry : geometry);
+    stage("surface").setPanes([{ label: "", objects }]);
+    showScale(byId("scale-surface"), scale);
+    byId("surface").dataset.shown = key;
+  };
+  byId("quantity").onchange = update;
+  byId("cameras").onchange = update;
+  await update();
+}
+
+const compare = byId("compare") && new Compare(byId("compare"));
+const later = {};
+
+// The parts below come when they are about to be seen.
+function showRun() {
+  const run = shown();
+  document.querySelectorAll("[data-run]").forEach(part => { part.hidden = part.dataset.run !== (byId("run")?.value ?? "0"); });
+  showObject(run);
+  if (!compare) return;
+  later.flow?.(run);
+  later.surface?.(run);
+  compare.setRun(run);
+  memory.write("run", byId("run")?.value ?? "0");
+}
+
+if (byId("run")) {
+  const kept = memory.read("run");
+  if (kept in page.runs) byId("run").value = kept;
+  byId("run").addEventListener("change", showRun);
+}
+showRun();
+if (compare) {
+  compare.restore();
+  whenSeen(byId("flow-section"), () => { later.flow = showFlow; showFlow(shown()); });
+  whenSeen(byId("surface-section"), () => { later.surface = showSurface; showSurface(shown()); });
+}
+document.documentElement.dataset.ready = Math.round(performance.now());

@@ -1,0 +1,114 @@
+"""The figures of a paper, as files."""
+
+from pathlib import Path
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+from runs import write_run, write_training
+
+from recon.errors import ReconError
+from recon.report.paper import PaperFigure, paper_figures, write_figures
+from recon.report.paper_pictures import variants, wrapped
+from recon.report.records import load_records
+
+
+def figures_of(*runs: Path) -> dict[str, PaperFigure]:
+    return {figure.name: figure for figure in paper_figures(load_records(runs))}
+
+
+def test_files_are_300_dots_an_inch_and_plots_are_also_vectors(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    write_figures(list(figures_of(run).values()), tmp_path / "figures")
+    files = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert files == {
+        *("losses.png", "losses.svg", "time_per_iteration.png", "time_per_iteration.svg", "errors.png", "errors.svg"),
+        *("figure1_overshoot.png", "figure2_crops.png", "figure6_viewpoint_sets.png"),
+    }
+    meta = imageio.immeta(tmp_path / "figures" / "losses.png", plugin="pillow")
+    assert meta["dpi"] == pytest.approx((300, 300), abs=0.1)
+    assert "<svg" in (tmp_path / "figures" / "losses.svg").read_text()
+
+
+def test_the_same_runs_give_the_same_files(tmp_path: Path) -> None:
+    run = write_training(tmp_path / "run")
+    for name in ("a", "b"):
+        write_figures(list(figures_of(run).values()), tmp_path / name)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+
+
+def test_a_training_alone_has_its_curves(tmp_path: Path) -> None:
+    found = figures_of(write_training(tmp_path / "run"))
+    assert [name for name, figure in found.items() if figure.found] == ["losses", "time_per_iteration"]
+    assert all(figure.needs for figure in found.values() if not figure.found)
+
+
+def test_learning_rates_stand_side_by_side(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / "fast", 0.004, 0.002), write_run(tmp_path / "slow", 0.009, 0.0005)]
+    figure = figures_of(*runs)["figure3_learning_rates"]
+    assert "0.0090 with learning rate 0.0005, 0.0040 with learning rate 0.002" in figure.caption
+    assert len(figure.drawn().axes) == 3 * 6
+
+
+def test_only_runs_that_agree_in_all_else_are_compared(tmp_path: Path) -> None:
+    slow, fast = write_run(tmp_path / "slow", 0.004, 0.0005), write_run(tmp_path / "fast", 0.004, 0.002)
+    (fast / "train.yaml").write_text("train: {learning_rate: 0.002, seed: 1}")
+    assert len(variants(load_records([slow, fast]), "train.learning_rate")) == 1
+    # So are those of one scene alone.
+    other = write_run(tmp_path / "other", 0.004, 0.002, lit_border=True)
+    assert len(variants(load_records([slow, other]), "train.learning_rate")) == 1
+
+
+def test_crops_are_those_of_the_configuration(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / "small"), write_run(tmp_path / "large")]
+    for run, size in zip(runs, (8, 16), strict=True):
+        (run / "train.yaml").write_text(f"train: {{crop: {{size: {size}}}}}")
+    found = figures_of(*runs)
+    assert "windows of 8 x 8" in found["figure2_crops"].caption
+    assert "with crop 8, " in found["figure4_crop_sizes"].caption
+    assert "windows of 10 x 10" in figures_of(write_run(tmp_path / "whole"))["figure2_crops"].caption
+
+
+def test_a_background_is_found_in_the_photographs(tmp_path: Path) -> None:
+    dark, lit = write_run(tmp_path / "dark"), write_run(tmp_path / "lit", lit_border=True)
+    assert figures_of(dark)["figure5_background"].found is None
+    figure = figures_of(dark, lit)["figure5_background"]
+    assert "lit" in figure.caption
+    assert len(figure.drawn().axes) == 2 * 6
+    for path in (lit / "validation" / "front").glob("*_prediction.png"):
+        for kind in ("object", "background"):
+            imageio.imwrite(path.with_name(path.name.replace("prediction", kind)), imageio.imread(path))
+    assert len(figures_of(lit)["figure5_background"].drawn().axes) == 4 * 6
+
+
+def test_the_overshoot_is_told_in_numbers(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    caption = figures_of(run)["figure1_overshoot"].caption
+    assert "view 2 of front" in caption and "1.200" in caption and "4 of 480 pixels" in caption
+
+
+def test_what_wraps_comes_out_dark() -> None:
+    radiance = np.full((1, 3, 3), 1.0)
+    radiance[0, 1], radiance[0, 2] = 1.001, 0.0
+    white, above, black = wrapped(radiance)[0, :, 0].tolist()
+    assert (white, black) == (255, 0)
+    assert above < 5
+
+
+def test_viewpoint_sets_stand_beside_the_reference(tmp_path: Path) -> None:
+    figure = figures_of(write_run(tmp_path / "run"))["figure6_viewpoint_sets"]
+    assert "front 0.00400 (reference 0.00727); full 0.00800 (reference 0.01483)" in figure.caption
+
+
+def test_names_with_formulas_are_drawn_as_they_are(tmp_path: Path) -> None:
+    names = ("a$b$", "$\\frac{")
+    runs = [write_run(tmp_path / name, 0.004, rate) for name, rate in zip(names, (0.001, 0.002), strict=True)]
+    write_figures(list(figures_of(*runs).values()), tmp_path / "figures")
+    assert "$" in (tmp_path / "figures" / "losses.svg").read_text()
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ReconError, match="file: cannot be written as a folder"):
+        write_figures([], tmp_path / "file")
