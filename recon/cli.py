@@ -185,9 +185,9 @@ def _validate(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     _check_folders(options.runs)
 
-    from recon.report.page import report
+    from recon.report.publish import publish
 
-    report(options.runs, options.out)
+    publish(options.runs, options.out)
 
 
 def _view(options: argparse.Namespace) -> None:

@@ -73,6 +73,10 @@ class Tracker:
         """A copy of the file `path`, under `folder` of the run's artifacts."""
         self._submit(self._client.log_artifact, self.run_id, str(path), folder)
 
+    def log_text(self, name: str, text: str) -> None:
+        """`text` as the artifact file `name`."""
+        self._submit(self._client.log_text, self.run_id, text, name)
+
     def flush(self) -> None:
         """Wait until the store has everything, then release the thread. The last call to make."""
         self._submit_metrics()
@@ -155,7 +159,7 @@ def log_validation(run: Path, out: Path, names: Collection[str]) -> None:
     The means of each viewpoint set become `final/NAME/…`, geometry and certificate `mesh/…`; all
     files become artifacts.
     """
-    if not (run / "run_id.txt").is_file() or not _store_exists():
+    if not is_tracked(run):
         return
     files = {name: out / f"{name}.json" for name in (*names, "geometry", "certificate")}
     found = {name: json.loads(path.read_text()) for name, path in files.items() if path.is_file()}
@@ -167,6 +171,20 @@ def log_validation(run: Path, out: Path, names: Collection[str]) -> None:
             for path in (out / f"{name}.json", out / f"{name}.png"):
                 if path.is_file():
                     tracker.log_artifact(path, "validation")
+        if (out / "turntable.gif").is_file():
+            tracker.log_artifact(out / "turntable.gif", "validation")
+
+
+def log_pages(run: Path, pages: Mapping[str, str]) -> None:
+    """Add HTML pages, by the names that they get as artifacts, to the run that trained `run`."""
+    with attach((run / "run_id.txt").read_text().strip()) as tracker:
+        for name, html in pages.items():
+            tracker.log_text(name, html)
+
+
+def is_tracked(run: Path) -> bool:
+    """Whether the folder `run` belongs to a run of the store; a store that is no file is believed to have it."""
+    return (run / "run_id.txt").is_file() and _store_exists()
 
 
 def initialise_store() -> None:

@@ -82,6 +82,7 @@ def _report_page(records: Sequence[RunRecord], figures: Sequence[PaperFigure], l
             "time": time_curves(records).to_json(),
         }
         | ({} if sweep is None else {"sweep": sweep.to_json()}),
+        sweep_axes=0 if sweep is None else len(sweep.data[0].x),
         geometry=geometry_table(records),
         configuration=configuration(records),
         figures=[_figure(payload, figure) for figure in figures if figure.found and not figure.plot],

@@ -115,9 +115,13 @@ def configuration(records: Sequence[RunRecord]) -> dict[str, Any]:
 
 
 def differing_keys(records: Sequence[RunRecord]) -> list[str]:
-    """The configuration keys that have several values, in the order of the configuration."""
+    """The configuration keys that have several values, in the order of the configuration.
+
+    A run that was trained before a key was invented has none, which is no difference.
+    """
     keys = dict.fromkeys(key for record in records for key in record.config)
-    return [key for key in keys if len({plain(record.config.get(key)) for record in records}) > 1]
+    values = {key: {plain(record.config[key]) for record in records if key in record.config} for key in keys}
+    return [key for key in keys if len(values[key]) > 1]
 
 
 def number(value: float | int | None, digits: int) -> str:
