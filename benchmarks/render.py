@@ -7,6 +7,7 @@ from benchmarks.timing import median_milliseconds
 from recon.camera import Cameras, intrinsics_from_fov, look_at
 from recon.render.renderer import render
 from recon.surface.icosphere import icosphere
+from recon.training.crop import draw_windows
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -35,7 +36,13 @@ def one_view() -> str:
 
 
 def window() -> str:
-    whole = camera(100)
-    crop = whole.cropped(torch.tensor([[25, 25]], device=DEVICE), 50, 50)
-    times = [median_milliseconds(lambda c=c: forward_and_backward(c, 4, 2)) for c in (whole, crop)]
-    return f"crop: rendering 50x50 of 100x100 costs {times[1] / times[0]:.2f} of the whole ({times[1]:.1f} ms)"
+    """Four views as an iteration renders them: whole, and in windows where training draws them."""
+    whole = camera(100)[[0] * 4]
+    anywhere = torch.ones(4, 100, 100, dtype=torch.bool)
+    generator = torch.Generator().manual_seed(0)
+
+    def windows() -> Cameras:
+        return whole.cropped(draw_windows(anywhere, 50, generator).offsets.to(DEVICE), 50, 50)
+
+    times = [median_milliseconds(lambda c=c: forward_and_backward(c(), 4, 2)) for c in (lambda: whole, windows)]
+    return f"crop: rendering an iteration in 50x50 windows of 100x100 costs {times[1] / times[0]:.2f} of whole views"

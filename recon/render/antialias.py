@@ -49,7 +49,7 @@ def find_crossings(
     zbuf: Float[Tensor, "n h w"],
 ) -> Crossings:
     """All visible crossings of the mesh's silhouettes. `zbuf` is not positive where nothing is seen."""
-    view, ends, opposite = _silhouettes(faces, screen)
+    view, ends, opposite = _silhouettes(faces, screen, cameras.height, cameras.width)
     points = _project_pairs(vertices, cameras, view, ends)
     inner = screen[view, opposite, :2]
     parts = [_cross_axis(points, inner, view, zbuf, axis) for axis in (0, 1)]
@@ -59,17 +59,19 @@ def find_crossings(
 
 @torch.no_grad()
 def _silhouettes(
-    faces: Int[Tensor, "f 3"], screen: Float[Tensor, "n v 3"]
+    faces: Int[Tensor, "f 3"], screen: Float[Tensor, "n v 3"], height: int, width: int
 ) -> tuple[Int[Tensor, " k"], Int[Tensor, "k 2"], Int[Tensor, " k"]]:
-    """View, vertices, and the visible face's third corner of each edge where the surface turns away."""
+    """View, ends, and the visible face's third corner, of each edge in a picture where the surface turns away."""
     edges = mesh_edges(faces)
     front = front_facing(screen, faces)
     first = front[:, edges.faces[:, 0]]
     second = front[:, edges.faces[:, 1].clamp(min=0)] & (edges.faces[:, 1] >= 0)
     view, edge = (first != second).nonzero(as_tuple=True)
     ends = edges.vertices[edge]
-    in_front = (screen[view[:, None], ends, 2] > NEAR).all(dim=1)
-    view, edge, ends = view[in_front], edge[in_front], ends[in_front]
+    x, y, depth = screen[view[:, None], ends].unbind(2)
+    beside = (x < 0).all(1) | (x > width).all(1) | (y < 0).all(1) | (y > height).all(1)
+    kept = (depth > NEAR).all(1) & ~beside
+    view, edge, ends = view[kept], edge[kept], ends[kept]
     side = torch.where(first[view, edge], 0, 1)
     return view, ends, edges.opposite[edge, side]
 

@@ -47,7 +47,8 @@ class Hits(NamedTuple):
 
 def front_facing(screen: Float[Tensor, "n v 3"], faces: Int[Tensor, "f 3"]) -> Bool[Tensor, "n f"]:
     """Whether each camera sees the outer (counter-clockwise) side of each face."""
-    return _signed_areas(_corners(screen, faces)) < 0  # y points down, so counter-clockwise is negative
+    x, y = (_at_corners(screen[..., axis], faces) for axis in (0, 1))
+    return _signed_areas(x, y) < 0  # y points down, so counter-clockwise is negative
 
 
 @torch.no_grad()
@@ -59,17 +60,17 @@ def visible_faces(
     `screen` holds pixel coordinates and depths as `Cameras.project` returns them. Equal depths go to
     the face with the lower index, so that the result is the same in every run.
     """
-    corners = _corners(screen, faces)
-    area = _signed_areas(corners)
-    x, y, z = corners.unbind(-1)
+    x, y = (_at_corners(screen[..., axis], faces) for axis in (0, 1))
+    area = _signed_areas(x, y)
     left, right = _pixel_range(x, width)
     top, bottom = _pixel_range(y, height)
-    candidate = (area < 0 if cull else area != 0) & (z.amin(-1) > NEAR) & (right >= left) & (bottom >= top)
+    candidate = (area < 0 if cull else area != 0) & (right >= left) & (bottom >= top)
+    candidate &= _before_camera(screen[..., 2], faces)
     view, face = candidate.nonzero(as_tuple=True)
     left, top = left[view, face], top[view, face]
     columns = right[view, face] - left + 1
     counts = columns * (bottom[view, face] - top + 1)
-    planes = _planes(corners[view, face], area[view, face], left, top)
+    planes = _planes(screen[view[:, None], faces[face]], area[view, face], left, top)
     first = (view * height + top) * width + left
 
     empty = torch.iinfo(torch.int64).max
@@ -138,21 +139,30 @@ def pixel_rays(cameras: Cameras) -> Float[Tensor, "n h w 3"]:
     return pixels @ directions.transpose(1, 2)[:, None]
 
 
-def _corners(screen: Float[Tensor, "n v 3"], faces: Int[Tensor, "f 3"]) -> Float[Tensor, "n f 3 3"]:
-    return screen.index_select(1, faces.flatten()).view(len(screen), len(faces), 3, 3)
+def _at_corners(values: Float[Tensor, "n v"], faces: Int[Tensor, "f 3"]) -> list[Float[Tensor, "n f"]]:
+    """Values at the first, second and third corners; apart, for reducing over an axis of three is slow."""
+    return [values.index_select(1, corner) for corner in faces.unbind(1)]
 
 
-def _signed_areas(corners: Float[Tensor, "n f 3 3"]) -> Float[Tensor, "n f"]:
-    a, b, c = corners[..., :2].unbind(-2)
-    u, v = b - a, c - a
-    return u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0]
+def _before_camera(depth: Float[Tensor, "n v"], faces: Int[Tensor, "f 3"]) -> Bool[Tensor, "n f"] | bool:
+    """Whether all corners lie in front of the image plane."""
+    if bool((depth > NEAR).all()):
+        return True
+    a, b, c = _at_corners(depth, faces)
+    return (a > NEAR) & (b > NEAR) & (c > NEAR)
 
 
-def _pixel_range(coordinate: Float[Tensor, "n f 3"], size: int) -> tuple[Int[Tensor, "n f"], Int[Tensor, "n f"]]:
+def _signed_areas(x: list[Float[Tensor, "n f"]], y: list[Float[Tensor, "n f"]]) -> Float[Tensor, "n f"]:
+    return (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
+
+
+def _pixel_range(coordinate: list[Float[Tensor, "n f"]], size: int) -> tuple[Int[Tensor, "n f"], Int[Tensor, "n f"]]:
     """First and last pixel whose centre lies within the extent of each face."""
-    low = (coordinate.amin(-1) - 0.5 - 1e-4).ceil().clamp(0, size)
-    high = (coordinate.amax(-1) - 0.5 + 1e-4).floor().clamp(-1, size - 1)
-    return low.long(), high.long()
+    low = torch.minimum(torch.minimum(coordinate[0], coordinate[1]), coordinate[2])
+    high = torch.maximum(torch.maximum(coordinate[0], coordinate[1]), coordinate[2])
+    first = (low - 0.5 - 1e-4).ceil().clamp(0, size)
+    last = (high - 0.5 + 1e-4).floor().clamp(-1, size - 1)
+    return first.long(), last.long()
 
 
 def _planes(
