@@ -10,9 +10,6 @@ from recon.background.contraction import RADIUS, contract
 from recon.background.field import activate
 from recon.background.rays import Rays
 
-EMPTY_LENGTH = 1e-6
-"""Intervals shorter than this are skipped: rays that miss the sphere have such inside it."""
-
 
 class Space(NamedTuple):
     """A field, how sharply it may change, and the cells of contracted space where it is looked up."""
@@ -37,39 +34,46 @@ def march(space: Space, rays: Rays, *stretches: Float[Tensor, "r _"]) -> list[Pa
     parts = [_samples(space, rays, borders) for borders in stretches]
     values = space.field(torch.cat([part.points for part in parts]))
     found = values.split([len(part.points) for part in parts])
-    return [_passage(space, rays, part, mine) for part, mine in zip(parts, found, strict=True)]
+    return [
+        _passage(space, rays, part, mine, borders.shape[1] - 1)
+        for part, mine, borders in zip(parts, found, stretches, strict=True)
+    ]
 
 
 class Samples(NamedTuple):
-    """The intervals of a stretch that are looked up, as flat indices into (rays, intervals)."""
+    """The intervals of a stretch that are looked up: flat indices into (rays, intervals), and of each
+    the contracted point, its distance from the camera, and the contracted length."""
 
     used: Int[Tensor, " s"]
     points: Float[Tensor, "s 3"]
-    distance: Float[Tensor, "r k"]
-    length: Float[Tensor, "r k"]
+    distance: Float[Tensor, " s"]
+    length: Float[Tensor, " s"]
 
 
 def _samples(space: Space, rays: Rays, borders: Float[Tensor, "r _"]) -> Samples:
-    distance = (borders[:, 1:] + borders[:, :-1]) / 2
-    ends = contract(_along(rays, borders).flatten(0, 1)).view(*borders.shape, 3)
-    length = (ends[:, 1:] - ends[:, :-1]).norm(dim=2)
-    points = contract(_along(rays, distance).flatten(0, 1))
-    used = (cell_of(points, space.cells) & (length.flatten() > EMPTY_LENGTH)).nonzero().squeeze(1)
-    return Samples(used, points.index_select(0, used), distance, length)
+    start, end = borders[:, :-1].flatten(), borders[:, 1:].flatten()
+    count = borders.shape[1] - 1
+    middle = (start + end) / 2
+    ray = torch.arange(len(borders), device=borders.device).repeat_interleave(count)
+    # Most of space is empty: find that out first, and measure only what is left.
+    points = contract(_along(rays, ray, middle))
+    used = (cell_of(points, space.cells) & (end > start)).nonzero().squeeze(1)
+    ray = ray.index_select(0, used)
+    near, far = (contract(_along(rays, ray, border.index_select(0, used))) for border in (start, end))
+    return Samples(used, points.index_select(0, used), middle.index_select(0, used), (far - near).norm(dim=1))
 
 
-def _passage(space: Space, rays: Rays, samples: Samples, values: Float[Tensor, "s c"]) -> Passage:
-    used, _, distance, length = samples
-    ray = torch.div(used, distance.shape[1], rounding_mode="floor")
+def _passage(space: Space, rays: Rays, samples: Samples, values: Float[Tensor, "s c"], count: int) -> Passage:
+    ray = torch.div(samples.used, count, rounding_mode="floor")
     medium = activate(values, -rays.directions.index_select(0, ray))
-    radiance = medium.reflected / distance.flatten().index_select(0, used)[:, None] ** 2
+    radiance = medium.reflected / samples.distance[:, None] ** 2
     if medium.ambient is not None:
         radiance = radiance + medium.ambient
-    depth = medium.density * length.flatten().index_select(0, used) * space.sharpness
-    optical = depth.new_zeros(distance.numel()).index_copy(0, used, depth).view(distance.shape)
+    depth = medium.density * samples.length * space.sharpness
+    optical = depth.new_zeros(len(rays.enter) * count).index_copy(0, samples.used, depth).view(-1, count)
     weight = torch.exp(optical - optical.cumsum(1)) * -torch.expm1(-optical)
-    light = weight.flatten().index_select(0, used)[:, None] * radiance
-    total = light.new_zeros(len(distance), 3).index_add(0, ray, light)
+    light = weight.flatten().index_select(0, samples.used)[:, None] * radiance
+    total = light.new_zeros(len(rays.enter), 3).index_add(0, ray, light)
     return Passage(total, torch.exp(-optical.sum(1)))
 
 
@@ -80,5 +84,5 @@ def cell_of(points: Float[Tensor, "s 3"], cells: Bool[Tensor, "k k k"]) -> Bool[
     return cells.flatten().index_select(0, (x * size + y) * size + z)
 
 
-def _along(rays: Rays, distance: Float[Tensor, "r k"]) -> Float[Tensor, "r k 3"]:
-    return rays.origins[:, None] + distance[..., None] * rays.directions[:, None]
+def _along(rays: Rays, ray: Int[Tensor, " s"], distance: Float[Tensor, " s"]) -> Float[Tensor, "s 3"]:
+    return rays.origins.index_select(0, ray) + distance[:, None] * rays.directions.index_select(0, ray)

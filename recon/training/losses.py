@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from recon.background.background import Surroundings
+from recon.background.march import Passage
 from recon.background.rays import Rays
 from recon.render.edges import mesh_edges
 from recon.render.renderer import Rendering
@@ -16,6 +17,10 @@ from recon.training.data import Batch
 
 SAFE_DETERMINANT = 0.2
 """Volume change of one step below which folding is near; usual steps keep more than half."""
+
+
+BEYOND = 0.1
+"""Price of opacity elsewhere, relative to that in front of the unit sphere."""
 
 
 def loss_terms(
@@ -101,10 +106,16 @@ def guide_loss(coverage: Float[Tensor, "b h w"], guide: Float[Tensor, "b h w"]) 
     return (coverage - guide).abs().mean()
 
 
-def veil_loss(rays: Rays, around: Surroundings) -> Float[Tensor, ""]:
-    """Mean opacity in front of the unit sphere, over the rays that meet it."""
-    meets = rays.leave > rays.enter
-    return torch.where(meets, 1 - around.front.transmittance, 0).mean()
+def veil_loss(rays: Rays, around: Surroundings, volume: Passage | None = None) -> Float[Tensor, ""]:
+    """Mean opacity of the field: in front of the unit sphere, and less dear, elsewhere.
+
+    Where black explains black, only this clears it; and what inside and outside explain alike is
+    left to the outside.
+    """
+    price = torch.where(rays.leave > rays.enter, 1.0, BEYOND)
+    loss = (price * (1 - around.front.transmittance)).mean()
+    rest = [around.behind] if volume is None else [around.behind, volume]
+    return loss + BEYOND * torch.stack([(1 - part.transmittance).mean() for part in rest]).sum()
 
 
 def edge_loss(mesh: SurfaceMesh) -> Float[Tensor, ""]:

@@ -19,9 +19,6 @@ from recon.training.losses import veil_loss
 REFRESH = 100
 """Iterations between looks at where the field is empty."""
 
-INNER_VEIL = 0.1
-"""Weight of the opacity inside the sphere, relative to that before it: what both sides explain goes outside."""
-
 
 def warming_up(config: RunConfig, fraction: float) -> bool:
     return config.background == "field" and fraction < config.field.warm_up
@@ -68,7 +65,7 @@ def warm_up_terms(model: Model, batch: Batch, generator: torch.Generator) -> dic
     target = batch.images.flatten(0, 2).index_select(0, pixel)
     terms = {"image": (prediction - target).abs().mean()}
     if config.loss.veil:
-        terms["veil"] = veil_loss(rays, around) + INNER_VEIL * (1 - volume.transmittance).mean()
+        terms["veil"] = veil_loss(rays, around, volume)
     if config.loss.smoothness:
         terms["smoothness"] = model.surroundings.roughness(generator)
     return terms
