@@ -37,8 +37,10 @@ class CropConfig(Section):
     """Windows of the views that an iteration renders."""
 
     size: int | None = Field(None, ge=2, description="side of the window in pixels; empty: whole views")
-    mode: Literal["uniform", "object"] = Field(
-        "object", description="where windows fall: anywhere, or never where there is nothing to compare"
+    mode: Literal["uniform", "object", "inside"] = Field(
+        "object",
+        description="where windows fall: anywhere, never where there is nothing to compare, or (the reference's) "
+        "inside the picture without weights, where borders are seldom seen",
     )
 
 
@@ -68,7 +70,9 @@ class LossConfig(Section):
     fold: Weight = Field(5.0, description="mean hinge on the volume change of the flow's steps: keeps it from folding")
     silhouette: Weight = Field(0.0, description="mean absolute error of the coverage; needs masks")
     guide: Weight = Field(1.0, description="with a field: coverage against the warm-up's, fading out by mid-schedule")
-    veil: Weight = Field(0.05, description="with a field: mean opacity in front of the unit sphere; a tenth of it behind")
+    veil: Weight = Field(
+        0.05, description="with a field: mean opacity in front of the unit sphere; a tenth of it behind"
+    )
     smoothness: Weight = Field(1e-3, description="with a grid: mean absolute difference between neighbouring cells")
     edge: Weight = Field(0.0, description="mean squared deviation of edge lengths from their mean")
     normal: Weight = Field(0.0, description="mean 1 - cos between the normals of adjacent faces")
@@ -92,6 +96,7 @@ class RenderConfig(Section):
 
     backend: Literal["torch", "pytorch3d"] = Field("torch", description="rasteriser")
     samples: int = Field(2, ge=1, le=8, description="shading samples along each side of a pixel")
+    antialias: bool = Field(True, description="blend silhouettes; without it outlines have no gradient")
 
 
 class RunConfig(Section):

@@ -5,7 +5,7 @@ from shapes import ring, sphere_views
 
 from recon.config import load_config
 from recon.surface.icosphere import icosphere
-from recon.training.crop import cropped, draw_windows, occupied_pixels, offset_distribution
+from recon.training.crop import cropped, draw_windows, inside_windows, occupied_pixels, offset_distribution
 from recon.training.data import TrainingData
 from recon.training.initialise import initial_model
 from recon.training.losses import weighted_mean
@@ -93,6 +93,16 @@ def test_cropped_training_sees_the_full_loss_on_average() -> None:
         model = initial_model(windows, views, CPU)
         found = [evaluate(model, data, 0.0, generator)["image"].item() for _ in range(60)]
     assert np.mean(found) == pytest.approx(expected, abs=4 * np.std(found) / 60**0.5)
+
+
+def test_the_references_windows_seldom_hold_a_border() -> None:
+    windows = inside_windows(torch.zeros(4000, 20, 30, 3), 10, torch.Generator().manual_seed(0))
+    assert windows.offsets.amin(0).tolist() == [0, 0] and windows.offsets.amax(0).tolist() == [10, 20]
+    assert (windows.weights == 1).all()
+    seen = torch.zeros(20)
+    for row in windows.offsets[:, 0].tolist():
+        seen[row : row + 10] += 1 / 4000
+    assert seen[9:11].min() > 0.85 and seen[0] == pytest.approx(1 / 11, abs=0.02)
 
 
 def test_a_weighted_mean_without_weights_is_the_mean() -> None:

@@ -44,9 +44,12 @@ def render(
     albedo: Float[Tensor, "v k"],
     background: Float[Tensor, "..."] | None = None,
     shader: Shader = diffuse,
+    antialias: bool = True,
     samples: int = 1,
 ) -> Rendering:
     """As `recon.render.renderer.render`, with soft edges and colours of the nearest 16 faces blended.
+
+    Without `antialias` the edges are hard (blur 0), as the reference work renders its colours.
 
     Raises:
         ReconError: PyTorch3D is not installed.
@@ -55,7 +58,7 @@ def render(
     from pytorch3d.renderer.blending import BlendParams, softmax_rgb_blend
 
     fine = cameras.scaled(samples)
-    fragments = _fragments(vertices, faces, fine)
+    fragments = _fragments(vertices, faces, fine, BLUR_RADIUS if antialias else 0.0)
     hit = fragments.pix_to_face >= 0
     points, normals, attributes = _surface_at(vertices, faces, albedo, fragments, hit)
     view = hit.nonzero()[:, 0]
@@ -72,7 +75,7 @@ def render(
     return Rendering(radiance, coverage, depth, normal_map)
 
 
-def _fragments(vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"], cameras: Cameras) -> Any:
+def _fragments(vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"], cameras: Cameras, blur_radius: float) -> Any:
     """PyTorch3D's fragments of every view, with pix_to_face modulo the faces of one mesh left packed."""
     from pytorch3d.renderer.mesh.rasterize_meshes import rasterize_meshes
     from pytorch3d.renderer.mesh.rasterizer import Fragments
@@ -88,7 +91,7 @@ def _fragments(vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"], camera
         *rasterize_meshes(
             meshes,
             (cameras.height, cameras.width),
-            blur_radius=BLUR_RADIUS,
+            blur_radius=blur_radius,
             faces_per_pixel=FACES_PER_PIXEL,
             bin_size=0,  # its bins overflow silently where faces are smaller than pixels
             perspective_correct=True,

@@ -102,6 +102,7 @@ class Model(nn.Module):
             background=self.background,
             shader=self.reflectance.shade,
             samples=self.config.render.samples,
+            antialias=self.config.render.antialias,
         )
 
     @property

@@ -47,6 +47,16 @@ def draw_windows(occupied: Bool[Tensor, "b h w"], size: int, generator: torch.Ge
     return Windows(offsets, weights)
 
 
+def inside_windows(images: Float[Tensor, "b h w 3"], size: int, generator: torch.Generator) -> Windows:
+    """Windows with offsets uniform over those inside the picture, unweighted, as the reference work drew them.
+
+    Its loss is that of another picture: a corner counts size^2 times less than the centre.
+    """
+    count, height, width, _ = images.shape
+    offsets = [torch.randint(length - size + 1, (count,), generator=generator) for length in (height, width)]
+    return Windows(torch.stack(offsets, dim=1), torch.ones(count, size, size))
+
+
 def offset_distribution(length: int, size: int) -> Float[Tensor, " o"]:
     """Probability of each offset along an axis of `length` pixels.
 

@@ -9,7 +9,7 @@ from recon.background.rays import rays_through
 from recon.config import RunConfig
 from recon.surface.icosphere import icosphere
 from recon.surface.model import Model, SurfaceMesh
-from recon.training.crop import cropped, draw_windows, occupied_pixels
+from recon.training.crop import cropped, draw_windows, inside_windows, occupied_pixels
 from recon.training.data import Batch, random_rotation
 from recon.training.losses import guide_loss, loss_terms, veil_loss
 from recon.training.schedule import level
@@ -69,6 +69,8 @@ def crop(batch: Batch, mesh: SurfaceMesh, config: RunConfig, generator: torch.Ge
     size = config.train.crop.size
     if size is None:
         return batch
+    if config.train.crop.mode == "inside":
+        return cropped(batch, size, inside_windows(batch.images, size, generator))
     occupied = torch.ones_like(batch.images[..., 0], dtype=torch.bool)
     # Only before black is a window without the object known to be without error.
     if config.train.crop.mode == "object" and config.background == "none":
