@@ -10,8 +10,13 @@ async function showObject({ mesh, reference, cameras }) {
   const panes = [{ label: "reconstruction", objects: [clay(await meshGeometry(mesh))] }];
   if (reference) panes.push({ label: "reference", objects: [clay(await meshGeometry(reference))] });
   if (cameras?.views) panes[0].objects.push(await frusta(cameras.views));
-  stage("object").setFrame(panes.at(-1).objects.at(-1).geometry);
+  stage("object").setFrame(largest(panes.flatMap(({ objects }) => objects.map(({ geometry }) => geometry))));
   stage("object").setPanes(panes);
+}
+
+function largest(geometries) {
+  geometries.forEach(geometry => geometry.computeBoundingSphere());
+  return geometries.reduce((a, b) => (a.boundingSphere.radius >= b.boundingSphere.radius ? a : b));
 }
 
 async function showFlow(run) {

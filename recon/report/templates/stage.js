@@ -79,7 +79,7 @@ class Stage {
     const { azimuth, elevation, distance } = this.pose;
     const { center, radius } = this.frame;
     const half = Math.tan((this.camera.fov * Math.PI) / 360) * Math.min(1, aspect);
-    const away = (0.94 * radius * distance) / Math.sin(Math.atan(half));
+    const away = (0.99 * radius * distance) / Math.sin(Math.atan(half));
     const towards = new THREE.Vector3(
       Math.cos(elevation) * Math.cos(azimuth), Math.cos(elevation) * Math.sin(azimuth), Math.sin(elevation));
     this.camera.position.copy(center).addScaledVector(towards, away);
