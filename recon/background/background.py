@@ -21,8 +21,11 @@ CELLS = 64
 CELL_OPACITY = 0.03
 """Opacity of a cell below which rays skip it; cells start with less, and grow where images ask for it."""
 
-ROUGHNESS_CELLS = 4096
+ROUGHNESS_CELLS = 8192
 """Random cells of a grid that estimate its roughness."""
+
+ROUGHNESS_EVERY = 4
+"""Mean number of iterations between such estimates."""
 
 FEWEST_CAMERAS = 0.1
 """Share of the cameras that must see a cell; at least two must."""
@@ -100,10 +103,13 @@ class Background(nn.Module):
         return Surroundings(front, behind), inner
 
     def roughness(self, generator: torch.Generator) -> Float[Tensor, ""]:
-        """How unlike neighbouring cells of a grid are; a network is smooth by itself."""
-        if isinstance(self.field, GridField):
-            return self.field.roughness(ROUGHNESS_CELLS, generator)
-        return self.seen.new_zeros((), dtype=torch.float32)
+        """How unlike neighbouring cells of a grid are; a network is smooth by itself.
+
+        An estimate without bias that is zero most of the time: its gradient costs what the grid is large.
+        """
+        if isinstance(self.field, GridField) and torch.rand((), generator=generator) < 1 / ROUGHNESS_EVERY:
+            return ROUGHNESS_EVERY * self.field.roughness(ROUGHNESS_CELLS, generator)
+        return torch.zeros((), device=self.seen.device)
 
 
 def no_shift(rays: Rays) -> Float[Tensor, "r 1"]:
