@@ -13,6 +13,14 @@ include: "workflow/rules/validate.smk"
 include: "workflow/rules/report.smk"
 
 
+# Seconds of work that need no cluster's job; and the store must be made before any training.
+localrules:
+    all,
+    experiments,
+    name,
+    tracking_store,
+
+
 rule all:
     default_target: True
     input:

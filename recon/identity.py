@@ -14,6 +14,7 @@ IDENTITY_FIELDS = (
     "surface",
     "reflectance",
     "background",
+    "field",
     "render",
     "loss",
     "train",

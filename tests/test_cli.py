@@ -188,7 +188,8 @@ def test_arguments_reach_the_stages(views: Path, tmp_path: Path, monkeypatch: py
         f" --set loss.image=2 train.levels=[2] --max-minutes 1.5 --quiet --out {tmp_path / 'run'}".split()
     )
     assert code == 0
-    (path, config, out, validation, minutes, others) = calls[0]
-    assert (path, out, minutes, others) == (views, tmp_path / "run", 1.5, {"quiet": True})
+    (path, config, out, validation, minutes, *others) = calls[0]
+    assert (path, out, minutes) == (views, tmp_path / "run", 1.5)
+    assert others == [True, None, {}]
     assert validation == {"a": views, "b": views, "c": views}
     assert (config.train.seed, config.loss.image, config.train.levels) == (4, 2, (2,))

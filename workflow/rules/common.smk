@@ -124,12 +124,14 @@ def budget(wildcards):
     return [] if minutes is None else ["--max-minutes", minutes]
 
 
-def training_minutes(wildcards, attempt):
-    """What a cluster's scheduler is asked for: the budget and its surroundings, or a day without one."""
+def training_minutes(wildcards):
+    """What a cluster's scheduler is asked for: the budget and its surroundings, or a day without one.
+
+    A second attempt asks for no more, because it goes on where the first was stopped.
+    """
     row = PLAN.experiment(wildcards)
     minutes = row.max_minutes(config["max_minutes"])
-    estimate = 24 * 60 if minutes is None else math.ceil(minutes) + 15
-    return attempt * (row.row.runtime or estimate)
+    return row.row.runtime or (24 * 60 if minutes is None else math.ceil(minutes) + 15)
 
 
 def training_memory(wildcards, attempt):
@@ -138,3 +140,8 @@ def training_memory(wildcards, attempt):
 
 def training_threads(wildcards):
     return PLAN.experiment(wildcards).row.threads or config["threads"]
+
+
+def more(amount):
+    """`amount` of a resource, and as much again for each attempt that failed."""
+    return lambda wildcards, attempt: amount * attempt

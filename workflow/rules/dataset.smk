@@ -12,8 +12,8 @@ rule extract:
         "../envs/recon.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=more(2000),
+        runtime=more(30),
     params:
         like=lambda wildcards, input: ["--like", input.like] if input.like else [],
     message:
@@ -35,8 +35,8 @@ rule reference:
         "../envs/recon.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=more(1000),
+        runtime=more(10),
     message:
         "Writing the true mesh of {wildcards.scene}"
     shell:

@@ -1,7 +1,3 @@
-localrules:
-    name,
-
-
 rule name:
     # Copies, because Snakemake sets the times of its outputs, and through links those of the originals.
     input:
@@ -52,8 +48,8 @@ rule page:
         "../envs/recon.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 1500 * attempt,
-        runtime=lambda wildcards, attempt: 10 * attempt,
+        mem_mb=more(1500),
+        runtime=more(10),
     params:
         runs=named_runs,
         out=subpath(output.page, parent=True),

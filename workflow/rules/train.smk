@@ -54,4 +54,6 @@ rule train:
     shell:
         "RECON_TAGS=rule=train,scene={wildcards.scene},experiment={params.experiment},identity={wildcards.identity} "
         "recon train --name {wildcards.scene}/{params.experiment} --views {input.views:q}"
-        " --validation {params.validation:q} {params.overrides:q} {params.budget} --out {params.run:q} 2>&1 | tee {log:q}"
+        " --validation {params.validation:q} {params.overrides:q} {params.budget} --out {params.run:q}"
+        # What ends the training must not end its log before.
+        " 2>&1 | (trap '' INT TERM; exec tee {log:q})"

@@ -17,8 +17,8 @@ rule validate:
         "../envs/recon.yaml"
     threads: 2
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
+        mem_mb=more(2000),
+        runtime=more(30),
     params:
         run=subpath(input.model, parent=True),
         out=subpath(output.certificate, parent=True),
