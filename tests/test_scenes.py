@@ -197,11 +197,22 @@ def test_keyframes_of_another_size_are_refused(tmp_path: Path) -> None:
 # The scenes that come with recon
 
 
-@pytest.mark.parametrize("name", ["bunny", "bunny_head", "tiny"])
-def test_shipped_scenes_have_the_four_sets(name: str) -> None:
-    shipped = load_scene(CONFIG / f"{name}.yaml")
+@pytest.mark.parametrize("path", sorted(CONFIG.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_scenes_have_the_four_sets(path: Path) -> None:
+    shipped = load_scene(path)
     assert list(shipped.sets) == ["front", "full", "above", "below"]
-    assert shipped.training_set == "front"
+    assert shipped.training_set == ("full" if path.stem == "bunny_head_rotation" else "front")
+
+
+def test_the_heads_scenes_differ_in_their_background_and_what_it_hides() -> None:
+    plain, rotation = (load_scene(CONFIG / f"{name}.yaml") for name in ("bunny_head", "bunny_head_rotation"))
+    assert rotation.sets == plain.sets and rotation.objects == plain.objects
+    for name in ("white_cubes", "coloured_cubes"):
+        cubes = load_scene(CONFIG / f"bunny_head_{name}.yaml")
+        assert cubes.background == name
+        assert {key: cubes.sets[key] for key in ("front", "above", "below")} == {
+            key: plain.sets[key] for key in ("front", "above", "below")
+        }
 
 
 def test_the_tiny_scene_renders() -> None:
