@@ -12,33 +12,43 @@ from recon.views import Views
 
 @dataclass(frozen=True, eq=False)
 class Cameras:
-    """`n` pinhole cameras that share one image size.
+    """`n` pinhole cameras that share one image size, each with the light of its image.
 
     Attributes:
         camera_to_world: rigid poses; OpenCV axes (x right, y down, z forward).
         intrinsics: in pixels; the centre of the first pixel lies at (0.5, 0.5).
         height, width: image size in pixels.
+        lights: homogeneous, in the world: (x, y, z, 1) is a point light there, (x, y, z, 0) a distant
+            light in that direction, a unit vector. None: each camera's flash, at its centre.
     """
 
     camera_to_world: Float[Tensor, "n 4 4"]
     intrinsics: Float[Tensor, "n 3 3"]
     height: int
     width: int
+    lights: Float[Tensor, "n 4"] | None = None
 
     @classmethod
     def from_views(cls, views: Views, dtype: torch.dtype = torch.float32) -> "Cameras":
+        lights = homogeneous_lights(views)
         return cls(
             torch.as_tensor(views.camera_to_world, dtype=dtype),
             torch.as_tensor(views.intrinsics, dtype=dtype),
             views.height,
             views.width,
+            None if lights is None else torch.as_tensor(lights, dtype=dtype),
         )
 
     def __len__(self) -> int:
         return len(self.camera_to_world)
 
     def __getitem__(self, index: slice | list[int] | Int[Tensor, " k"]) -> "Cameras":
-        return replace(self, camera_to_world=self.camera_to_world[index], intrinsics=self.intrinsics[index])
+        return replace(
+            self,
+            camera_to_world=self.camera_to_world[index],
+            intrinsics=self.intrinsics[index],
+            lights=None if self.lights is None else self.lights[index],
+        )
 
     def to(self, target: torch.device | torch.dtype | str) -> "Cameras":
         """The same cameras on a device or in a dtype."""
@@ -46,11 +56,12 @@ class Cameras:
             self,
             camera_to_world=self.camera_to_world.to(target),
             intrinsics=self.intrinsics.to(target),
+            lights=None if self.lights is None else self.lights.to(target),
         )
 
     @property
     def centers(self) -> Float[Tensor, "n 3"]:
-        """Camera centres, and so flash positions, in the world."""
+        """Camera centres in the world, where the flashes are too."""
         return self.camera_to_world[:, :3, 3]
 
     def scaled(self, factor: int) -> "Cameras":
@@ -63,7 +74,7 @@ class Cameras:
         """Windows of `height` x `width` pixels whose first pixel is (row, column) = `offsets[i]`.
 
         Only the principal point moves, so the window equals the slice of the whole image and the
-        flash stays where it is.
+        light stays where it is.
         """
         intrinsics = self.intrinsics.clone()
         intrinsics[:, :2, 2] -= offsets.flip(1).to(intrinsics)
@@ -77,6 +88,15 @@ class Cameras:
         homogeneous = local @ self.intrinsics.transpose(1, 2)
         depth = local[..., 2:]
         return torch.cat([homogeneous[..., :2] / depth, depth], dim=-1)
+
+
+def homogeneous_lights(views: Views) -> Float[np.ndarray, "n 4"] | None:
+    """The lights of a viewpoint set as `Cameras` has them."""
+    if views.light_position is not None:
+        return np.pad(views.light_position, ((0, 0), (0, 1)), constant_values=1.0)
+    if views.light_direction is not None:
+        return np.pad(views.light_direction, ((0, 0), (0, 1)))
+    return None
 
 
 def look_at(

@@ -1,5 +1,6 @@
 """A viewpoint set: calibrated linear images of one object, as `views.npz`."""
 
+import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,8 @@ from recon.files import atomic, read_npz
 
 FORMAT_VERSION = 1
 ROTATION_TOLERANCE = 1e-4
+LIGHTS = ("light_position", "light_direction")
+"""The keys that say where the light is; without either it is at the camera."""
 
 
 @runtime_checkable
@@ -28,7 +31,8 @@ class Frame(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """Images of one object from `n` calibrated viewpoints, lit by the camera's flash.
+    """Images of one object from `n` calibrated viewpoints, each lit by one light: the camera's flash, or
+    a near light of known position, or a distant one of known direction.
 
     Attributes:
         images: linear radiance divided by `radiance_scale`.
@@ -38,6 +42,9 @@ class Views:
         radiance_scale: the source's radiance that an image value of 1 stands for.
         world_from_unit: the similarity from the unit frame to the source's frame.
         metadata: format version, set name, source, settings, tool versions.
+        light_position: of each image's point light in the unit frame; irradiance falls with 1/r^2.
+        light_direction: of each image's distant light in the unit frame: unit vectors from the surface
+            to the light; irradiance does not fall. Without either key the light is at the camera.
     """
 
     images: Float32[np.ndarray, "n h w 3"]
@@ -47,6 +54,8 @@ class Views:
     radiance_scale: float = 1.0
     world_from_unit: Float64[np.ndarray, "4 4"] = field(default_factory=lambda: np.eye(4))
     metadata: dict[str, Any] = field(default_factory=dict)
+    light_position: Float64[np.ndarray, "n 3"] | None = None
+    light_direction: Float64[np.ndarray, "n 3"] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -59,15 +68,24 @@ class Views:
     def width(self) -> int:
         return self.images.shape[2]
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all but the metadata, in hexadecimal digits: what a training sees of the set."""
+        digest = hashlib.sha256()
+        for key, array in sorted(_arrays(self).items()):
+            digest.update(f"{key} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()
+
     def select(self, index: slice | np.ndarray) -> "Views":
         """The views at `index`, in that order."""
-        masks = None if self.masks is None else self.masks[index]
+        optional = {key: array[index] for key in ("masks", *LIGHTS) if (array := getattr(self, key)) is not None}
         return replace(
             self,
             images=self.images[index],
-            masks=masks,
             camera_to_world=self.camera_to_world[index],
             intrinsics=self.intrinsics[index],
+            **optional,
         )
 
     def aligned_to(self, other: Frame) -> "Views":
@@ -81,8 +99,11 @@ class Views:
         scale = np.cbrt(np.linalg.det(transform[:3, :3]))
         poses[:, :3, :3] /= scale
         gain = np.float32(self.radiance_scale / other.radiance_scale)
+        position, direction = self.light_position, self.light_direction
         return replace(
             self,
+            light_position=None if position is None else position @ transform[:3, :3].T + transform[:3, 3],
+            light_direction=None if direction is None else direction @ transform[:3, :3].T / scale,
             images=self.images * gain,
             camera_to_world=poses,
             radiance_scale=other.radiance_scale,
@@ -102,12 +123,12 @@ def save_views(views: Views, path: str | Path) -> None:
         np.savez_compressed(file, allow_pickle=False, metadata=metadata, **_arrays(views))
 
 
-def load_views(path: str | Path) -> Views:
-    """Read and check a viewpoint set.
+def load_views(path: str | Path, *, empty_masks: bool = False) -> Views:
+    """Read and check a viewpoint set; `empty_masks`: take views whose mask is empty, too.
 
     Raises:
         ReconError: the file is missing, truncated or no archive; a key is missing; a shape, dtype,
-            rotation or focal length is wrong; a value is not finite.
+            rotation, focal length or direction is wrong; a value is not finite; a mask is empty.
     """
     arrays = read_npz(path, written_by="; `recon extract` writes it")
     for key in ("images", "camera_to_world", "intrinsics", "radiance_scale", "world_from_unit", "metadata"):
@@ -130,8 +151,12 @@ def load_views(path: str | Path) -> Views:
         radiance_scale=float(arrays["radiance_scale"]),
         world_from_unit=arrays["world_from_unit"],
         metadata=metadata,
+        light_position=arrays.get("light_position"),
+        light_direction=arrays.get("light_direction"),
     )
     _check_geometry(views, path)
+    if not empty_masks:
+        _check_masks(views, path)
     return views
 
 
@@ -139,12 +164,13 @@ def check_views(views: Views, path: str | Path = "views") -> None:
     """Raise `ReconError`, naming `path`, the key and the view, where `views` breaks the contract."""
     _check_arrays(_arrays(views), path)
     _check_geometry(views, path)
+    _check_masks(views, path)
 
 
 def _arrays(views: Views) -> dict[str, np.ndarray]:
     """The numeric keys of `views.npz`."""
-    masks = {} if views.masks is None else {"masks": views.masks}
-    return masks | {
+    optional = {key: array for key in ("masks", *LIGHTS) if (array := getattr(views, key)) is not None}
+    return optional | {
         "images": views.images,
         "camera_to_world": views.camera_to_world,
         "intrinsics": views.intrinsics,
@@ -165,6 +191,8 @@ def _check_arrays(arrays: dict[str, np.ndarray], path: str | Path) -> None:
         "intrinsics": ((n, 3, 3), "float64"),
         "radiance_scale": ((), "float64"),
         "world_from_unit": ((4, 4), "float64"),
+        "light_position": ((n, 3), "float64"),
+        "light_direction": ((n, 3), "float64"),
     }
     for key, (shape, dtype) in expected.items():
         if key not in arrays:
@@ -175,7 +203,8 @@ def _check_arrays(arrays: dict[str, np.ndarray], path: str | Path) -> None:
         if array.dtype != dtype:
             raise ReconError(f"{path}: key '{key}' must be {dtype}, got {array.dtype}")
         if not np.isfinite(array).all():
-            where = f" in view {np.argwhere(~np.isfinite(array))[0][0]}" if array.ndim > 2 else ""
+            per_view = shape and shape[0] == n and key != "world_from_unit"
+            where = f" in view {np.argwhere(~np.isfinite(array))[0][0]}" if per_view else ""
             raise ReconError(f"{path}: key '{key}' has a value that is not finite{where}")
 
 
@@ -197,7 +226,18 @@ def _check_geometry(views: Views, path: str | Path) -> None:
     scale = np.cbrt(np.linalg.det(block))
     if scale <= 0 or not np.allclose(block @ block.T, scale**2 * np.eye(3), atol=ROTATION_TOLERANCE * scale**2):
         raise ReconError(f"{path}: key 'world_from_unit' must be a similarity (rotation, scale, translation)")
-    if views.masks is not None:
-        for i, mask in enumerate(views.masks):
-            if not mask.any():
-                raise ReconError(f"{path}: key 'masks', view {i}: the mask is empty")
+    if views.light_direction is not None:
+        if views.light_position is not None:
+            raise ReconError(f"{path}: has both keys 'light_position' and 'light_direction', expected one at most")
+        lengths = np.linalg.norm(views.light_direction, axis=1)
+        if (wrong := np.abs(lengths - 1) > ROTATION_TOLERANCE).any():
+            view = wrong.argmax()
+            raise ReconError(
+                f"{path}: key 'light_direction', view {view}: must be a unit vector, has length {lengths[view]:.4g}"
+            )
+
+
+def _check_masks(views: Views, path: str | Path) -> None:
+    for i, mask in enumerate(() if views.masks is None else views.masks):
+        if not mask.any():
+            raise ReconError(f"{path}: key 'masks', view {i}: the mask is empty")

@@ -13,7 +13,7 @@ from torch import Tensor
 from recon.camera import Cameras
 from recon.errors import ReconError
 from recon.render.renderer import Rendering, Shader, average, diffuse
-from recon.render.shade import collocated_irradiance, vertex_normals
+from recon.render.shade import illuminate, vertex_normals
 
 SIGMA = 1e-4
 """Width of the soft edges, in squared normalised device coordinates (Liu et al. 2019, equation 1)."""
@@ -62,8 +62,8 @@ def render(
     hit = fragments.pix_to_face >= 0
     points, normals, attributes = _surface_at(vertices, faces, albedo, fragments, hit)
     view = hit.nonzero()[:, 0]
-    irradiance, cosine = collocated_irradiance(points, normals, fine.centers.index_select(0, view))
-    colors = vertices.new_zeros((*hit.shape, 3)).masked_scatter(hit[..., None], shader(attributes, irradiance, cosine))
+    shaded = shader(attributes, *illuminate(points, normals, fine, view))
+    colors = vertices.new_zeros((*hit.shape, 3)).masked_scatter(hit[..., None], shaded)
     far = float(fragments.zbuf.max()) + 1
     params = BlendParams(sigma=SIGMA, gamma=GAMMA, background_color=(0.0, 0.0, 0.0))
     image = average(softmax_rgb_blend(colors, fragments, params, znear=0.01, zfar=far), samples)

@@ -1,7 +1,6 @@
-"""Differentiable images of a mesh lit by the camera's flash."""
+"""Differentiable images of a mesh, lit by the camera's flash or by each view's own light."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -11,13 +10,25 @@ from recon.camera import Cameras
 from recon.render.antialias import antialias as blend_edges
 from recon.render.antialias import find_crossings
 from recon.render.rasterize import Hits, intersect, visible_faces
-from recon.render.shade import collocated_irradiance, face_normals, vertex_normals
+from recon.render.shade import Angles, face_normals, illuminate, vertex_normals
 
 MARGIN = 1
 """Pixels rendered around the window: a silhouette just outside it blends into its border."""
 
-Shader = Callable[[Float[Tensor, "p k"], Float[Tensor, " p"], Float[Tensor, " p"]], Float[Tensor, "p 3"]]
-"""Radiance from interpolated vertex attributes, the flash's irradiance, and the cosine of its angle."""
+
+@runtime_checkable
+class Shader(Protocol):
+    """Radiance from interpolated vertex attributes, the light's irradiance, the cosine of its angle with
+    the normal and, where the light is not the camera's flash, the other angles."""
+
+    def __call__(
+        self,
+        attributes: Float[Tensor, "p k"],
+        irradiance: Float[Tensor, " p"],
+        cosine: Float[Tensor, " p"],
+        angles: Angles | None = None,
+        /,
+    ) -> Float[Tensor, "p 3"]: ...
 
 
 class Rendering(NamedTuple):
@@ -34,9 +45,12 @@ class Rendering(NamedTuple):
 
 
 def diffuse(
-    albedo: Float[Tensor, "p 3"], irradiance: Float[Tensor, " p"], cosine: Float[Tensor, " p"]
+    albedo: Float[Tensor, "p 3"],
+    irradiance: Float[Tensor, " p"],
+    cosine: Float[Tensor, " p"],
+    angles: Angles | None = None,
 ) -> Float[Tensor, "p 3"]:
-    """Radiance of a diffuse surface; `albedo` includes the flash's intensity and 1 / pi."""
+    """Radiance of a diffuse surface; `albedo` includes the light's intensity and 1 / pi."""
     return albedo * irradiance[:, None]
 
 
@@ -95,9 +109,7 @@ def _render_samples(
     pix_to_face = visible_faces(screen, faces, padded.height, padded.width, cull)
     hits = intersect(vertices, faces, padded, pix_to_face)
     points, normals, attributes = _surface_at(vertices, faces, albedo, hits, pix_to_face, smooth)
-    light = padded.centers.index_select(0, hits.view)
-    irradiance, cosine = collocated_irradiance(points, normals, light)
-    radiance = shader(attributes, irradiance, cosine)
+    radiance = shader(attributes, *illuminate(points, normals, padded, hits.view))
     shape = pix_to_face.shape
     ones = torch.ones_like(radiance[:, :1])
     image = _scatter(hits, torch.cat([radiance, ones], dim=1), shape)

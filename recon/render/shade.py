@@ -1,8 +1,29 @@
-"""Shading under a point light: the camera's flash, collocated with the camera."""
+"""Irradiance of each view's light: the camera's flash, a near point light, or a distant light.
+
+A surface that turns away from its light is dark (attached shadows). Shadows that one part of the
+surface casts on another are not modelled: the camera's own flash casts none that it sees, and lights
+near the camera cast narrow ones.
+"""
+
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from recon.camera import Cameras
+
+
+class Angles(NamedTuple):
+    """Cosines that a reflectance needs beside the light's own, where light and camera are apart.
+
+    `view` and `half`: of the surface's normal with the direction to the camera and with the half
+    vector; `difference`: of the half vector with either direction.
+    """
+
+    view: Float[Tensor, " p"]
+    half: Float[Tensor, " p"]
+    difference: Float[Tensor, " p"]
 
 
 def vertex_normals(vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"]) -> Float[Tensor, "v 3"]:
@@ -33,3 +54,38 @@ def collocated_irradiance(
     squared = (offset * offset).sum(-1)
     cosine = ((offset * normals).sum(-1) * squared.rsqrt()).clamp(min=0)
     return cosine / squared, cosine
+
+
+def illuminate(
+    points: Float[Tensor, "p 3"], normals: Float[Tensor, "p 3"], cameras: Cameras, view: Int[Tensor, " p"]
+) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"], Angles | None]:
+    """Irradiance at points seen in the views `view`, the cosine of its angle, and further angles.
+
+    These are None where the light is the camera's flash, for then all directions are one.
+    """
+    centers = cameras.centers.index_select(0, view)
+    if cameras.lights is None:
+        return (*collocated_irradiance(points, normals, centers), None)
+    return separate_irradiance(points, normals, centers, cameras.lights.index_select(0, view))
+
+
+def separate_irradiance(
+    points: Float[Tensor, "p 3"],
+    normals: Float[Tensor, "p 3"],
+    centers: Float[Tensor, "p 3"],
+    lights: Float[Tensor, "p 4"],
+) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"], Angles]:
+    """As `collocated_irradiance`, from homogeneous lights (see `Cameras`) seen from `centers`.
+
+    Irradiance falls with the squared distance from a point light, and is cos(theta) of a distant one.
+    """
+    near = lights[:, 3:]
+    offset = lights[:, :3] - near * points
+    squared = (offset * offset).sum(-1)
+    to_light = offset * squared.rsqrt()[:, None]
+    to_camera = torch.nn.functional.normalize(centers - points, dim=-1)
+    half = torch.nn.functional.normalize(to_light + to_camera, dim=-1)
+    cosine = (to_light * normals).sum(-1).clamp(min=0)
+    irradiance = cosine / torch.where(near.squeeze(-1) > 0, squared, 1)
+    view, middle = (to_camera * normals).sum(-1), (half * normals).sum(-1)
+    return irradiance, cosine, Angles(view, middle, (half * to_camera).sum(-1))

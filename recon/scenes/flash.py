@@ -8,6 +8,7 @@ from torch import Tensor
 from recon.camera import Cameras
 from recon.errors import ReconError
 from recon.render.renderer import render
+from recon.render.shade import Angles
 from recon.scenes.world import World
 
 
@@ -51,7 +52,10 @@ def photograph(
 
 
 def _unlit(
-    attributes: Float[Tensor, "p 1"], irradiance: Float[Tensor, " p"], cosine: Float[Tensor, " p"]
+    attributes: Float[Tensor, "p 1"],
+    irradiance: Float[Tensor, " p"],
+    cosine: Float[Tensor, " p"],
+    angles: Angles | None = None,
 ) -> Float[Tensor, "p 3"]:
     return attributes.expand(-1, 3)
 

@@ -1,10 +1,11 @@
-"""What the surface does with the flash's light, as attributes of the sphere's points and a shader."""
+"""What the surface does with the light, as attributes of the sphere's points and a shader."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from recon.config import SurfaceConfig
+from recon.render.shade import Angles
 from recon.surface.velocity import NEGATIVE_SLOPE, PositionalEncoding
 
 LOBES = 3
@@ -14,6 +15,9 @@ WIDTH = 64
 """Units of the hidden layers of the reflectance networks."""
 
 MIN_ROUGHNESS = 0.05
+
+GRAZING = 1e-3
+"""Least cosine with the normal; the lobes have no value at 0."""
 
 
 class ConstantReflectance(nn.Module):
@@ -35,8 +39,10 @@ class ConstantReflectance(nn.Module):
         attributes: Float[Tensor, "p k"],
         irradiance: Float[Tensor, " p"],
         cosine: Float[Tensor, " p"],
+        angles: Angles | None = None,
     ) -> Float[Tensor, "p 3"]:
-        """Reflected radiance, for irradiance from the camera's own direction at angle `cosine`."""
+        """Reflected radiance, for irradiance at angle `cosine` from the camera's own direction, or from
+        another one, which `angles` tells."""
         return attributes * irradiance[:, None]
 
 
@@ -93,10 +99,15 @@ class MicrofacetReflectance(VaryingReflectance):
         attributes: Float[Tensor, "p 9"],
         irradiance: Float[Tensor, " p"],
         cosine: Float[Tensor, " p"],
+        angles: Angles | None = None,
     ) -> Float[Tensor, "p 3"]:
         specular, roughness = attributes[:, 3 : 3 + LOBES], attributes[:, 3 + LOBES :]
-        lobes = (specular * collocated_microfacet(cosine[:, None], roughness)).sum(dim=1, keepdim=True)
-        return (attributes[:, :3] + lobes) * irradiance[:, None]
+        if angles is None:
+            lobe = specular * collocated_microfacet(cosine[:, None], roughness)
+        else:
+            scale = self.log_albedo.exp().mean()
+            lobe = microfacet(cosine, angles, roughness) * schlick(specular, scale, angles.difference)
+        return (attributes[:, :3] + lobe.sum(dim=1, keepdim=True)) * irradiance[:, None]
 
 
 def collocated_microfacet(cosine: Float[Tensor, "p 1"], roughness: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
@@ -107,7 +118,33 @@ def collocated_microfacet(cosine: Float[Tensor, "p 1"], roughness: Float[Tensor,
     Smith's separable G = G1^2 (Walter et al. 2007, equations 33 and 34; constants go to the colour).
     """
     alpha2 = roughness.pow(4)
-    cos2 = cosine.clamp(min=1e-3).pow(2)
-    distribution = alpha2 / (cos2 * (alpha2 - 1) + 1).pow(2)
-    shadowing = 2 / (1 + (1 + alpha2 * (1 - cos2) / cos2).sqrt())
-    return distribution * shadowing.pow(2) / (4 * cos2)
+    cos2 = cosine.clamp(min=GRAZING).pow(2)
+    return _distribution(cos2, alpha2) * _shadowing(cos2, alpha2).pow(2) / (4 * cos2)
+
+
+def microfacet(cosine: Float[Tensor, " p"], angles: Angles, roughness: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
+    """Cook-Torrance lobe for light at angle `cosine` and a camera elsewhere, without the Fresnel factor.
+
+    pi times it is D G1(light) G1(camera) / (4 cos cos), of which `collocated_microfacet` is a case.
+    """
+    alpha2 = roughness.pow(4)
+    light, view = (each.clamp(min=GRAZING)[:, None] for each in (cosine, angles.view))
+    shadowing = _shadowing(light.pow(2), alpha2) * _shadowing(view.pow(2), alpha2)
+    return _distribution(angles.half.pow(2)[:, None], alpha2) * shadowing / (4 * light * view)
+
+
+def schlick(
+    specular: Float[Tensor, "p k"], white: Float[Tensor, ""], difference: Float[Tensor, " p"]
+) -> Float[Tensor, "p k"]:
+    """Schlick's Fresnel factor (1994, equation 15) of specular colours that are multiples of `white`."""
+    return specular + (white - specular).clamp(min=0) * (1 - difference.clamp(0, 1)).pow(5)[:, None]
+
+
+def _distribution(cos2: Float[Tensor, "p 1"], alpha2: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
+    """GGX's D times pi."""
+    return alpha2 / (cos2 * (alpha2 - 1) + 1).pow(2)
+
+
+def _shadowing(cos2: Float[Tensor, "p 1"], alpha2: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:
+    """Smith's G1."""
+    return 2 / (1 + (1 + alpha2 * (1 - cos2) / cos2).sqrt())

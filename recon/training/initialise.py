@@ -29,11 +29,14 @@ def initial_model(config: RunConfig, views: Views, device: torch.device) -> Mode
 
 
 def _brightness(views: Views) -> float:
-    """Albedo with which a point facing the camera shows the images' bright radiance."""
+    """Albedo with which a point facing its light shows the images' bright radiance."""
     lit = views.images.max(axis=3)
     lit = lit[lit > 0.05]
     if len(lit) == 0:
         raise ReconError("the training images are black: nothing in them is brighter than 5% of the radiance scale")
-    centers = views.camera_to_world[:, :3, 3]
-    distance = np.linalg.norm(centers, axis=1).mean() - TYPICAL_RADIUS
-    return float(np.quantile(lit, 0.98) * distance**2)
+    bright = float(np.quantile(lit, 0.98))
+    if views.light_direction is not None:
+        return bright
+    lights = views.camera_to_world[:, :3, 3] if views.light_position is None else views.light_position
+    distance = np.linalg.norm(lights, axis=1).mean() - TYPICAL_RADIUS
+    return bright * float(distance**2)
