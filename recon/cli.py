@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -52,7 +53,17 @@ def parser() -> argparse.ArgumentParser:
     )
     root.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = root.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_extract, _add_reference, _add_train, _add_validate, _add_report, _add_view, _add_store):
+    for add in (
+        _add_extract,
+        _add_keyframes,
+        _add_reference,
+        _add_train,
+        _add_validate,
+        _add_report,
+        _add_view,
+        _add_store,
+        _add_sync,
+    ):
         add(commands, debug)
     return root
 
@@ -60,23 +71,45 @@ def parser() -> argparse.ArgumentParser:
 def _add_extract(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser") -> None:
     command = commands.add_parser("extract", parents=[debug], help="make a viewpoint set from a scene or photographs")
     command.add_argument(
-        "source", type=Path, metavar="SOURCE", help="scene.yaml, transforms.json or its folder, or keyframes.npz"
+        "source",
+        type=Path,
+        metavar="SOURCE",
+        help="scene.yaml, transforms.json or its folder, folder of COLMAP or DiLiGenT-MV, .blend, or keyframes.npz",
     )
     command.add_argument("--out", type=Path, required=True, metavar="VIEWS", help="views.npz to write")
-    command.add_argument("--set-name", type=_name, metavar="NAME", help="viewpoint set of a scene with several")
+    command.add_argument(
+        "--set-name", type=_name, metavar="NAME", help="viewpoint set of a scene, or camera of a .blend, with several"
+    )
     command.add_argument(
         "--mesh", type=Path, metavar="MESH", help="mesh to render from the viewpoints of keyframes.npz"
     )
     command.add_argument(
         "--like", type=Path, metavar="VIEWS", help="take unit frame and radiance scale of this viewpoint set"
     )
+    command.add_argument(
+        "--light-cosine", type=_cosine, metavar="C", help="lights of DiLiGenT-MV to take, above C with the viewing axis"
+    )
+    command.add_argument(
+        "--object", metavar="NAME", help="object or collection of a .blend to reconstruct (default: what is looked at)"
+    )
     command.set_defaults(command=_extract)
+
+
+def _add_keyframes(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser") -> None:
+    command = commands.add_parser("keyframes", parents=[debug], help="write the viewpoints of a scene alone")
+    command.add_argument("source", type=Path, metavar="SOURCE", help="scene.yaml or .blend")
+    command.add_argument("--out", type=Path, required=True, metavar="KEYFRAMES", help="keyframes.npz to write")
+    command.add_argument(
+        "--set-name", type=_name, metavar="NAME", help="viewpoint set of a scene, or camera of a .blend, with several"
+    )
+    command.set_defaults(command=_keyframes)
 
 
 def _add_reference(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser") -> None:
     command = commands.add_parser("reference", parents=[debug], help="write the true mesh of a scene")
-    command.add_argument("source", type=Path, metavar="SCENE", help="scene.yaml")
+    command.add_argument("source", type=Path, metavar="SCENE", help="scene.yaml or .blend")
     command.add_argument("--out", type=Path, required=True, metavar="MESH", help="mesh to write, such as truth.ply")
+    command.add_argument("--object", metavar="NAME", help="object or collection of a .blend that is meant")
     command.set_defaults(command=_reference)
 
 
@@ -91,6 +124,13 @@ def _add_train(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser"
     command.add_argument("--max-minutes", type=_minutes, metavar="M", help="end the schedule by wall clock")
     command.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder to write")
     command.add_argument("--name", help="of the run in MLflow (default: the last two parts of the folder)")
+    command.add_argument(
+        "--restart",
+        nargs="?",
+        const="always",
+        choices=("always", "changed"),
+        help="train anew instead of going on from the state in RUN: always, or where views or settings have changed",
+    )
     command.add_argument("--quiet", action="store_true", help="no progress line")
     command.set_defaults(command=_train)
 
@@ -125,6 +165,12 @@ def _add_store(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser"
     command.set_defaults(command=_store)
 
 
+def _add_sync(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser") -> None:
+    command = commands.add_parser("sync", parents=[debug], help="deliver to MLflow what it did not take while down")
+    command.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folder that training wrote")
+    command.set_defaults(command=_sync)
+
+
 def _add_named_views(command: argparse.ArgumentParser, option: str, required: bool, help: str) -> None:
     command.add_argument(
         option,
@@ -144,7 +190,23 @@ def _extract(options: argparse.Namespace) -> None:
 
     from recon.scenes.extract import extract
 
-    extract(options.source, options.out, set_name=options.set_name, mesh=options.mesh, like=options.like)
+    extract(
+        options.source,
+        options.out,
+        set_name=options.set_name,
+        mesh=options.mesh,
+        like=options.like,
+        light_cosine=options.light_cosine,
+        object_name=options.object,
+    )
+
+
+def _keyframes(options: argparse.Namespace) -> None:
+    _check_files([options.source])
+
+    from recon.scenes.extract import extract_keyframes
+
+    extract_keyframes(options.source, options.out, options.set_name)
 
 
 def _reference(options: argparse.Namespace) -> None:
@@ -152,7 +214,7 @@ def _reference(options: argparse.Namespace) -> None:
 
     from recon.scenes.extract import write_reference
 
-    write_reference(options.source, options.out)
+    write_reference(options.source, options.out, options.object)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -165,7 +227,16 @@ def _train(options: argparse.Namespace) -> None:
 
     from recon.training.run import train
 
-    train(options.views, config, options.out, validation, options.max_minutes, options.quiet, options.name)
+    train(
+        options.views,
+        config,
+        options.out,
+        validation,
+        options.max_minutes,
+        options.quiet,
+        options.name,
+        options.restart,
+    )
 
 
 def _validate(options: argparse.Namespace) -> None:
@@ -204,6 +275,17 @@ def _store(options: argparse.Namespace) -> None:
     initialise_store()
 
 
+def _sync(options: argparse.Namespace) -> None:
+    _check_folders(options.runs)
+
+    from recon.tracking import sync
+    from recon.training.lock import locked
+
+    for run in options.runs:
+        with locked(run) if (run / "checkpoints").is_dir() else nullcontext():
+            print(sync(run))
+
+
 def _name(text: str) -> str:
     if not NAME.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r}: a name has letters, digits, '.', '_' and '-' only")
@@ -222,6 +304,13 @@ def _minutes(text: str) -> float:
     if not 0 < minutes < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r}: must be a positive number of minutes")
     return minutes
+
+
+def _cosine(text: str) -> float:
+    cosine = _number(text)
+    if not -1 <= cosine < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a cosine, from -1 to less than 1")
+    return cosine
 
 
 def _number(text: str) -> float:

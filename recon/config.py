@@ -44,13 +44,33 @@ class CropConfig(Section):
     )
 
 
+class StoppingConfig(Section):
+    """When a run ends before its schedule does. Checks are those of `train.checkpoints`."""
+
+    set: str | None = Field(
+        None, min_length=1, description="viewpoint set to watch, by its name in --validation; empty: train to the end"
+    )
+    patience: int = Field(3, ge=1, description="checks in a row without improvement that end training")
+    min_change: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="fall of the mean absolute error that counts as improvement"
+    )
+
+
 class TrainConfig(Section):
     """The optimisation and its schedule."""
 
     iterations: int = Field(2000, ge=1, description="length of the schedule without --max-minutes")
     learning_rate: float = Field(4e-3, gt=0, le=1, description="Adam's step size at the start")
-    schedule: Literal["constant", "cosine"] = Field("cosine", description="course of the learning rate")
-    views_per_iteration: int = Field(4, ge=1, description="views rendered in an iteration")
+    schedule: Literal["constant", "cosine", "step"] = Field("cosine", description="course of the learning rate")
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.5, 0.75), min_length=1, description="with step: parts of the schedule after which the learning rate falls"
+    )
+    gamma: float = Field(0.1, gt=0, le=1, description="with step: what each fall multiplies the learning rate by")
+    views_per_iteration: int | None = Field(
+        None,
+        ge=1,
+        description="views rendered in an iteration; empty: 4, and of windows as many more as their side is smaller",
+    )
     levels: tuple[Annotated[int, Field(ge=0, le=7)], ...] = Field(
         (3, 4, 4, 5), min_length=1, description="icosphere levels over equal parts of the schedule"
     )
@@ -58,6 +78,10 @@ class TrainConfig(Section):
     seed: int = Field(0, ge=0, description="of every random choice")
     crop: CropConfig = CropConfig()
     checkpoints: int = Field(10, ge=1, description="times that validation and renders are logged")
+    save_every: float = Field(
+        30.0, gt=0, allow_inf_nan=False, description="seconds between the states from which a stopped run goes on"
+    )
+    early_stopping: StoppingConfig = StoppingConfig()
 
 
 class LossConfig(Section):
@@ -106,8 +130,10 @@ class RunConfig(Section):
     reflectance: Literal["constant", "varying", "microfacet"] = Field(
         "constant", description="one diffuse albedo, an albedo over the sphere, or albedo and Cook-Torrance lobes"
     )
-    background: Literal["none", "constant", "field"] = Field(
-        "none", description="black, one colour that is learned, or a radiance field outside the unit sphere"
+    background: Literal["none", "constant", "field", "given"] = Field(
+        "none",
+        description="black, one colour that is learned, a radiance field outside the unit sphere, or the views "
+        "without the object, where these are known",
     )
     field: FieldConfig = FieldConfig()
     render: RenderConfig = RenderConfig()

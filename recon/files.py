@@ -26,26 +26,48 @@ def atomic(path: str | Path) -> Iterator[Path]:
         ReconError: the folder cannot be created or written.
     """
     path = Path(path)
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    except OSError as error:
-        raise ReconError(f"{path}: cannot be written: {error.strerror}") from error
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide results from colleagues
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ReconError(f"{path}: cannot be written: {error.strerror or error}") from error
+        with writing(path):
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide results from colleagues
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)  # a new name is on the disk only when its folder is
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Turn what the system says of a write into a `ReconError` that names the file `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise ReconError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of writers that were killed; nobody may be writing to `folder`."""
+    for path in folder.glob(".*-????????.*"):
+        with suppress(FileNotFoundError):
+            path.unlink()
+
+
+def _sync(path: Path) -> None:
+    """Have the system put a file or a folder on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def writable_folder(path: str | Path) -> Path:

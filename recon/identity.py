@@ -25,8 +25,8 @@ A section stands for all its keys, those of later versions included. A new key o
 listed either here or in `OTHER_FIELDS`; a test holds the two to `RunConfig`.
 """
 
-OTHER_FIELDS: tuple[str, ...] = ()
-"""Keys and sections that change nothing of the result."""
+OTHER_FIELDS = ("train.save_every",)
+"""Keys and sections that change nothing of the result, also within the sections above."""
 
 LENGTH = 12
 """Hexadecimal digits of an identity: 48 bits, so two of a million runs collide once in 500 sweeps."""
@@ -54,7 +54,13 @@ def row_identity(config: RunConfig, max_minutes: float | None = None) -> str:
 def identity_fields(config: RunConfig) -> dict[str, Any]:
     """Dotted keys and values of `config` that `IDENTITY_FIELDS` lists, defaults written out."""
     flat = flatten(config.model_dump(mode="json"))
-    return {key: value for key, value in flat.items() if any(covers(field, key) for field in IDENTITY_FIELDS)}
+    return {key: value for key, value in flat.items() if changes_result(key)}
+
+
+def changes_result(key: str) -> bool:
+    """Whether the dotted `key` is part of a run's identity."""
+    listed, excepted = (any(covers(field, key) for field in fields) for fields in (IDENTITY_FIELDS, OTHER_FIELDS))
+    return listed and not excepted
 
 
 def covers(field: str, key: str) -> bool:

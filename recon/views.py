@@ -17,6 +17,9 @@ ROTATION_TOLERANCE = 1e-4
 LIGHTS = ("light_position", "light_direction")
 """The keys that say where the light is; without either it is at the camera."""
 
+OPTIONAL = ("masks", "backgrounds", *LIGHTS)
+"""The keys that a set may lack; each has an entry a view."""
+
 
 @runtime_checkable
 class Frame(Protocol):
@@ -39,6 +42,7 @@ class Views:
         camera_to_world: rigid poses in the unit frame; OpenCV axes (x right, y down, z forward).
         intrinsics: pinhole matrices in pixels; pixel centres lie at half-integers.
         masks: 255 where the object is seen, or None where unknown.
+        backgrounds: what the same viewpoints show without the object, as `images`, or None where unknown.
         radiance_scale: the source's radiance that an image value of 1 stands for.
         world_from_unit: the similarity from the unit frame to the source's frame.
         metadata: format version, set name, source, settings, tool versions.
@@ -56,6 +60,7 @@ class Views:
     metadata: dict[str, Any] = field(default_factory=dict)
     light_position: Float64[np.ndarray, "n 3"] | None = None
     light_direction: Float64[np.ndarray, "n 3"] | None = None
+    backgrounds: Float32[np.ndarray, "n h w 3"] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -74,12 +79,12 @@ class Views:
         digest = hashlib.sha256()
         for key, array in sorted(_arrays(self).items()):
             digest.update(f"{key} {array.dtype} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
     def select(self, index: slice | np.ndarray) -> "Views":
         """The views at `index`, in that order."""
-        optional = {key: array[index] for key in ("masks", *LIGHTS) if (array := getattr(self, key)) is not None}
+        optional = {key: array[index] for key in OPTIONAL if (array := getattr(self, key)) is not None}
         return replace(
             self,
             images=self.images[index],
@@ -105,6 +110,7 @@ class Views:
             light_position=None if position is None else position @ transform[:3, :3].T + transform[:3, 3],
             light_direction=None if direction is None else direction @ transform[:3, :3].T / scale,
             images=self.images * gain,
+            backgrounds=None if self.backgrounds is None else self.backgrounds * gain,
             camera_to_world=poses,
             radiance_scale=other.radiance_scale,
             world_from_unit=other.world_from_unit,
@@ -153,6 +159,7 @@ def load_views(path: str | Path, *, empty_masks: bool = False) -> Views:
         metadata=metadata,
         light_position=arrays.get("light_position"),
         light_direction=arrays.get("light_direction"),
+        backgrounds=arrays.get("backgrounds"),
     )
     _check_geometry(views, path)
     if not empty_masks:
@@ -169,7 +176,7 @@ def check_views(views: Views, path: str | Path = "views") -> None:
 
 def _arrays(views: Views) -> dict[str, np.ndarray]:
     """The numeric keys of `views.npz`."""
-    optional = {key: array for key in ("masks", *LIGHTS) if (array := getattr(views, key)) is not None}
+    optional = {key: array for key in OPTIONAL if (array := getattr(views, key)) is not None}
     return optional | {
         "images": views.images,
         "camera_to_world": views.camera_to_world,
@@ -187,6 +194,7 @@ def _check_arrays(arrays: dict[str, np.ndarray], path: str | Path) -> None:
     expected: dict[str, tuple[tuple[int, ...], str]] = {
         "images": (images.shape, "float32"),
         "masks": ((n, height, width), "uint8"),
+        "backgrounds": (images.shape, "float32"),
         "camera_to_world": ((n, 4, 4), "float64"),
         "intrinsics": ((n, 3, 3), "float64"),
         "radiance_scale": ((), "float64"),

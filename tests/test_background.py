@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,14 @@ from recon.background.grid import GridField, interpolate
 from recon.background.march import Passage, Space, cell_of, march
 from recon.background.rays import NEAR, Rays, behind_borders, front_borders, inner_borders, rays_through
 from recon.config import FieldConfig, RunConfig, load_config
+from recon.errors import ReconError
+from recon.evaluation.match import match
 from recon.render.renderer import render
 from recon.surface.icosphere import icosphere
 from recon.training.checkpoint import load_model, save_model
-from recon.training.data import TrainingData
+from recon.training.data import TrainingData, check_given
 from recon.training.initialise import initial_model
-from recon.training.loop import fit
+from recon.training.loop import Optimisation, fit
 from recon.training.schedule import Progress
 from recon.training.warm_up import surface_fraction, warming_up
 from recon.views import Views
@@ -221,8 +224,9 @@ def in_a_room() -> Views:
     image = render(vertices, faces, cameras, albedo=albedo, samples=2)
     mask = render(0.5 * ball.vertices, ball.faces, cameras, albedo=torch.ones_like(ball.vertices)).coverage
     views = sphere_views(8, 24)
-    images = (image.radiance / image.radiance.max()).numpy()
-    return Views(**{**views.__dict__, "images": images, "masks": ((mask >= 0.5) * 255).to(torch.uint8).numpy()})
+    peak = image.radiance.max().item()
+    masks = ((mask >= 0.5) * 255).to(torch.uint8).numpy()
+    return replace(views, images=(image.radiance / peak).numpy(), masks=masks, radiance_scale=peak)
 
 
 @pytest.mark.parametrize("kind", ["grid", "mlp"])
@@ -240,7 +244,8 @@ def test_training_in_a_field(kind: str, tmp_path: Path) -> None:
     config = load_config(None, ["background=field", f"field.representation={kind}", *options, *small])
     model = initial_model(config, views, CPU)
     steps: list[float] = []
-    fit(model, TrainingData.from_views(views, CPU), Progress(150), lambda step: steps.append(step.terms["image"]))
+    optimisation = Optimisation(model, TrainingData.from_views(views, CPU), Progress(150))
+    fit(optimisation, lambda step: steps.append(step.terms["image"]))
     assert np.mean(steps[:10]) > 1.2 * np.mean(steps[80:100])  # within the warm-up
     assert model.hints is not None and model.hints.guided
     save_model(model, tmp_path / "model.pt")
@@ -257,7 +262,39 @@ def test_the_warm_up_tells_the_object_from_what_is_behind_it() -> None:
     options = ["field.resolution=16", "field.samples=12", "field.rays=400", "field.ambient=true", "field.warm_up=0.98"]
     small = ["surface.width=16", "surface.steps=2", "train.levels=[2]", "render.samples=1", "train.iterations=120"]
     model = initial_model(load_config(None, ["background=field", *options, *small]), views, CPU)
-    fit(model, TrainingData.from_views(views, CPU), Progress(120), lambda step: None)
+    fit(Optimisation(model, TrainingData.from_views(views, CPU), Progress(120)), lambda step: None)
     assert model.hints is not None and views.masks is not None
     guide, masks = model.hints.guide.numpy() > 127, views.masks > 127
     assert (guide & masks).sum() / (guide | masks).sum() > 0.7
+
+
+def test_a_given_background_is_composed_with_the_surface(tmp_path: Path) -> None:
+    room = in_a_room()
+    cameras = ring(8, 24, 24)
+    hollow = icosphere(4)
+    empty = render(
+        4 * hollow.vertices, hollow.faces.flip(1), cameras, albedo=2 + torch.sin(5 * hollow.vertices), samples=2
+    )
+    views = replace(room, backgrounds=(empty.radiance / room.radiance_scale).numpy(), masks=None)
+    small = ["surface.width=16", "surface.steps=2", "train.levels=[2]", "render.samples=1", "train.iterations=40"]
+    model = initial_model(load_config(None, ["background=given", "train.crop.size=16", *small]), views, CPU)
+    steps: list[float] = []
+    fit(
+        Optimisation(model, TrainingData.from_views(views, CPU), Progress(40)),
+        lambda step: steps.append(step.terms["image"]),
+    )
+    assert np.mean(steps[-5:]) < 0.5 * np.mean(steps[:5])
+    found = match(model, model.mesh(2), views.select(np.array([3])))
+    outside = found.coverage == 0
+    assert found.background is not None and found.object is not None and views.backgrounds is not None
+    np.testing.assert_array_equal(found.prediction[outside], views.backgrounds[3:4][outside])
+    np.testing.assert_array_equal(found.background, views.backgrounds[3:4])
+    assert (found.object[outside] == 0).all()
+
+
+def test_a_background_that_is_not_given_is_one_line() -> None:
+    views = sphere_views(2, 8)
+    check_given("field", views, Path("views.npz"))
+    check_given("given", replace(views, backgrounds=views.images), Path("views.npz"))
+    with pytest.raises(ReconError, match=r"^views.npz: key 'backgrounds' is missing, which 'background: given'"):
+        check_given("given", views, Path("views.npz"))

@@ -190,6 +190,6 @@ def test_arguments_reach_the_stages(views: Path, tmp_path: Path, monkeypatch: py
     assert code == 0
     (path, config, out, validation, minutes, *others) = calls[0]
     assert (path, out, minutes) == (views, tmp_path / "run", 1.5)
-    assert others == [True, None, {}]
+    assert others == [True, None, None, {}]
     assert validation == {"a": views, "b": views, "c": views}
     assert (config.train.seed, config.loss.image, config.train.levels) == (4, 2, (2,))

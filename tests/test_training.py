@@ -14,7 +14,7 @@ from recon.config import RunConfig, load_config
 from recon.errors import ReconError
 from recon.surface.model import Model
 from recon.training.checkpoint import load_model, save_model
-from recon.training.data import TrainingData, random_rotation, shuffled
+from recon.training.data import Shuffled, TrainingData, random_rotation
 from recon.training.initialise import initial_model
 from recon.training.run import train
 from recon.training.schedule import Progress
@@ -31,8 +31,12 @@ def tiny(iterations: int = 20, *overrides: str) -> RunConfig:
 def fitted(config: RunConfig, views: Views, steps: list[loop.Step] | None = None) -> Model:
     model = initial_model(config, views, CPU)
     record = [] if steps is None else steps
-    loop.fit(model, TrainingData.from_views(views, CPU), Progress(config.train.iterations), record.append)
+    loop.fit(optimisation(model, views, Progress(config.train.iterations)), record.append)
     return model
+
+
+def optimisation(model: Model, views: Views, progress: Progress) -> loop.Optimisation:
+    return loop.Optimisation(model, TrainingData.from_views(views, CPU), progress)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +158,7 @@ def test_the_budget_ends_the_run(views: Views) -> None:
     config = tiny(10**9, "train.levels=[0,2]")
     steps: list[loop.Step] = []
     progress = Progress(config.train.iterations, budget=1.0)
-    loop.fit(initial_model(config, views, CPU), TrainingData.from_views(views, CPU), progress, steps.append)
+    loop.fit(optimisation(initial_model(config, views, CPU), views, progress), steps.append)
     assert steps[0].level == 0
     assert steps[-1].level == 2
     assert steps[-1].learning_rate < 0.1 * steps[0].learning_rate
@@ -167,7 +171,7 @@ def test_divergence_names_iteration_and_term(views: Views) -> None:
     with torch.no_grad():
         model.reflectance.log_albedo.fill_(float("nan"))
     with pytest.raises(ReconError, match="iteration 0: loss term 'image' is nan"):
-        loop.fit(model, TrainingData.from_views(views, CPU), Progress(5), lambda step: None)
+        loop.fit(optimisation(model, views, Progress(5)), lambda step: None)
     assert torch.equal(model.velocity.output.weight, before["velocity.output.weight"])
 
 
@@ -203,7 +207,7 @@ def test_black_images_are_refused(views: Views) -> None:
 
 
 def test_views_come_in_turn() -> None:
-    batches = shuffled(10, 4, torch.Generator().manual_seed(0))
+    batches = Shuffled(10, 4, torch.Generator().manual_seed(0))
     seen = torch.cat([next(batches) for _ in range(5)])
     assert seen.bincount().tolist() == [2] * 10
 

@@ -1,5 +1,6 @@
 """A trained model as a file: `model.pt`, loadable with `weights_only=True`."""
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,7 @@ def save_model(model: Model, path: str | Path) -> None:
         "radiance_scale": model.radiance_scale,
         "weights": {name: value.cpu() for name, value in model.state_dict().items() if not name.startswith("hints.")},
     }
-    with atomic(path) as temporary:
-        torch.save(content, temporary)
+    write_content(content, Path(path))
 
 
 def load_model(run: str | Path) -> Model:
@@ -35,7 +35,11 @@ def load_model(run: str | Path) -> Model:
         ReconError: `model.pt` is missing, truncated, of another format, or holds no model of ours.
     """
     path = Path(run) / "model.pt"
-    content = _read(path)
+    if not path.is_file():
+        raise ReconError(f"{path}: no such file; `recon train` writes it when it ends")
+    content = read_content(path, "model")
+    if content.get("format") != FORMAT_VERSION:
+        raise ReconError(f"{path}: not a recon model of format {FORMAT_VERSION}")
     try:
         model = Model(
             parse_config(content["config"], source=str(path)),
@@ -48,15 +52,32 @@ def load_model(run: str | Path) -> Model:
     return model.eval()
 
 
-def _read(path: Path) -> dict[str, Any]:
+def write_content(content: dict[str, Any], path: Path) -> None:
+    """Write plain data and tensors, whole or not at all, and on the disk when this returns.
+
+    Raises:
+        ReconError: the file cannot be written.
+    """
+    data = pack(content)
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def pack(content: dict[str, Any]) -> memoryview:
+    """The bytes of a file; torch's own writer says of a full disk only that something failed."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getbuffer()
+
+
+def read_content(path: Path, kind: str) -> dict[str, Any]:
+    """What `write_content` wrote, on the CPU. Raises `ReconError` where the file is damaged or of another kind."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ReconError(f"{path}: no such file; `recon train` writes it when it ends") from None
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise ReconError(f"{path}: not a readable model (truncated?): {_one_line(error)}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT_VERSION:
-        raise ReconError(f"{path}: not a recon model of format {FORMAT_VERSION}")
+        raise ReconError(f"{path}: not a readable {kind} (truncated?): {_one_line(error)}") from error
+    if not isinstance(content, dict):
+        raise ReconError(f"{path}: not a recon {kind}")
     return content
 
 

@@ -14,7 +14,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from recon.camera import Cameras
+from recon.config import TrainConfig
 from recon.training.data import Batch
+
+WHOLE_VIEWS = 4
+"""Views of an iteration, where they are whole and the configuration does not say how many."""
 
 DARK = 1 / 255
 """Radiance below which a pixel holds nothing to compare with, on a black background."""
@@ -30,21 +34,49 @@ class Windows(NamedTuple):
     weights: Float[Tensor, "b s s"]
 
 
+def views_per_iteration(config: TrainConfig, height: int, width: int) -> int:
+    """As many as the configuration says, or else `WHOLE_VIEWS` times the images' side over the window's.
+
+    A window costs its pixels and, however small, the projection of the mesh; so as many windows as make up
+    the pixels of whole views would cost more than these, and the same number would leave time unused.
+    """
+    if config.views_per_iteration is not None:
+        return config.views_per_iteration
+    size = config.crop.size
+    return WHOLE_VIEWS if size is None else round(WHOLE_VIEWS * min(height, width) / size)
+
+
 def draw_windows(occupied: Bool[Tensor, "b h w"], size: int, generator: torch.Generator) -> Windows:
     """One window a view among those that hold an occupied pixel (any, where none is occupied).
 
     A window without one has no error, so leaving it out saves a step and biases nothing.
     """
-    count, height, width = occupied.shape
-    any_offset = torch.outer(offset_distribution(height, size), offset_distribution(width, size))
-    holds = _box_sum(occupied.cpu().float(), size) > 0.5
-    probability = any_offset * (holds | ~holds.any(dim=(1, 2), keepdim=True))
-    probability = probability / probability.sum(dim=(1, 2), keepdim=True)
+    probability = offset_probability(occupied.cpu(), size)
     drawn = torch.multinomial(probability.flatten(1), 1, generator=generator).squeeze(1)
     offsets = torch.stack([drawn // probability.shape[2], drawn % probability.shape[2]], dim=1)
-    inclusion = _box_sum(pad(probability, [size - 1] * 4), size)
-    weights = size**2 / (height * width * slices(inclusion, offsets, size))
-    return Windows(offsets, weights)
+    return Windows(offsets, window_weights(probability, offsets, size))
+
+
+def offset_probability(occupied: Bool[Tensor, "b h w"], size: int) -> Float[Tensor, "b r c"]:
+    """How probable each (row, column) offset is; zero for windows that hold no occupied pixel."""
+    _, height, width = occupied.shape
+    anywhere = torch.outer(offset_distribution(height, size), offset_distribution(width, size))
+    holds = _box_sum(occupied.float(), size) > 0.5
+    probability = anywhere * (holds | ~holds.any(dim=(1, 2), keepdim=True))
+    return probability / probability.sum(dim=(1, 2), keepdim=True)
+
+
+def inclusion_probability(offsets: Float[Tensor, "b r c"], size: int) -> Float[Tensor, "b h w"]:
+    """How probable it is that a window holds a pixel, from the probabilities of the windows' offsets."""
+    return _box_sum(pad(offsets, [size - 1] * 4), size)
+
+
+def window_weights(
+    probability: Float[Tensor, "b r c"], offsets: Int[Tensor, "b 2"], size: int
+) -> Float[Tensor, "b s s"]:
+    """The share of a window in the whole view, over how probable it is that a window holds the pixel."""
+    inclusion = inclusion_probability(probability, size)
+    return size**2 / (inclusion[0].numel() * slices(inclusion, offsets, size))
 
 
 def inside_windows(images: Float[Tensor, "b h w 3"], size: int, generator: torch.Generator) -> Windows:
@@ -88,7 +120,7 @@ def cropped(batch: Batch, size: int, windows: Windows) -> Batch:
     offsets = windows.offsets.to(batch.images.device)
     planes = {
         name: slices(plane, offsets, size)
-        for name in ("images", "masks", "guide", "veiled")
+        for name in ("images", "masks", "guide", "veiled", "backgrounds")
         if (plane := getattr(batch, name)) is not None
     }
     cameras = batch.cameras.cropped(offsets, size, size)

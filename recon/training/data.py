@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from recon.camera import Cameras
-from recon.views import Views
+from recon.errors import ReconError
+from recon.views import LIGHTS, Views
 
 BLACK = 2e-3
 """Mean radiance outside the masks up to which the background counts as black."""
@@ -20,7 +22,8 @@ class Batch(NamedTuple):
     """What one iteration compares with: some views, whole or a window of each.
 
     `views` tells which they are. The mean of weights * error stands for the mean error of whole views;
-    None: all ones. With a radiance field there are the hints of `recon.background.hints` too.
+    None: all ones. With a radiance field there are the hints of `recon.background.hints` too, and where
+    they are known, the views without the object.
     """
 
     cameras: Cameras
@@ -30,6 +33,7 @@ class Batch(NamedTuple):
     weights: Float[Tensor, "b h w"] | None = None
     guide: Float[Tensor, "b h w"] | None = None
     veiled: Bool[Tensor, "b h w"] | None = None
+    backgrounds: Float[Tensor, "b h w 3"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +43,14 @@ class TrainingData:
     cameras: Cameras
     images: Float[Tensor, "n h w 3"]
     masks: Float[Tensor, "n h w"] | None
+    backgrounds: Float[Tensor, "n h w 3"] | None = None
 
     @classmethod
     def from_views(cls, views: Views, device: torch.device) -> "TrainingData":
         masks = None if views.masks is None else torch.from_numpy(views.masks).to(device).float() / 255
         images = torch.from_numpy(views.images).to(device)
-        return cls(Cameras.from_views(views).to(device), images, masks)
+        backgrounds = None if views.backgrounds is None else torch.from_numpy(views.backgrounds).to(device)
+        return cls(Cameras.from_views(views).to(device), images, masks, backgrounds)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -52,7 +58,27 @@ class TrainingData:
     def batch(self, index: Int[Tensor, " b"]) -> Batch:
         """Whole views."""
         masks = None if self.masks is None else self.masks[index]
-        return Batch(self.cameras[index], self.images[index], masks, index)
+        backgrounds = None if self.backgrounds is None else self.backgrounds[index]
+        return Batch(self.cameras[index], self.images[index], masks, index, backgrounds=backgrounds)
+
+
+def check_lights(background: str, views: Views, path: Path) -> None:
+    """Raise `ReconError` where the background's model cannot be lit as the views are.
+
+    The radiance field's light is the camera's flash, by whose fall-off it tells near from far.
+    """
+    key = next((key for key in LIGHTS if getattr(views, key) is not None), None)
+    if background == "field" and key is not None:
+        raise ReconError(f"{path}: has key '{key}', but 'background: field' knows the flash at the camera alone")
+
+
+def check_given(background: str, views: Views, path: Path) -> None:
+    """Raise `ReconError` where the background is to be given and the views do not bring it."""
+    if background == "given" and views.backgrounds is None:
+        raise ReconError(
+            f"{path}: key 'backgrounds' is missing, which 'background: given' composes with; "
+            "`recon extract` writes it for a scene with 'empty_views: true'"
+        )
 
 
 def before_black(views: Views) -> Views:
@@ -71,14 +97,25 @@ def before_black(views: Views) -> Views:
     return replace(views, images=views.images * (views.masks[..., None] / np.float32(255)))
 
 
-def shuffled(count: int, size: int, generator: torch.Generator) -> Iterator[Int[Tensor, " b"]]:
-    """Endless batches of `size` indices below `count`, each used once before any comes again."""
-    queue = torch.empty(0, dtype=torch.long)
-    while True:
-        while len(queue) < size:
-            queue = torch.cat([queue, torch.randperm(count, generator=generator)])
-        yield queue[:size]
-        queue = queue[size:]
+class Shuffled:
+    """Endless batches of `size` indices below `count`, each used once before any comes again.
+
+    Attributes:
+        queue: indices that were drawn and wait for their turn.
+    """
+
+    def __init__(self, count: int, size: int, generator: torch.Generator) -> None:
+        self.queue = torch.empty(0, dtype=torch.long)
+        self._count, self._size, self._generator = count, size, generator
+
+    def __iter__(self) -> Iterator[Int[Tensor, " b"]]:
+        return self
+
+    def __next__(self) -> Int[Tensor, " b"]:
+        while len(self.queue) < self._size:
+            self.queue = torch.cat([self.queue, torch.randperm(self._count, generator=self._generator)])
+        batch, self.queue = self.queue[: self._size], self.queue[self._size :]
+        return batch
 
 
 def random_rotation(generator: torch.Generator) -> Float[Tensor, "3 3"]:

@@ -1,8 +1,8 @@
 """The optimisation: render, compare, step."""
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,7 +10,8 @@ from torch import Tensor
 from recon.config import RunConfig
 from recon.errors import ReconError
 from recon.surface.model import Model
-from recon.training.data import TrainingData, shuffled
+from recon.training.crop import views_per_iteration
+from recon.training.data import Shuffled, TrainingData
 from recon.training.objective import evaluate
 from recon.training.schedule import Progress, learning_rate, level
 from recon.training.warm_up import look_around, surface_fraction
@@ -33,44 +34,124 @@ class Step(NamedTuple):
     terms: dict[str, float]
 
 
-def fit(model: Model, data: TrainingData, progress: Progress, on_step: Callable[[Step], None]) -> None:
-    """Train `model` in place until `progress` is over, calling `on_step` after every iteration.
+class Optimisation:
+    """A training between two iterations: all that the next one depends on, and the way to take it.
+
+    Every random choice comes from one generator on the CPU, whose state is part of `state_dict`.
+    """
+
+    def __init__(self, model: Model, data: TrainingData, progress: Progress) -> None:
+        config = model.config.train
+        self.model = model
+        self.progress = progress
+        self._data = data
+        self._generator = torch.Generator().manual_seed(config.seed)
+        views = views_per_iteration(config, data.cameras.height, data.cameras.width)
+        self._batches = Shuffled(len(data), min(views, len(data)), self._generator)
+        self._optimizer = torch.optim.Adam(parameter_groups(model), betas=(0.9, 0.99), fused=True)
+
+    def step(self) -> Step:
+        """One iteration.
+
+        Raises:
+            ReconError: a loss term or a gradient is not finite; all is as before the iteration then.
+        """
+        config, progress = self.model.config, self.progress
+        fraction, before = progress.fraction, self._random_state()
+        rate = learning_rate(config.train, fraction)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        look_around(self.model, self._data.cameras, progress.iteration, fraction)
+        terms = self._evaluate(fraction)
+        weights = config.loss.model_dump()
+        total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+        self._optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        try:
+            values = finite_values(terms, progress.iteration)
+            self._check_gradients(fraction, before)
+        except ReconError:
+            self._load_random_state(before)
+            raise
+        torch.nn.utils.clip_grad_norm_(self.model.velocity.parameters(), MAX_GRADIENT)
+        self._optimizer.step()
+        progress.iteration += 1
+        detail = level(config.train, surface_fraction(config, fraction))
+        return Step(progress.iteration, progress.seconds, detail, rate, total.item(), values)
+
+    def state_dict(self, finished: bool = False) -> dict[str, Any]:
+        """Weights, random state, progress and, until it is `finished`, the optimiser's averages."""
+        averages = {} if finished else {"optimizer": self._optimizer.state_dict()}
+        return {
+            "model": self.model.state_dict(),
+            "random": self._random_state(),
+            "iteration": self.progress.iteration,
+            "seconds": self.progress.seconds,
+            **averages,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was called."""
+        self.model.load_state_dict(state["model"])
+        if "optimizer" in state:
+            self._optimizer.load_state_dict(state["optimizer"])
+        self._load_random_state(state["random"])
+        self.progress.resume(state["iteration"], state["seconds"])
+
+    def _evaluate(self, fraction: float) -> dict[str, Tensor]:
+        batch = self._data.batch(next(self._batches).to(self.model.device))
+        return evaluate(self.model, batch, fraction, self._generator)
+
+    def _check_gradients(self, fraction: float, before: Mapping[str, Tensor]) -> None:
+        for group in self._optimizer.param_groups:
+            # A sum is finite only where every gradient is, and costs one look for each parameter.
+            sums = [p.grad.sum() for p in group["params"] if p.grad is not None]
+            if sums and not math.isfinite(torch.stack(sums).sum().item()):
+                self._load_random_state(before)
+                term = self._culprit(group["params"], fraction)
+                raise ReconError(
+                    f"training diverged at iteration {self.progress.iteration}: "
+                    f"the gradient of {term} by the {group['name']}'s parameters is not finite"
+                )
+
+    def _culprit(self, parameters: list[Tensor], fraction: float) -> str:
+        """The loss term whose gradient is not finite, by taking the iteration's evaluation again."""
+        for name, term in self._evaluate(fraction).items():
+            if term.requires_grad:
+                gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
+                if not all(torch.isfinite(gradient).all() for gradient in gradients if gradient is not None):
+                    return f"loss term '{name}'"
+        return "the loss"
+
+    def _random_state(self) -> dict[str, Tensor]:
+        return {"generator": self._generator.get_state(), "queue": self._batches.queue}
+
+    def _load_random_state(self, state: Mapping[str, Tensor]) -> None:
+        self._generator.set_state(state["generator"])
+        self._batches.queue = state["queue"]
+
+
+def fit(optimisation: Optimisation, on_step: Callable[[Step], object]) -> None:
+    """Take iterations until the progress is over, calling `on_step` after each.
 
     Raises:
-        ReconError: a loss term is not finite; the model keeps the weights before that step.
+        ReconError: a loss term or a gradient is not finite; the model keeps the weights before that step.
     """
-    config = model.config.train
-    generator = torch.Generator().manual_seed(config.seed)
-    choices = shuffled(len(data), min(config.views_per_iteration, len(data)), generator)
-    field = [] if model.surroundings is None else list(model.surroundings.parameters())
+    while optimisation.progress.fraction < 1:
+        on_step(optimisation.step())
+
+
+def parameter_groups(model: Model) -> list[dict[str, Any]]:
+    """What is learned, in groups with step sizes of their own."""
     rest = [*model.reflectance.parameters(), *([] if model.background is None else [model.background])]
-    optimizer = torch.optim.Adam(
-        [
-            {"params": list(model.velocity.parameters()), "factor": 1.0},
-            {"params": rest, "factor": REFLECTANCE_RATE},
-            *([{"params": field, "factor": field_factor(model.config)}] if field else []),
-        ],
-        betas=(0.9, 0.99),
-        fused=True,
-    )
-    while progress.fraction < 1:
-        fraction = progress.fraction
-        rate = learning_rate(config, fraction)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * group["factor"]
-        look_around(model, data.cameras, progress.iteration, fraction)
-        terms = evaluate(model, data.batch(next(choices).to(model.device)), fraction, generator)
-        weights = model.config.loss.model_dump()
-        total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
-        optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        _check_finite(terms, progress.iteration)
-        torch.nn.utils.clip_grad_norm_(model.velocity.parameters(), MAX_GRADIENT)
-        optimizer.step()
-        progress.iteration += 1
-        values = {name: term.item() for name, term in terms.items()}
-        detail = level(config, surface_fraction(model.config, fraction))
-        on_step(Step(progress.iteration, progress.seconds, detail, rate, total.item(), values))
+    groups = [
+        {"name": "flow", "params": list(model.velocity.parameters()), "factor": 1.0},
+        {"name": "reflectance", "params": rest, "factor": REFLECTANCE_RATE},
+    ]
+    if model.surroundings is not None:
+        field = list(model.surroundings.parameters())
+        groups.append({"name": "field", "params": field, "factor": field_factor(model.config)})
+    return groups
 
 
 def field_factor(config: RunConfig) -> float:
@@ -78,7 +159,10 @@ def field_factor(config: RunConfig) -> float:
     return config.field.learning_rate / config.train.learning_rate if config.field.representation == "grid" else 1.0
 
 
-def _check_finite(terms: dict[str, Tensor], iteration: int) -> None:
-    for name, term in terms.items():
-        if not math.isfinite(term.item()):
-            raise ReconError(f"training diverged at iteration {iteration}: loss term '{name}' is {term.item()}")
+def finite_values(terms: Mapping[str, Tensor], iteration: int) -> dict[str, float]:
+    """The values of loss terms; raises `ReconError` where one is not finite."""
+    values = {name: term.item() for name, term in terms.items()}
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise ReconError(f"training diverged at iteration {iteration}: loss term '{name}' is {value}")
+    return values

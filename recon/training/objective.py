@@ -31,7 +31,7 @@ def evaluate(model: Model, batch: Batch, fraction: float, generator: torch.Gener
     mesh = SurfaceMesh(path[-1], faces, model.reflectance(sphere))
     batch = crop(hinted(batch, model), mesh, model.config, generator)
     if model.surroundings is None:
-        return loss_terms(model, model.render(mesh, batch.cameras), batch, mesh, path, generator)
+        return loss_terms(model, model.render(mesh, batch.cameras, batch.backgrounds), batch, mesh, path, generator)
     return surrounded_terms(model, batch, mesh, path, fraction, generator)
 
 

@@ -4,33 +4,28 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from recon.camera import Cameras
 from recon.config import RunConfig, flatten, save_config
 from recon.errors import ReconError
-from recon.evaluation.image_metrics import image_metrics
-from recon.evaluation.pictures import tone_map
-from recon.files import atomic, writable_folder
+from recon.files import atomic, remove_leftovers, writable_folder
+from recon.identity import identity_fields
 from recon.render.pytorch3d import require_pytorch3d
-from recon.surface.model import Model
-from recon.tracking import Tracker, start_run, tracking_uri
+from recon.tracking import Dataset, start_run, tracking_uri
+from recon.tracking.record import read_record
 from recon.training.checkpoint import save_model
-from recon.training.data import TrainingData, before_black
+from recon.training.course import Course, content
+from recon.training.data import TrainingData, before_black, check_given, check_lights
+from recon.training.device import training_device
 from recon.training.export import write_meshes
-from recon.training.history import History
 from recon.training.initialise import initial_model
-from recon.training.loop import Step, fit
-from recon.training.progress_line import ProgressLine, clock, panel
+from recon.training.lock import locked
+from recon.training.loop import Optimisation
+from recon.training.progress_line import clock, panel
+from recon.training.recorder import Recorder, thinned
 from recon.training.schedule import Progress
-from recon.training.snapshot import write_snapshot
+from recon.training.state import Restart, StateFile
 from recon.views import Views, load_views
 
-CHECKPOINT_VIEWS = 8
-"""Views of each set that a checkpoint renders, evenly spread; `recon validate` measures all of them."""
-
-PICTURE_VIEWS = 4
+OUTPUTS = ("mesh.ply", "mesh.glb", "model.pt", "train.yaml", "history.csv", "validation.csv")
 
 
 def train(
@@ -41,129 +36,81 @@ def train(
     max_minutes: float | None = None,
     quiet: bool = False,
     name: str | None = None,
+    restart: Restart | None = None,
 ) -> None:
     """Train on the viewpoint set `views` and leave a run folder (DESIGN: stages, files) at `out`.
 
     `max_minutes` bounds the schedule by wall clock instead of `train.iterations`. Writing the meshes
-    comes after it and takes seconds.
+    comes after it and takes seconds. A training that was stopped goes on from its last state, and one
+    that is over only writes its files again; `restart` says when to train anew instead.
 
     Raises:
-        ReconError: an input is bad, `out` or the MLflow store cannot be written, or training
-            diverges; the last checkpoint's weights are then kept in `checkpoints/model.pt`.
+        ReconError: an input is bad, `out` or the MLflow store cannot be written, the state in `out` is
+            damaged or of another training, another process trains there, or training diverges; the
+            last state before that is then kept in `checkpoints`.
+        KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM came; a state of that moment is kept.
     """
     progress = Progress(config.train.iterations, None if max_minutes is None else 60 * max_minutes)
     if config.render.backend == "pytorch3d":
         require_pytorch3d()
     training = load_views(views)
+    identity = identify(config, max_minutes, training)
+    datasets = [Dataset("train", views, "training", training.digest)]
     if config.background == "none":
         training = before_black(training)
     check_crop(config, training, views)
-    sets = {name: thinned(load_views(path).aligned_to(training)) for name, path in (validation or {}).items()}
+    check_lights(config.background, training, views)
+    check_given(config.background, training, views)
+    sets = {"train": thinned(training)}
+    for set_name, path in (validation or {}).items():
+        loaded = load_views(path)
+        check_given(config.background, loaded, path)
+        datasets.append(Dataset(set_name, path, "validation", loaded.digest))
+        sets[set_name] = thinned(loaded.aligned_to(training))
     writable_folder(out / "checkpoints")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = initial_model(config, training, device)
-    data = TrainingData.from_views(training, device)
-    params = describe(config, training, views, device, max_minutes)
-    with start_run(name or run_name(out), params) as tracker:
-        _write_text(out / "run_id.txt", tracker.run_id)
-        save_config(config, out / "train.yaml")
-        recorder = Recorder(model, {"train": thinned(training), **sets}, progress, out, tracker, quiet)
-        try:
-            fit(model, data, progress, recorder.step)
-            recorder.checkpoint()
-        finally:
-            recorder.close()
-        write_meshes(model, out)
-        save_model(model, out / "model.pt")
-        for name in ("mesh.ply", "mesh.glb", "model.pt", "train.yaml", "history.csv", "validation.csv"):
-            tracker.log_artifact(out / name)
+    with locked(out), training_device() as device:
+        for folder in (out, out / "checkpoints"):
+            remove_leftovers(folder)
+        states = StateFile(out / "checkpoints", identity)
+        state = states.resume(restart)
+        model = initial_model(config, training, device)
+        optimisation = Optimisation(model, TrainingData.from_views(training, device), progress)
+        if state is not None:
+            optimisation.load_state_dict(state["optimisation"])
+        with Recorder(model, sets, progress, out, quiet, None if state is None else state["recorder"]) as recorder:
+            if state is None:
+                state = content(optimisation, recorder, run_id=None, finished=False)
+                states.save(state)
+            with start_run(
+                name or run_name(out),
+                describe(config, training, views, max_minutes),
+                out=out,
+                run_id=state["run_id"] or unused_run(out),
+                datasets=datasets,
+            ) as tracker:
+                _write_text(out / "run_id.txt", tracker.run_id)
+                save_config(config, out / "train.yaml")
+                recorder.save()
+                if not state["finished"]:
+                    Course(optimisation, recorder, states, tracker, config.train.save_every).run()
+                write_meshes(model, out)
+                save_model(model, out / "model.pt")
+                states.forget_previous()
+                for file in OUTPUTS:
+                    tracker.log_artifact(out / file)
     if not quiet:
         print(_farewell(out, views, validation or {}, progress, recorder.latest), file=sys.stderr)
 
 
-class Recorder:
-    """What is kept of a run while it goes: the two CSV files, MLflow, the live line, checkpoints."""
-
-    def __init__(
-        self, model: Model, sets: Mapping[str, Views], progress: Progress, out: Path, tracker: Tracker, quiet: bool
-    ) -> None:
-        self.latest: dict[str, float] = {}
-        self._model = model
-        self._sets = sets
-        self._progress = progress
-        self._out = out
-        self._tracker = tracker
-        self._history = History(out / "history.csv")
-        self._validation = History(out / "validation.csv")
-        self._line = None if quiet else ProgressLine()
-        self._done = 0
-
-    def step(self, step: Step) -> None:
-        """Record an iteration, and a checkpoint where one is due."""
-        row = {"loss": step.loss, **step.terms}
-        self._history.append(
-            {
-                "iteration": step.iteration,
-                "seconds": f"{step.seconds:.3f}",
-                "level": step.level,
-                "learning_rate": f"{step.learning_rate:.6g}",
-                **{name: f"{value:.6g}" for name, value in row.items()},
-            }
-        )
-        state = {"level": float(step.level), "learning_rate": step.learning_rate}
-        self._tracker.log_metrics({f"train/{k}": v for k, v in {**row, **state}.items()}, step.iteration)
-        fraction = self._progress.fraction
-        if self._line:
-            self._line.update(fraction, step.iteration, step.loss, step.level, self._progress.seconds_left)
-        due = int(fraction * self._model.config.train.checkpoints)
-        if due > self._done and fraction < 1:
-            self._done = due
-            self.checkpoint()
-
-    @torch.no_grad()
-    def checkpoint(self) -> None:
-        """Validate, show renders, and keep the weights."""
-        iteration = self._progress.iteration
-        mesh = self._model.mesh(self._model.export_level)
-        for name, views in self._sets.items():
-            cameras = Cameras.from_views(views).to(self._model.device)
-            prediction = self._model.render(mesh, cameras).radiance.cpu()
-            metrics = image_metrics(prediction, torch.from_numpy(views.images))
-            error = metrics["mean_absolute_error"].mean().item()
-            self.latest[name] = error
-            self._validation.append(
-                {
-                    "iteration": iteration,
-                    "seconds": f"{self._progress.seconds:.3f}",
-                    "set": name,
-                    "mean_absolute_error": f"{error:.6g}",
-                }
-            )
-            self._tracker.log_metrics({f"val/{name}/mean_absolute_error": error}, iteration)
-            self._tracker.log_image(f"renders/{name}", pairs(views, prediction.numpy()), iteration)
-        save_model(self._model, self._out / "checkpoints" / "model.pt")
-        write_snapshot(self._model, self._out / "checkpoints", iteration)
-        self._history.flush()
-        self._validation.flush()
-
-    def close(self) -> None:
-        self._history.close()
-        self._validation.close()
-        if self._line:
-            self._line.close()
+def identify(config: RunConfig, max_minutes: float | None, views: Views) -> dict[str, object]:
+    """What makes this training the same as another, by the names under which a person changes it."""
+    return {**identity_fields(config), "--max-minutes": max_minutes, "digest of --views": views.digest}
 
 
-def pairs(views: Views, prediction: np.ndarray) -> np.ndarray:
-    """Ground truth above prediction for a few views, as an 8-bit picture."""
-    chosen = np.linspace(0, len(views) - 1, min(PICTURE_VIEWS, len(views))).round().astype(int)
-    rows = [np.concatenate(list(images[chosen]), axis=1) for images in (views.images, prediction)]
-    return tone_map(np.concatenate(rows))
-
-
-def thinned(views: Views) -> Views:
-    """At most `CHECKPOINT_VIEWS` of the views, evenly spread."""
-    chosen = np.linspace(0, len(views) - 1, min(CHECKPOINT_VIEWS, len(views))).round().astype(int)
-    return views.select(chosen)
+def unused_run(out: Path) -> str | None:
+    """The MLflow run of a training that was killed before it kept a state that names it."""
+    record = read_record(out)
+    return None if record is None else record.run_id
 
 
 def check_crop(config: RunConfig, views: Views, path: Path) -> None:
@@ -175,17 +122,13 @@ def check_crop(config: RunConfig, views: Views, path: Path) -> None:
         )
 
 
-def describe(
-    config: RunConfig, views: Views, path: Path, device: torch.device, max_minutes: float | None
-) -> dict[str, object]:
-    """The parameters of the run for MLflow: configuration, data, machine."""
+def describe(config: RunConfig, views: Views, path: Path, max_minutes: float | None) -> dict[str, object]:
+    """The parameters of the run for MLflow: configuration and data."""
     data = {
         "data.path": str(path),
         "data.views": len(views),
         "data.height": views.height,
         "data.width": views.width,
-        "device": str(device),
-        "threads": torch.get_num_threads(),
     }
     budget = {} if max_minutes is None else {"max_minutes": max_minutes}
     return {**flatten(config.model_dump(mode="json")), **data, **budget}

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from recon.config import TrainConfig
 
+COSINE_FLOOR = 0.01
+"""Where the cosine ends, relative to where it starts: the last steps only settle."""
+
 
 @dataclass
 class Progress:
@@ -28,6 +31,10 @@ class Progress:
         """Seconds used so far."""
         return self.spent + time.monotonic() - self._started
 
+    def resume(self, iteration: int, seconds: float) -> None:
+        """Go on after `iteration` iterations that took `seconds`."""
+        self.iteration, self.spent, self._started = iteration, seconds, time.monotonic()
+
     @property
     def fraction(self) -> float:
         """In [0, 1]; 1 when the run is over."""
@@ -47,12 +54,16 @@ class Progress:
 def learning_rate(config: TrainConfig, fraction: float) -> float:
     """The step size at `fraction` of the run.
 
-    A cosine falls from the configured rate to a hundredth of it: the last steps only settle.
+    A cosine falls from the configured rate to `COSINE_FLOOR` of it; steps fall by `gamma` at each milestone.
     """
-    if config.schedule == "constant":
-        return config.learning_rate
-    floor = 0.01
-    return config.learning_rate * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * fraction)))
+    match config.schedule:
+        case "constant":
+            factor = 1.0
+        case "cosine":
+            factor = COSINE_FLOOR + (1 - COSINE_FLOOR) * 0.5 * (1 + math.cos(math.pi * fraction))
+        case "step":
+            factor = config.gamma ** sum(fraction >= milestone for milestone in config.milestones)
+    return config.learning_rate * factor
 
 
 def level(config: TrainConfig, fraction: float) -> int:

@@ -1,0 +1,94 @@
+"""The course of a training, which may be stopped at any moment and goes on from its last state."""
+
+import sys
+import time
+from typing import Any
+
+from recon.errors import ReconError
+from recon.tracking import Tracker
+from recon.training.interruption import Interrupted, Interruption
+from recon.training.loop import Optimisation
+from recon.training.recorder import Recorder
+from recon.training.state import StateFile
+
+LARGEST_SHARE = 0.02
+"""Part of the time that keeping states may take: large ones are kept less often."""
+
+
+class Course:
+    """Takes iterations and checkpoints in turn, and keeps a state every `every` seconds.
+
+    MLflow gets the rows of an iteration only once a state holds it, so that a run which goes on repeats
+    nothing there.
+    """
+
+    def __init__(
+        self, optimisation: Optimisation, recorder: Recorder, states: StateFile, tracker: Tracker, every: float
+    ) -> None:
+        self._optimisation = optimisation
+        self._recorder = recorder
+        self._states = states
+        self._tracker = tracker
+        self._every = every
+        self._saved = time.monotonic()
+        self._cost = 0.0
+
+    def run(self) -> None:
+        """Train to the end, from wherever the optimisation is.
+
+        Raises:
+            ReconError: training diverges, or a file cannot be written. The last state stays.
+            KeyboardInterrupt, SystemExit: a signal came; a state of this moment is kept.
+        """
+        try:
+            with Interruption() as interruption:
+                self._run(interruption)
+        except Interrupted as interrupted:
+            self._save()
+            where = f"iteration {self._optimisation.progress.iteration}"
+            print(f"recon: {interrupted} at {where}; the same command goes on from there", file=sys.stderr)
+            raise interrupted.exit() from None
+
+    def _run(self, interruption: Interruption) -> None:
+        self._save()
+        progress = self._optimisation.progress
+        while progress.fraction < 1:
+            interruption.check()
+            if self._recorder.checkpoint_due:
+                self._checkpoint(interruption)
+            self._step()
+            if time.monotonic() - self._saved > max(self._every, self._cost / LARGEST_SHARE):
+                self._save()
+        self._checkpoint(interruption, finished=True)
+
+    def _checkpoint(self, interruption: Interruption, finished: bool = False) -> None:
+        pictures = self._recorder.checkpoint(interruption.check)
+        for name, picture in pictures.items():
+            self._tracker.log_image(f"renders/{name}", picture, self._optimisation.progress.iteration)
+        self._save(finished)
+
+    def _step(self) -> None:
+        try:
+            step = self._optimisation.step()
+        except ReconError:
+            self._save()
+            raise
+        self._recorder.step(step)
+
+    def _save(self, finished: bool = False) -> None:
+        start = time.monotonic()
+        self._recorder.save()
+        self._states.save(content(self._optimisation, self._recorder, self._tracker.run_id, finished))
+        self._tracker.release()
+        self._saved = time.monotonic()
+        self._cost = self._saved - start
+
+
+def content(optimisation: Optimisation, recorder: Recorder, run_id: str | None, finished: bool) -> dict[str, Any]:
+    """What a state holds. `run_id` is None until MLflow has given the run one."""
+    return {
+        "finished": finished,
+        "run_id": run_id,
+        "optimisation": optimisation.state_dict(finished),
+        "recorder": recorder.state_dict(),
+    }

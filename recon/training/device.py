@@ -1,0 +1,56 @@
+"""Where a training computes: on a CUDA device of its own while there are enough, else on the CPU."""
+
+import errno
+import fcntl
+import itertools
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+
+@contextmanager
+def training_device() -> Iterator[torch.device]:
+    """A device for as long as the block lasts.
+
+    Of several CUDA devices each training of this machine takes one that no other has; once all are
+    taken, one that is shared least. `CUDA_VISIBLE_DEVICES` narrows the choice.
+    """
+    if not torch.cuda.is_available():
+        yield torch.device("cpu")
+        return
+    names = [_name(index) for index in range(torch.cuda.device_count())]
+    # The seat is the number of trainings that have the device already.
+    for seat, (index, name) in itertools.product(itertools.count(), enumerate(names)):
+        handle = _lock(Path(tempfile.gettempdir()) / f"recon-{name}.{seat}.lock")
+        if handle is not None:
+            try:
+                yield torch.device("cuda", index)
+            finally:
+                os.close(handle)
+            return
+
+
+def _name(index: int) -> str:
+    """The device's own name: its number differs between processes that see different devices."""
+    return str(torch.cuda.get_device_properties(index).uuid)
+
+
+def _lock(path: Path) -> int | None:
+    """A handle that locks the file `path` until it is closed; None where another process has it."""
+    try:
+        # Read-only, so that the file of another person can be locked too.
+        handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    except PermissionError:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return None
+        raise
+    return handle

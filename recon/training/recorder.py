@@ -1,0 +1,152 @@
+"""What is kept of a run while it goes: the two tables, renders, the live line, weights."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from recon.camera import Cameras
+from recon.errors import ReconError
+from recon.evaluation.image_metrics import image_metrics
+from recon.evaluation.pictures import tone_map
+from recon.surface.model import Model
+from recon.training.checkpoint import save_model
+from recon.training.history import History
+from recon.training.loop import Step
+from recon.training.progress_line import ProgressLine
+from recon.training.schedule import Progress
+from recon.training.snapshot import write_snapshot
+from recon.views import Views
+
+CHECKPOINT_VIEWS = 8
+"""Views of each set that a checkpoint renders, evenly spread; `recon validate` measures all of them."""
+
+PICTURE_VIEWS = 4
+
+
+class Recorder:
+    """Records a run in its folder, from the beginning or from where `state_dict` was called.
+
+    Attributes:
+        latest: error of each viewpoint set at the last checkpoint.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        sets: Mapping[str, Views],
+        progress: Progress,
+        out: Path,
+        quiet: bool,
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        state = state or {"history_rows": 0, "validation_rows": 0, "checkpoints": 0, "latest": {}}
+        self.latest: dict[str, float] = dict(state["latest"])
+        self._done: int = state["checkpoints"]
+        self._model = model
+        self._sets = sets
+        self._progress = progress
+        self._folder = out / "checkpoints"
+        self._history = History(self._folder / "history.csv", out / "history.csv", state["history_rows"])
+        self._validation = History(self._folder / "validation.csv", out / "validation.csv", state["validation_rows"])
+        self._line = None if quiet else ProgressLine()
+
+    @property
+    def checkpoint_due(self) -> bool:
+        return int(self._progress.fraction * self._model.config.train.checkpoints) > self._done
+
+    def step(self, step: Step) -> None:
+        """Record an iteration."""
+        self._history.append(
+            {
+                "iteration": step.iteration,
+                "time": milliseconds(),
+                "seconds": f"{step.seconds:.3f}",
+                "level": step.level,
+                "learning_rate": f"{step.learning_rate:.9g}",
+                **{name: f"{value:.9g}" for name, value in {"loss": step.loss, **step.terms}.items()},
+            }
+        )
+        if self._line:
+            progress = self._progress
+            self._line.update(progress.fraction, step.iteration, step.loss, step.level, progress.seconds_left)
+
+    @torch.no_grad()
+    def checkpoint(self, between: Callable[[], None]) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
+        """Validate, and keep weights and shape. `between` is called before each set and may raise there.
+
+        Returns:
+            A picture of each viewpoint set.
+        """
+        iteration = self._progress.iteration
+        mesh = self._model.mesh(self._model.export_level)
+        found: dict[str, tuple[float, np.ndarray]] = {}
+        for name, views in self._sets.items():
+            between()
+            cameras = Cameras.from_views(views).to(self._model.device)
+            given = None if views.backgrounds is None else torch.from_numpy(views.backgrounds).to(cameras.centers)
+            prediction = self._model.render(mesh, cameras, given).radiance.cpu()
+            metrics = image_metrics(prediction, torch.from_numpy(views.images))
+            found[name] = metrics["mean_absolute_error"].mean().item(), pairs(views, prediction.numpy())
+        for name, (error, _) in found.items():
+            self.latest[name] = error
+            self._validation.append(
+                {
+                    "iteration": iteration,
+                    "time": milliseconds(),
+                    "seconds": f"{self._progress.seconds:.3f}",
+                    "set": name,
+                    "mean_absolute_error": f"{error:.9g}",
+                }
+            )
+        save_model(self._model, self._folder / "model.pt")
+        write_snapshot(self._model, self._folder, iteration)
+        self._done = int(self._progress.fraction * self._model.config.train.checkpoints)
+        return {name: picture for name, (_, picture) in found.items()}
+
+    def save(self) -> None:
+        """Make the tables durable."""
+        self._history.save()
+        self._validation.save()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "history_rows": self._history.rows,
+            "validation_rows": self._validation.rows,
+            "checkpoints": self._done,
+            "latest": self.latest,
+        }
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if self._line:
+            self._line.close()
+        # What ended the run has to be told; that the tables were left unfinished by it has not.
+        with nullcontext() if kind is None else suppress(ReconError):
+            self._history.close()
+            self._validation.close()
+
+
+def milliseconds() -> int:
+    """The time of day as MLflow has it: since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def pairs(views: Views, prediction: np.ndarray) -> np.ndarray:
+    """Ground truth above prediction for a few views, as an 8-bit picture."""
+    chosen = np.linspace(0, len(views) - 1, min(PICTURE_VIEWS, len(views))).round().astype(int)
+    rows = [np.concatenate(list(images[chosen]), axis=1) for images in (views.images, prediction)]
+    return tone_map(np.concatenate(rows))
+
+
+def thinned(views: Views) -> Views:
+    """At most `CHECKPOINT_VIEWS` of the views, evenly spread."""
+    chosen = np.linspace(0, len(views) - 1, min(CHECKPOINT_VIEWS, len(views))).round().astype(int)
+    return views.select(chosen)
