@@ -1,9 +1,9 @@
 """Why windows failed in the reference work: its choices, one by one, against ours.
 
-    python -m benchmarks.crop_study        (about 20 minutes on one core)
+    python -m benchmarks.crop_study        (half an hour on one core)
 
 Trains every row of `RUNS` on the bunny's head for the reference's 1,000 iterations, prints a table
-and writes docs/images/crops.png. Runs that exist under results/studies/crops are not repeated.
+and writes the figures of docs/crops.md. Runs that exist under results/studies/crops are not repeated.
 """
 
 import os
@@ -20,23 +20,50 @@ from recon.evaluation.colour_maps import DIFFERENCE
 from recon.evaluation.pictures import absolute_difference, tone_map
 from recon.scenes.extract import extract
 from recon.training.checkpoint import load_model
+from recon.training.crop import inclusion_probability, offset_probability
 from recon.training.run import train
 from recon.views import Views, load_views
 
 FOLDER = Path("results/studies/crops")
 SCENE = Path("config/scenes/bunny_head.yaml")
-PICTURE = Path("docs/images/crops.png")
+PICTURES = Path("docs/images")
+SETS = ("front", "full", "above", "below")
 
-COMMON = ["train.iterations=1000", "train.learning_rate=1e-3", "train.schedule=constant", "train.levels=[4]"]
+# Besides the reference's: what makes an iteration cheap, for all rows alike.
+COMMON = [
+    "train.iterations=1000",
+    "train.learning_rate=1e-3",
+    "train.schedule=constant",
+    "train.levels=[4]",
+    "train.views_per_iteration=4",
+    "train.checkpoints=5",
+    "surface.integrator=euler",
+    "render.samples=1",
+    "loss.velocity_points=64",
+]
 HARD, SMALL, INSIDE = "render.antialias=false", "train.crop.size=50", "train.crop.mode=inside"
+AS_MANY = "train.views_per_iteration=16"
+"""Four views of 100 x 100 pixels are sixteen windows of 50 x 50."""
+OURS = ["train.learning_rate=4e-3", "train.schedule=cosine"]
 RUNS = {
     "whole views": [],
-    "whole views,\nhard outlines": [HARD],
-    "windows inside,\nhard outlines": [HARD, SMALL, INSIDE],
-    "weighted windows,\nhard outlines": [HARD, SMALL],
+    "whole views, hard outlines": [HARD],
+    "windows inside, hard outlines": [HARD, SMALL, INSIDE],
+    "weighted windows, hard outlines": [HARD, SMALL],
     "windows inside": [SMALL, INSIDE],
     "weighted windows": [SMALL],
-    "weighted windows,\nour schedule": [SMALL, "train.learning_rate=4e-3", "train.schedule=cosine"],
+    "windows inside, hard outlines, rate 5e-4": [HARD, SMALL, INSIDE, "train.learning_rate=5e-4"],
+    "windows inside, hard outlines, as many pixels": [HARD, SMALL, INSIDE, AS_MANY],
+    "weighted windows, our schedule": [SMALL, *OURS],
+    "whole views, our schedule": OURS,
+}
+DRAWN = {
+    "whole views": "whole views",
+    "whole views, hard outlines": "whole views,\nhard outlines",
+    "windows inside, hard outlines": "windows inside,\nhard outlines",
+    "windows inside": "windows inside",
+    "weighted windows": "weighted windows",
+    "weighted windows, our schedule": "weighted windows,\nour schedule",
 }
 
 RIM = 3
@@ -49,32 +76,43 @@ SHOWN = 14
 
 def main() -> None:
     os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{FOLDER}/mlflow.db")
+    sets = viewpoint_sets()
+    write_samples(sets["front"])
+    rim, centre = regions(sets["front"])
+    print("| run | front | its rim | its centre | full | above | below |")
+    print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
+    predictions = {}
+    for name, overrides in RUNS.items():
+        images = predicted(name, overrides, sets)
+        errors = {key: absolute_difference(views.images, images[key]) for key, views in sets.items()}
+        front, *others = errors.values()
+        cells = [front, front[rim], front[centre], *others]
+        print(f"| {name} | {' | '.join(f'{cell.mean():.4f}' for cell in cells)} |", flush=True)
+        predictions[name] = images["front"]
+    write_picture(sets["front"], predictions)
+
+
+def viewpoint_sets() -> dict[str, Views]:
     FOLDER.mkdir(parents=True, exist_ok=True)
-    path = FOLDER / "front.npz"
-    if not path.exists():
-        extract(SCENE, path, set_name="front")
-    views = load_views(path)
-    predictions = {name: predicted(name, overrides, path, views) for name, overrides in RUNS.items()}
-    rim, centre = regions(views)
-    print("| run | all | rim | centre |\n| --- | --- | --- | --- |")
-    for name, images in predictions.items():
-        error = absolute_difference(views.images, images)
-        print(f"| {one_line(name)} | {error.mean():.4f} | {error[rim].mean():.4f} | {error[centre].mean():.4f} |")
-    write_picture(views, predictions)
+    paths = {name: FOLDER / f"{name}.npz" for name in SETS}
+    for name, path in paths.items():
+        if not path.exists():
+            extract(SCENE, path, set_name=name, like=None if name == "front" else paths["front"])
+    return {name: load_views(path) for name, path in paths.items()}
 
 
-def predicted(name: str, overrides: list[str], path: Path, views: Views) -> np.ndarray:
-    """The images of one run, trained if it is not there."""
-    out = FOLDER / one_line(name).replace(" ", "-").replace(",", "")
+def predicted(name: str, overrides: list[str], sets: dict[str, Views]) -> dict[str, np.ndarray]:
+    """The images of one run in every set, trained if it is not there."""
+    out = FOLDER / name.replace(" ", "-").replace(",", "")
     if not (out / "model.pt").exists():
-        print(f"training {one_line(name)}", flush=True)
-        train(path, load_config(None, [*COMMON, *overrides]), out, quiet=True)
+        train(FOLDER / "front.npz", load_config(None, [*COMMON, *overrides]), out, quiet=True)
     model = load_model(out)
     # However a run was trained, its surface is shown in the same way.
     shown = model.config.render.model_copy(update={"antialias": True})
     model.config = model.config.model_copy(update={"render": shown})
     with torch.no_grad():
-        return model.render(model.mesh(4), Cameras.from_views(views)).radiance.numpy()
+        mesh = model.mesh(4)
+        return {key: model.render(mesh, Cameras.from_views(views)).radiance.numpy() for key, views in sets.items()}
 
 
 def regions(views: Views) -> tuple[np.ndarray, np.ndarray]:
@@ -85,26 +123,50 @@ def regions(views: Views) -> tuple[np.ndarray, np.ndarray]:
     return (inside + outside <= RIM), inside > CENTRE
 
 
-def one_line(name: str) -> str:
-    return name.replace("\n", " ")
-
-
 def write_picture(views: Views, predictions: dict[str, np.ndarray]) -> None:
-    columns = {"ground truth": views.images, **predictions}
+    """One view of every run that `DRAWN` names, and its error."""
+    columns = {"ground truth": views.images, **{title: predictions[name] for name, title in DRAWN.items()}}
     figure = Figure(figsize=(1.5 * len(columns), 3.6), dpi=160, layout="constrained")
     axes = figure.subplots(2, len(columns))
-    for column, (name, images) in zip(axes.T, columns.items(), strict=True):
+    for column, (title, images) in zip(axes.T, columns.items(), strict=True):
         column[0].imshow(tone_map(images[SHOWN]))
-        column[0].set_title(name, fontsize=8)
+        column[0].set_title(title, fontsize=8)
         error = absolute_difference(views.images, images)[SHOWN]
         heat = column[1].imshow(error, cmap=DIFFERENCE, vmin=0, vmax=0.1)
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set_visible(False)
     axes[1, 0].set_visible(False)
     figure.colorbar(heat, ax=list(axes[1]), fraction=0.03, extend="max", label="absolute error")
-    PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(PICTURE)
+    save(figure, "crops.png")
+
+
+def write_samples(views: Views, size: int = 50) -> None:
+    """How often a pixel lies in a window, for the reference's windows and for ours."""
+    _, height, width = views.images.shape[:3]
+    uniform = torch.full((1, height - size + 1, width - size + 1), 1 / ((height - size + 1) * (width - size + 1)))
+    occupied = torch.from_numpy(views.images[SHOWN : SHOWN + 1].max(axis=3) > 0.02)
+    maps = {
+        "windows inside": uniform,
+        "ours, uniform": offset_probability(torch.ones_like(occupied), size),
+        "ours, object": offset_probability(occupied, size),
+    }
+    figure = Figure(figsize=(9, 2.6), dpi=160, layout="constrained")
+    axes = figure.subplots(1, 4)
+    axes[0].imshow(tone_map(views.images[SHOWN]))
+    axes[0].set_title("ground truth", fontsize=8)
+    for axis, (title, offsets) in zip(axes[1:], maps.items(), strict=True):
+        shares = inclusion_probability(offsets, size)[0]
+        heat = axis.imshow(shares, cmap="viridis", vmin=0, vmax=1)
+        axis.set_title(f"{title}: {shares.min():.4f} to {shares.max():.2f}", fontsize=8)
+        axis.contour(views.images[SHOWN].max(axis=2), levels=[0.02], colors="white", linewidths=0.6)
+    figure.colorbar(heat, ax=list(axes), fraction=0.03, label="share of windows")
+    save(figure, "crops-samples.png")
+
+
+def save(figure: Figure, name: str) -> None:
+    for axis in figure.axes[:-1]:  # the last is the colour bar's
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    figure.savefig(PICTURES / name)
 
 
 if __name__ == "__main__":

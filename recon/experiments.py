@@ -129,6 +129,17 @@ def read_experiments(path: str | Path) -> list[Experiment]:
     return list(experiments.values())
 
 
+def check_watched_sets(path: str | Path, experiments: Iterable[Experiment], measured: Sequence[str]) -> None:
+    """Raise `ReconError` where a row's early stopping watches a viewpoint set that is not `measured`."""
+    for experiment in experiments:
+        name = experiment.config.train.early_stopping.set
+        if name is not None and name not in measured:
+            raise ReconError(
+                f"{path}: experiment '{experiment.name}', column 'train.early_stopping.set':"
+                f" no viewpoint set '{name}' is measured; there are: {', '.join(measured)}"
+            )
+
+
 def _cells(path: str | Path) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of every line that says something."""
     try:

@@ -5,7 +5,17 @@ from shapes import ring, sphere_views
 
 from recon.config import load_config
 from recon.surface.icosphere import icosphere
-from recon.training.crop import cropped, draw_windows, inside_windows, occupied_pixels, offset_distribution
+from recon.training.crop import (
+    cropped,
+    draw_windows,
+    inside_windows,
+    occupied_pixels,
+    offset_distribution,
+    offset_probability,
+    slices,
+    views_per_iteration,
+    window_weights,
+)
 from recon.training.data import TrainingData
 from recon.training.initialise import initial_model
 from recon.training.losses import weighted_mean
@@ -24,23 +34,35 @@ def test_offsets_lie_inside_and_border_pixels_are_not_starved(length: int, size:
 
 
 @pytest.mark.parametrize("everywhere", [True, False])
-def test_the_weighted_window_is_unbiased(everywhere: bool) -> None:
-    """The expectation over all windows, by many draws, is the mean over the whole image."""
-    generator = torch.Generator().manual_seed(0)
-    error = torch.rand(1, 14, 17, generator=generator)
+def test_the_expectation_over_all_windows_is_the_whole_view(everywhere: bool) -> None:
+    """Exactly: every offset in turn, by its probability; no draws."""
+    size, generator = 6, torch.Generator().manual_seed(0)
+    error = torch.rand(1, 14, 17, generator=generator, dtype=torch.double)
     occupied = torch.ones_like(error, dtype=torch.bool)
     if not everywhere:
         occupied[:, :, :9] = False
         occupied[:, 5:, :] = False
         error = error * occupied  # where nothing is, there is no error
-    draws = 4000
-    windows = draw_windows(occupied.expand(draws, -1, -1), 6, generator)
-    rows = windows.offsets[:, :1] + torch.arange(6)
-    columns = windows.offsets[:, 1:] + torch.arange(6)
-    inside = error[0][rows[:, :, None], columns[:, None, :]]
-    means = (windows.weights * inside).mean(dim=(1, 2))
-    standard_error = means.std() / draws**0.5
-    assert abs(means.mean() - error.mean()) < 4 * standard_error
+    probability = offset_probability(occupied, size).double()
+    assert probability.sum().item() == pytest.approx(1)
+    assert (probability == 0).any() != everywhere
+    row, column = torch.meshgrid(torch.arange(9), torch.arange(12), indexing="ij")
+    offsets = torch.stack([row.flatten(), column.flatten()], dim=1)
+    weights = window_weights(probability.expand(len(offsets), -1, -1), offsets, size)
+    means = (weights * slices(error.expand(len(offsets), -1, -1), offsets, size)).mean(dim=(1, 2))
+    means = torch.where(probability.flatten() > 0, means, 0)
+    torch.testing.assert_close(probability.flatten() @ means, error.mean(), rtol=1e-6, atol=0)
+
+
+def test_windows_are_drawn_as_probable_as_they_are_said_to_be() -> None:
+    occupied = torch.zeros(1, 9, 8, dtype=torch.bool)
+    occupied[0, 6:, 2:5] = True
+    draws = 6000
+    windows = draw_windows(occupied.expand(draws, -1, -1), 5, torch.Generator().manual_seed(0))
+    expected = offset_probability(occupied, 5)[0]
+    found = torch.zeros_like(expected)
+    found.index_put_(tuple(windows.offsets.T), torch.tensor(1 / draws), accumulate=True)
+    torch.testing.assert_close(found, expected, atol=4 * 0.5 / draws**0.5, rtol=0)
 
 
 def test_no_window_is_empty() -> None:
@@ -103,6 +125,15 @@ def test_the_references_windows_seldom_hold_a_border() -> None:
     for row in windows.offsets[:, 0].tolist():
         seen[row : row + 10] += 1 / 4000
     assert seen[9:11].min() > 0.85 and seen[0] == pytest.approx(1 / 11, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "views"),
+    [([], 4), (["crop.size=50"], 8), (["crop.size=80"], 5), (["crop.size=50", "views_per_iteration=3"], 3)],
+)
+def test_small_windows_are_more(overrides: list[str], views: int) -> None:
+    config = load_config(None, [f"train.{override}" for override in overrides])
+    assert views_per_iteration(config.train, 100, 120) == views
 
 
 def test_a_weighted_mean_without_weights_is_the_mean() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from recon.config import load_config
 from recon.errors import ReconError
-from recon.experiments import Experiment, read_experiments
+from recon.experiments import Experiment, check_watched_sets, read_experiments
 from recon.workflow import experiment_schema, parse_workflow
 
 
@@ -47,6 +47,31 @@ def test_identity_of_a_row(tmp_path: Path) -> None:
     assert plain == scene == resources == default
     assert plain != rate
     assert plain != rows[0].identity(7.0)
+
+
+def test_a_row_watches_a_set_that_is_measured(tmp_path: Path) -> None:
+    rows = read(tmp_path, "experiment\ttrain.early_stopping.set", "plain", "stopped\tfull")
+    check_watched_sets("table.tsv", rows, ["front", "full"])
+    with pytest.raises(ReconError, match=r"table.tsv: experiment 'stopped', column 'train.early_stopping.set': no .*"):
+        check_watched_sets("table.tsv", rows, ["front", "above"])
+
+
+def test_the_table_of_the_package_repeats_the_references_experiments() -> None:
+    """Its week-3 report, section 1.2: iterations, learning rate, window, weight of the image loss."""
+    rows = read_experiments(Path(__file__).parents[1] / "config" / "experiments.tsv")
+    heads = [row.config for row in rows if row.row.scene == "bunny_head" and row.config.background == "none"]
+    found = {(c.train.iterations, c.train.learning_rate, c.train.crop.size, c.loss.image) for c in heads}
+    assert found >= {
+        (1200, 1e-3, 50, 1.0),
+        (1000, 1e-3, 50, 1.0),
+        (1000, 5e-4, 50, 1.0),
+        (1000, 1e-4, 50, 1.0),
+        (1000, 1e-3, 50, 1.5),
+        (4000, 5e-4, 50, 1.0),
+        (1000, 1e-3, 80, 1.0),
+        (1000, 1e-3, None, 1.0),
+    }
+    assert any(row.row.scene is None and not row.overrides() for row in rows)
 
 
 def test_a_table_from_a_spreadsheet(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import pytest
 
-from recon.config import TrainConfig
+from recon.config import TrainConfig, load_config
+from recon.errors import ReconError
 from recon.training.progress_line import clock, panel
 from recon.training.schedule import Progress, learning_rate, level
 
@@ -16,6 +17,21 @@ def test_cosine_falls_to_a_hundredth() -> None:
     assert learning_rate(config, 0.5) == pytest.approx(0.01 * (0.01 + 0.99 / 2))
     assert learning_rate(config, 1.0) == pytest.approx(0.0001)
     assert learning_rate(TrainConfig(learning_rate=0.01, schedule="constant"), 0.7) == 0.01
+
+
+def test_steps_fall_by_a_factor_at_each_milestone() -> None:
+    config = TrainConfig(learning_rate=0.01, schedule="step", milestones=(0.5, 0.75), gamma=0.1)
+    rates = [learning_rate(config, fraction) for fraction in (0.0, 0.49, 0.5, 0.74, 0.75, 1.0)]
+    assert rates == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4])
+    assert learning_rate(TrainConfig(learning_rate=0.01, schedule="step", gamma=1), 0.9) == 0.01
+
+
+@pytest.mark.parametrize(
+    "override", ["milestones=[]", "milestones=[1.0]", "milestones=[0]", "gamma=0", "schedule=steps"]
+)
+def test_bad_steps_are_refused(override: str) -> None:
+    with pytest.raises(ReconError, match=rf"key 'train\.{override.partition('=')[0]}"):
+        load_config(None, [f"train.{override}"])
 
 
 def test_progress_by_iterations() -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 sys.path.insert(0, workflow.basedir)
 
 from recon.errors import ReconError
-from recon.experiments import read_experiments
+from recon.experiments import check_watched_sets, read_experiments
 from recon.workflow import parse_workflow
 
 try:
     config.update(parse_workflow(config).model_dump(mode="json"))
     EXPERIMENTS = read_experiments(config["experiments"])
+    check_watched_sets(config["experiments"], EXPERIMENTS, config["validation"])
 except ReconError as error:
     raise WorkflowError(str(error)) from None
 
