@@ -6,29 +6,59 @@ from recon.errors import ReconError
 from recon.files import read_npz
 from recon.views import Frame, Views, load_views, save_views
 
-KNOWN = "a scene (.yaml), a transforms.json or its folder, or keyframes (.npz) with --mesh"
+KNOWN = (
+    "a scene (.yaml), a transforms.json or its folder, a folder of COLMAP or DiLiGenT-MV, a .blend, "
+    "or keyframes (.npz) with --mesh"
+)
 
 
 def extract(
-    source: Path, out: Path, *, set_name: str | None = None, mesh: Path | None = None, like: Path | None = None
+    source: Path,
+    out: Path,
+    *,
+    set_name: str | None = None,
+    mesh: Path | None = None,
+    like: Path | None = None,
+    light_cosine: float | None = None,
+    object_name: str | None = None,
 ) -> None:
     """Write one viewpoint set of `source` to `out` (views.npz).
 
     Args:
-        source: a scene.yaml; a transforms.json, or a folder that holds one; a keyframes.npz.
-        set_name: which set of a scene; for other sources, how the set is called.
+        source: a scene.yaml; a transforms.json, or a folder that holds one; a folder with a sparse model of
+            COLMAP; an object of DiLiGenT-MV; a .blend; a keyframes.npz.
+        set_name: which set of a scene, or camera of a .blend with several; else how the set is called.
         mesh: what to render from the viewpoints of a keyframes.npz.
         like: a views.npz whose unit frame and radiance scale are taken over, as validation sets do.
+        light_cosine: least cosine to the viewing axis of the lights of DiLiGenT-MV that are taken.
+        object_name: object or collection of a .blend that is to be reconstructed.
 
     Raises:
         ReconError: the source is of no known kind or invalid, or `out` cannot be written.
     """
     frame = None if like is None else load_views(like)
-    save_views(read_source(source, set_name, mesh, frame), out)
+    save_views(read_source(source, set_name, mesh, frame, light_cosine, object_name), out)
 
 
-def read_source(source: Path, set_name: str | None, mesh: Path | None, like: Frame | None) -> Views:
+def read_source(
+    source: Path,
+    set_name: str | None,
+    mesh: Path | None,
+    like: Frame | None,
+    light_cosine: float | None = None,
+    object_name: str | None = None,
+) -> Views:
     """The viewpoint set that `extract` writes."""
+    if object_name is not None and source.suffix.lower() != ".blend":
+        raise ReconError(f"{source}: '--object' goes with a .blend")
+    if source.is_dir() and not (source / "transforms.json").is_file():
+        from recon.scenes.diligent import LIGHT_COSINE, is_diligent, views_from_diligent
+
+        if is_diligent(source) and mesh is None:
+            name = set_name or source.resolve().name.removesuffix("PNG")
+            return views_from_diligent(source, name, like, LIGHT_COSINE if light_cosine is None else light_cosine)
+    if light_cosine is not None:
+        raise ReconError(f"{source}: '--light-cosine' goes with the folder of an object of DiLiGenT-MV")
     path = source / "transforms.json" if source.is_dir() else source
     if not path.is_file():
         raise ReconError(f"{source}: no such source; expected {KNOWN}")
@@ -39,6 +69,10 @@ def read_source(source: Path, set_name: str | None, mesh: Path | None, like: Fra
         from recon.scenes.synthetic import views_from_scene
 
         return views_from_scene(path, set_name, like)
+    if suffix == ".blend":
+        from recon.scenes.blender import views_from_blend
+
+        return views_from_blend(path, set_name, like, object_name)
     if suffix == ".json":
         from recon.scenes.transforms import views_from_transforms
 
@@ -52,19 +86,50 @@ def read_source(source: Path, set_name: str | None, mesh: Path | None, like: Fra
     raise ReconError(f"{source}: not a kind of source that recon knows; expected {KNOWN}")
 
 
-def write_reference(source: Path, out: Path) -> None:
-    """Write the objects of a scene.yaml as a mesh, in the source's frame: the truth to validate against.
+def extract_keyframes(source: Path, out: Path, set_name: str | None = None) -> None:
+    """Write the viewpoints of a scene.yaml or .blend alone to `out` (keyframes.npz).
+
+    Raises:
+        ReconError: the source is neither or invalid, or `out` cannot be written.
+    """
+    from recon.scenes.keyframes import write_keyframes
+
+    suffix = source.suffix.lower()
+    if suffix not in (".yaml", ".yml", ".blend"):
+        raise ReconError(f"{source}: keyframes come from a scene (.yaml) or a .blend")
+    if suffix == ".blend":
+        from recon.scenes.blender import keyframes_from_blend
+
+        keyframes = keyframes_from_blend(source, set_name)
+    else:
+        from recon.scenes.synthetic import keyframes_from_scene
+
+        keyframes = keyframes_from_scene(source, set_name)
+    write_keyframes(keyframes, out)
+
+
+def write_reference(source: Path, out: Path, object_name: str | None = None) -> None:
+    """Write the objects of a scene.yaml or .blend as a mesh, in the source's frame: the truth to validate against.
 
     Raises:
         ReconError: `source` is no scene or invalid, or `out` cannot be written.
     """
     from recon.files import atomic
-    from recon.scenes.scene import load_scene
-    from recon.scenes.world import objects_mesh
 
-    if source.suffix.lower() not in (".yaml", ".yml"):
-        raise ReconError(f"{source}: only a scene (.yaml) knows its true mesh")
-    mesh = objects_mesh(load_scene(source), source)
+    suffix = source.suffix.lower()
+    if suffix not in (".yaml", ".yml", ".blend"):
+        raise ReconError(f"{source}: only a scene (.yaml) or a .blend knows its true mesh")
+    if suffix == ".blend":
+        from recon.scenes.blender import object_from_blend
+
+        mesh = object_from_blend(source, object_name)
+    elif object_name is not None:
+        raise ReconError(f"{source}: '--object' goes with a .blend")
+    else:
+        from recon.scenes.scene import load_scene
+        from recon.scenes.world import objects_mesh
+
+        mesh = objects_mesh(load_scene(source), source)
     with atomic(out) as temporary:
         mesh.export(temporary)
 

@@ -49,7 +49,14 @@ class CameraConfig(Section):
     width: int = Field(100, ge=2, description="pixels")
     height: int = Field(100, ge=2, description="pixels")
     field_of_view: Annotated[float, Field(gt=0, lt=180)] = Field(49.0, description="horizontal, in degrees")
+    focal_length: Positive | None = Field(None, description="in pixels, instead of the field of view")
     samples: int = Field(4, ge=1, le=16, description="samples along each side of a pixel")
+
+    @model_validator(mode="after")
+    def _one_lens(self) -> "CameraConfig":
+        if self.focal_length is not None and "field_of_view" in self.model_fields_set:
+            raise ValueError("expected either 'field_of_view' or 'focal_length'")
+        return self
 
 
 class LightConfig(Section):
@@ -95,7 +102,7 @@ CameraPath = Annotated[
 ]
 
 DEFAULT_SETS: dict[str, ArcPath | SpherePath | KeyframesPath] = {
-    "front": ArcPath(count=36),
+    "front": ArcPath(),
     "full": ArcPath(azimuth=(0, 360), elevation=(10, 10)),
     "above": ArcPath(elevation=(45, 50)),
     "below": ArcPath(elevation=(-40, -35)),
@@ -107,6 +114,7 @@ class Scene(Section):
 
     objects: list[ObjectConfig] = Field(min_length=1, description="inside the unit sphere together")
     background: Preset | list[ObjectConfig] = Field("none", description="outside the unit sphere")
+    empty_views: bool = Field(False, description="also photograph every view without the objects: `backgrounds`")
     light: LightConfig = LightConfig()
     camera: CameraConfig = CameraConfig()
     training_set: str = Field("front", description="its brightest pixel becomes 1 in all sets")

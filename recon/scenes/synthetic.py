@@ -7,13 +7,13 @@ from jaxtyping import Float
 
 from recon.camera import intrinsics_from_fov
 from recon.errors import ReconError
-from recon.scenes.flash import photograph
-from recon.scenes.keyframes import read_keyframes
+from recon.scenes.flash import photograph, photograph_background
+from recon.scenes.keyframes import Keyframes, read_keyframes
 from recon.scenes.meshes import bounding_sphere, load_mesh, similarity
 from recon.scenes.paths import arc, even_sphere
 from recon.scenes.poses import poses_in_unit_frame
 from recon.scenes.provenance import provenance
-from recon.scenes.scene import ArcPath, KeyframesPath, Scene, SpherePath, load_scene
+from recon.scenes.scene import ArcPath, CameraConfig, KeyframesPath, Scene, SpherePath, load_scene
 from recon.scenes.world import build_world, join, mesh_files
 from recon.views import Frame, Views
 
@@ -54,6 +54,7 @@ def views_from_scene(path: Path, set_name: str | None, like: Frame | None = None
     views = Views(
         images=radiance / np.float32(scale),
         masks=masks,
+        backgrounds=photograph_background(world, *cameras, *size) / np.float32(scale) if scene.empty_views else None,
         camera_to_world=cameras[0],
         intrinsics=cameras[1],
         radiance_scale=scale,
@@ -89,6 +90,17 @@ def views_from_keyframes(path: Path, mesh_path: Path, set_name: str, like: Frame
     )
 
 
+def keyframes_from_scene(path: Path, set_name: str | None) -> Keyframes:
+    """The viewpoints alone of the set `set_name` (needed where there are several) of a scene.yaml.
+
+    Raises:
+        ReconError: the scene is invalid, or there is no such set.
+    """
+    scene = load_scene(path)
+    poses, intrinsics = _cameras(scene, _chosen_set(scene, set_name, path), path)
+    return Keyframes(poses, intrinsics[0], (scene.camera.height, scene.camera.width))
+
+
 def _chosen_set(scene: Scene, set_name: str | None, path: Path) -> str:
     if set_name is None and len(scene.sets) == 1:
         return next(iter(scene.sets))
@@ -100,7 +112,7 @@ def _chosen_set(scene: Scene, set_name: str | None, path: Path) -> str:
 
 def _cameras(scene: Scene, name: str, path: Path) -> tuple[Float[np.ndarray, "n 4 4"], Float[np.ndarray, "n 3 3"]]:
     camera, view_path = scene.camera, scene.sets[name]
-    matrix = intrinsics_from_fov(camera.field_of_view, camera.height, camera.width)
+    matrix = _intrinsics(camera)
     match view_path:
         case ArcPath():
             poses = arc(view_path.count, view_path.radius, view_path.azimuth, view_path.elevation)
@@ -116,6 +128,13 @@ def _cameras(scene: Scene, name: str, path: Path) -> tuple[Float[np.ndarray, "n 
                 )
             poses, matrix = keyframes.camera_to_world, keyframes.intrinsics
     return poses, np.tile(matrix, (len(poses), 1, 1))
+
+
+def _intrinsics(camera: CameraConfig) -> Float[np.ndarray, "3 3"]:
+    if camera.focal_length is None:
+        return intrinsics_from_fov(camera.field_of_view, camera.height, camera.width)
+    focal, center = camera.focal_length, (camera.width / 2, camera.height / 2)
+    return np.array([[focal, 0, center[0]], [0, focal, center[1]], [0, 0, 1]])
 
 
 def _keyframes_files(scene: Scene, path: Path) -> list[Path]:
