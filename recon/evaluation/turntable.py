@@ -5,7 +5,7 @@ from pathlib import Path
 import imageio.v3 as imageio
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from recon.camera import Cameras, intrinsics_from_fov, look_at
 from recon.evaluation.pictures import tone_map
@@ -38,7 +38,8 @@ def write_turntable(model: Model, mesh: SurfaceMesh, path: Path) -> None:
 @torch.no_grad()
 def turntable(model: Model, mesh: SurfaceMesh, count: int, size: int) -> UInt8[np.ndarray, "n h w 3"]:
     """Pictures of `size` x `size` pixels from `count` cameras around the upright axis (z) of the source's frame."""
-    cameras = _around(model, count, size).to(model.device)
+    angles = 2 * np.pi * np.arange(count) / count
+    cameras = cameras_around(model, angles, size).to(model.device)
     frames = [
         render(
             mesh.vertices,
@@ -52,15 +53,16 @@ def turntable(model: Model, mesh: SurfaceMesh, count: int, size: int) -> UInt8[n
     return tone_map(torch.cat(frames).numpy(), "scale")
 
 
-def _around(model: Model, count: int, size: int) -> Cameras:
+def cameras_around(model: Model, angles: Float[np.ndarray, " n"], size: int) -> Cameras:
+    """Cameras of `size` x `size` pixels that look at the object from around its upright axis, in the unit frame."""
     upright = np.linalg.inv(model.world_from_unit[:3, :3]) @ [0.0, 0.0, 1.0]
     upright /= np.linalg.norm(upright)
     side = np.cross(upright, [1.0, 0, 0] if abs(upright[0]) < 0.9 else [0, 1.0, 0])
     side /= np.linalg.norm(side)
-    angles = 2 * np.pi * np.arange(count)[:, None] / count
-    level = np.cos(angles) * side + np.sin(angles) * np.cross(upright, side)
+    around = angles[:, None]
+    level = np.cos(around) * side + np.sin(around) * np.cross(upright, side)
     slope = np.radians(ELEVATION)
     eyes = DISTANCE * (np.cos(slope) * level + np.sin(slope) * upright)
     poses = look_at(eyes, np.zeros(3), upright)
-    intrinsics = np.tile(intrinsics_from_fov(FIELD_OF_VIEW, size, size), (count, 1, 1))
+    intrinsics = np.tile(intrinsics_from_fov(FIELD_OF_VIEW, size, size), (len(angles), 1, 1))
     return Cameras(torch.from_numpy(poses).float(), torch.from_numpy(intrinsics).float(), size, size)

@@ -15,7 +15,9 @@ from recon.errors import ReconError
 from recon.evaluation.gallery import KINDS
 
 NAME = re.compile(rf"(\d+)_({'|'.join(KINDS)})\.png")
-QUALITY = 82
+LOSSLESS = 100
+QUALITIES = (LOSSLESS, 95, 82)
+"""Of WebP, from what shows every pixel as it is to a fifth of that size with no loss that meets the eye."""
 
 
 class Atlas(NamedTuple):
@@ -37,16 +39,16 @@ def gallery_files(folder: Path) -> dict[str, list[Path]]:
     return {kind: found[kind] for kind in KINDS if kind in found}
 
 
-def atlases(files: Mapping[str, list[Path]], largest: int) -> dict[str, Atlas]:
+def atlases(files: Mapping[str, list[Path]], largest: int, quality: int = QUALITIES[-1]) -> dict[str, Atlas]:
     """One atlas for each kind; tiles are at most `largest` pixels on a side.
 
     Raises:
         ReconError: a picture cannot be read, or differs in size from the others.
     """
-    return {kind: _atlas(paths, largest) for kind, paths in files.items()}
+    return {kind: _atlas(paths, largest, quality) for kind, paths in files.items()}
 
 
-def _atlas(paths: list[Path], largest: int) -> Atlas:
+def _atlas(paths: list[Path], largest: int, quality: int) -> Atlas:
     tiles = [_tile(path, largest) for path in paths]
     height, width = tiles[0].shape[:2]
     for path, tile in zip(paths, tiles, strict=True):
@@ -58,12 +60,15 @@ def _atlas(paths: list[Path], largest: int) -> Atlas:
     for i, tile in enumerate(tiles):
         row, column = divmod(i, columns)
         sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = tile
-    return Atlas(webp(sheet), len(tiles), columns, height, width)
+    return Atlas(webp(sheet, quality), len(tiles), columns, height, width)
 
 
-def webp(picture: UInt8[np.ndarray, "h w c"]) -> bytes:
-    """A fifth of the PNG's size, with no loss that can be seen."""
-    return imageio.imwrite("<bytes>", picture, extension=".webp", quality=QUALITY, method=4)
+def webp(picture: UInt8[np.ndarray, "h w c"], quality: int = QUALITIES[-1]) -> bytes:
+    """The picture as WebP, of `LOSSLESS` quality or below."""
+    if quality == LOSSLESS:
+        # Here quality is the effort of the search, not the fidelity.
+        return imageio.imwrite("<bytes>", picture, extension=".webp", lossless=True, quality=60, method=4)
+    return imageio.imwrite("<bytes>", picture, extension=".webp", quality=quality, method=4)
 
 
 def read_picture(path: Path) -> UInt8[np.ndarray, "h w 3"]:

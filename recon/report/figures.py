@@ -129,6 +129,7 @@ def parallel_coordinates(records: Sequence[RunRecord]) -> go.Figure | None:
     figure.update_xaxes(tickvals=list(range(len(axes))), ticktext=names, side="top", range=[-0.1, len(axes) - 0.4])
     figure.update_xaxes(gridwidth=2, rangemode="normal", tickangle=-14, automargin=True)
     figure.update_yaxes(visible=False, range=[-0.06, 1.14])
+    figure.update_layout(margin={"l": 20, "r": 12, "t": 12, "b": 12})
     return figure
 
 
@@ -164,6 +165,8 @@ def _scale(values: Sequence[float | None]) -> Marks:
     known = [value for value in values if value is not None] or [0.0]
     texts = ["–" if value is None else f"{value:.4g}" for value in values]
     low, high = min(known), max(known)
+    if low == high:
+        return [None if value is None else 0.5 for value in values], texts, [(0.5, f"{low:.4g}")]
     places = [None if value is None else float(np.interp(value, [low, high], [0, 1])) for value in values]
     return places, texts, [(0.0, f"{low:.4g}"), (1.0, f"{high:.4g}")]
 

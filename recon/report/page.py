@@ -11,14 +11,15 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from recon.files import atomic
-from recon.report.atlas import Atlas, atlases, gallery_files, webp
+from recon.report.atlas import QUALITIES, Atlas, atlases, gallery_files, webp
 from recon.report.colours import SCALES, run_color, scale_table
 from recon.report.figures import curve_names, dash, loss_curves, parallel_coordinates, time_curves
 from recon.report.paper import PaperFigure, paper_figures, write_figures
 from recon.report.payload import Payload
+from recon.report.proof import certificate, proof
 from recon.report.records import RunRecord, load_records, set_names
 from recon.report.stages import run_stage
-from recon.report.tables import certificate, configuration, geometry_table, image_tables, proof, tiles
+from recon.report.tables import configuration, geometry_table, image_tables, tiles
 from recon.report.three import threejs
 
 PICTURE_BYTES = 11_000_000
@@ -129,14 +130,18 @@ def _figure(payload: Payload, figure: PaperFigure) -> dict[str, Any]:
 def _pictures(payload: Payload, records: Sequence[RunRecord]) -> list[dict[str, Any]]:
     """For each run and viewpoint set the keys of its atlases and how to find a view in them."""
     files = [{name: gallery_files(record.galleries[name]) for name in record.galleries} for record in records]
-    tile, found = LARGEST_TILE, [_all_atlases(run, LARGEST_TILE) for run in files]
+    tile, found = LARGEST_TILE, []
+    for quality in QUALITIES:
+        found = [_all_atlases(run, tile, quality) for run in files]
+        if _bytes(found) <= PICTURE_BYTES:
+            break
     while (size := _bytes(found)) > PICTURE_BYTES and tile > SMALLEST_TILE:
         # Tiles smaller than this one's pictures are what counts.
         largest = max(
             max(atlas.height, atlas.width) for run in found for kinds in run.values() for atlas in kinds.values()
         )
         tile = max(SMALLEST_TILE, int(min(tile, largest) * 0.95 * (PICTURE_BYTES / size) ** 0.5))
-        found = [_all_atlases(run, tile) for run in files]
+        found = [_all_atlases(run, tile, QUALITIES[-1]) for run in files]
     return [
         {
             name: _set_pictures(payload, record.sets[name], kinds)
@@ -147,8 +152,8 @@ def _pictures(payload: Payload, records: Sequence[RunRecord]) -> list[dict[str, 
     ]
 
 
-def _all_atlases(files: Mapping[str, Mapping[str, list[Path]]], tile: int) -> dict[str, dict[str, Atlas]]:
-    return {name: atlases(kinds, tile) for name, kinds in files.items()}
+def _all_atlases(files: Mapping[str, Mapping[str, list[Path]]], tile: int, quality: int) -> dict[str, dict[str, Atlas]]:
+    return {name: atlases(kinds, tile, quality) for name, kinds in files.items()}
 
 
 def _bytes(found: Sequence[Mapping[str, Mapping[str, Atlas]]]) -> int:

@@ -30,6 +30,7 @@ STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 8,
     "axes.titlesize": 8,
+    "figure.titlesize": 8,
     "axes.labelsize": 8,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,

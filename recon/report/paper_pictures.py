@@ -21,6 +21,8 @@ from recon.report.tables import number, plain
 from recon.training.crop import draw_windows
 
 COLUMNS = 6
+EXPOSED = 1.15
+"""The largest radiance of the overshoot figure where no prediction exceeds 1."""
 DARK = 8
 """Of 255: below it a pixel shows nothing."""
 
@@ -36,13 +38,17 @@ def overshoot_figure(records: Sequence[RunRecord]) -> Drawing | None:
     above_one = [each for each in found if each[1]["radiance"].max() > 1]
     record, brightest = min(above_one or found, key=lambda each: _first_error(each[0]))
     radiance = brightest["radiance"]
-    above = int((radiance > 1).any(axis=-1).sum())
+    largest = float(radiance.max())
+    # Where nothing overshoots, the same picture exposed for longer shows what would happen.
+    gain = 1.0 if largest > 1 else EXPOSED / max(largest, 1 / EXPOSED)
+    above = int((gain * radiance > 1).any(axis=-1).sum())
+    exposed = "" if gain == 1 else f"no pixel exceeds 1, so it is shown {gain:.2f} times as bright: then "
     caption = (
         f"The brightest prediction: {record.name}, view {int(brightest['view'])} of {brightest['set']}. Its largest "
-        f"radiance is {radiance.max():.3f}; {above} of {radiance[..., 0].size} pixels exceed 1. Written as 16-bit "
+        f"radiance is {largest:.3f}; {exposed}{above} of {radiance[..., 0].size} pixels exceed 1. Written as 16-bit "
         "integers without care these wrap and come out black; clamped they are white; scaled, all is a little darker."
     )
-    return caption, lambda: _overshoot(radiance)
+    return caption, lambda: _overshoot(gain * radiance)
 
 
 def wrapped(radiance: Float[np.ndarray, "h w 3"]) -> Picture:
@@ -131,17 +137,19 @@ def _overshoot(radiance: Float[np.ndarray, "h w 3"]) -> Figure:
     }
     height, width = radiance.shape[:2]
     row, column = np.unravel_index(radiance.max(axis=-1).argmax(), (height, width))
-    reach = max(4, min(height, width) // 8)
+    # The enlarged part has the picture's proportions.
+    tall, wide = (max(2, length // 4) for length in (height, width))
     top, left = (
-        np.clip(row - reach, 0, max(height - 2 * reach, 0)),
-        np.clip(column - reach, 0, max(width - 2 * reach, 0)),
+        int(np.clip(at - part // 2, 0, whole - part))
+        for at, part, whole in ((row, tall, height), (column, wide, width))
     )
-    figure = Figure(figsize=(WIDTH, WIDTH * 2 / 3 * height / width + 0.25), layout="constrained")
+    dense = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    figure = Figure(figsize=(WIDTH, WIDTH * 2 / 3 * height / width + 0.25), layout=dense)
     axes = figure.subplots(2, 3)
     for k, (name, picture) in enumerate(panels.items()):
         _show(axes[0, k], picture, name)
-        axes[0, k].add_patch(Rectangle((left, top), 2 * reach, 2 * reach, fill=False, color="#e45756", linewidth=1))
-        _show(axes[1, k], picture[top : top + 2 * reach, left : left + 2 * reach])
+        axes[0, k].add_patch(Rectangle((left, top), wide, tall, fill=False, color="#e45756", linewidth=1))
+        _show(axes[1, k], picture[top : top + tall, left : left + wide])
     return figure
 
 

@@ -1,5 +1,6 @@
 """What a report knows of a training run: the files in its folder and nothing else."""
 
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -143,7 +144,9 @@ def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame | None:
     if not path.exists() or path.stat().st_size == 0:
         return None
     try:
-        table = pd.read_csv(path)
+        text = path.read_text()
+        # A training that goes on may be in the middle of a row.
+        table = pd.read_csv(io.StringIO(text[: text.rfind("\n") + 1] or text))
     except (OSError, ValueError) as error:
         raise ReconError(f"{path}: not a readable table: {' '.join(str(error).split())}") from error
     for column in columns:

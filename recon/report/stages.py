@@ -92,19 +92,31 @@ def _reference(payload: Payload, surface: dict[str, np.ndarray] | None) -> dict[
 
 
 def _scales(record: RunRecord) -> dict[str, dict[str, Any]]:
-    """The colour map of each kind of value at the vertices."""
-    if record.surface is None:
+    """The colour map of each kind of value at the vertices, and what is to be said of it in a sentence."""
+    surface = record.surface
+    if surface is None:
         return {}
     scales: dict[str, dict[str, Any]] = {}
-    if "distance" in record.surface:
-        limit = LARGEST_DISTANCE * float(np.linalg.norm(np.ptp(record.surface["reference/vertices"], axis=0)))
-        label = f"distance to the reference, up to {LARGEST_DISTANCE:.0%} of its diagonal"
-        scales["distance"] = {"label": label, "map": "magma_r", "low": 0, "high": limit}
+    if "distance" in surface:
+        diagonal = float(np.linalg.norm(np.ptp(surface["reference/vertices"], axis=0)))
+        half, most = np.quantile(surface["distance"], [0.5, 0.95])
+        scales["distance"] = {
+            "name": "error",
+            "label": "distance to the reference",
+            "note": f"Half of the vertices lie within {half:.2g} of it ({half / diagonal:.2%} of its diagonal), "
+            f"95% within {most:.2g} ({most / diagonal:.2%}). The scale ends at {LARGEST_DISTANCE:.0%}.",
+            **{"map": "magma_r", "low": 0, "high": LARGEST_DISTANCE * diagonal},
+        }
     for name in set_names(record.sets):
-        if f"seen/{name}" in record.surface:
-            views = len(record.surface[f"poses/{name}"])
-            label = f"views of {name} that see a point"
-            scales[f"seen/{name}"] = {"label": label, "map": "viridis", "low": 0, "high": views, "set": name}
+        if f"seen/{name}" in surface:
+            views, seen = len(surface[f"poses/{name}"]), surface[f"seen/{name}"]
+            scales[f"seen/{name}"] = {
+                "name": f"coverage by {name}",
+                "label": f"views of {name} that see a point",
+                "note": f"{(seen == 0).mean():.1%} of the vertices are in none of the {views} views, "
+                f"{(seen >= 3).mean():.0%} in three or more.",
+                **{"map": "viridis", "low": 0, "high": views, "set": name},
+            }
     return scales
 
 

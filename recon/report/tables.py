@@ -1,4 +1,4 @@
-"""Numbers of runs as text: tables, tiles and certificates."""
+"""Numbers of runs as text: tables and tiles."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -45,52 +45,6 @@ def tiles(record: RunRecord) -> list[dict[str, str]]:
     each = f"{1000 * record.seconds / max(record.iterations, 1):.0f} ms each"
     found.append({"label": "training", "value": duration(record.seconds), "note": f"{record.iterations:,} × {each}"})
     return found
-
-
-def certificate(record: RunRecord) -> list[dict[str, Any]]:
-    """What was proven of the mesh, and whether it is as it should be."""
-    found = record.certificate
-    if found is None:
-        return []
-    manifold = bool(found.get("edge_manifold") and found.get("vertex_manifold"))
-    pairs, genus = found.get("self_intersections"), found.get("genus")
-    facts = [
-        {"good": found.get("watertight") is True, "text": "watertight"},
-        {"good": manifold, "text": "manifold"},
-        {"good": genus == 0, "text": "genus unknown" if genus is None else f"genus {genus}"},
-        {"good": pairs == 0, "text": f"{number(pairs, 0)} self-intersections"},
-    ]
-    determinant = found.get("smallest_jacobian_determinant")
-    if determinant is not None:
-        facts.append({"good": determinant > 0, "text": f"smallest Jacobian determinant {determinant:.2g}"})
-    return facts
-
-
-PROOF = {
-    "vertices": "vertices",
-    "faces": "faces",
-    "watertight": "watertight",
-    "edge_manifold": "edges join at most two faces",
-    "vertex_manifold": "faces fan around every vertex",
-    "components": "pieces",
-    "genus": "genus",
-    "smallest_jacobian_determinant": "smallest Jacobian determinant of the flow",
-    "self_intersections": "pairs of triangles that intersect",
-}
-
-
-def proof(record: RunRecord) -> list[tuple[str, str]]:
-    """The certificate in full, in words."""
-    found = record.certificate or {}
-    return [(label, _fact(found[key])) for key, label in PROOF.items() if key in found]
-
-
-def _fact(value: bool | int | float | None) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if value is None:
-        return "unknown"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def image_tables(records: Sequence[RunRecord], sets: Sequence[str]) -> list[dict[str, Any]]:
@@ -152,31 +106,62 @@ def _known(metric: Metric, records: Sequence[RunRecord]) -> bool:
 
 def _image_table(metric: Metric, records: Sequence[RunRecord], sets: Sequence[str]) -> dict[str, Any]:
     values = [[record.sets.get(name, {"mean": {}})["mean"].get(metric.key) for name in sets] for record in records]
-    published = [number(PUBLISHED.get(name), metric.digits) for name in sets]
+    is_published = metric.key == "mean_absolute_error"
+    published = [PUBLISHED.get(name) if is_published else None for name in sets]
     return {
         "label": metric.label,
         "caption": metric.caption,
-        "rows": _rows(records, values, [metric] * len(sets)),
-        "published": published if metric.key == "mean_absolute_error" else None,
+        "rows": _rows(records, values, [metric] * len(sets), published),
+        "published": [
+            {"text": number(value, metric.digits), "share": _share(value, top)}
+            for value, top in zip(published, _tops(values, published), strict=True)
+        ]
+        if any(value is not None for value in published)
+        else None,
     }
 
 
 def _rows(
-    records: Sequence[RunRecord], values: Sequence[Sequence[float | None]], metrics: Sequence[Metric]
+    records: Sequence[RunRecord],
+    values: Sequence[Sequence[float | None]],
+    metrics: Sequence[Metric],
+    published: Sequence[float | None] = (),
 ) -> list[dict[str, Any]]:
-    """Table rows of numbers, one metric a column; the best of a column is marked where there are several."""
+    """Table rows of numbers, one metric a column; the best of a column is marked where there are several.
+
+    Where lower is better, `share` is the number's part of the column's largest, published ones among
+    them, for a bar under it.
+    """
     best: list[float | None] = []
     for metric, column in zip(metrics, zip(*values, strict=True), strict=True):
         known = [value for value in column if value is not None]
         best.append(metric.better(known) if len(known) > 1 else None)
+    tops = [
+        top if metric.better is min else None for metric, top in zip(metrics, _tops(values, published), strict=True)
+    ]
     return [
         {
             "name": record.name,
             "color": run_color(i),
             "cells": [
-                {"text": number(value, metric.digits), "value": value, "best": value is not None and value == top}
-                for value, metric, top in zip(values[i], metrics, best, strict=True)
+                {
+                    "text": number(value, metric.digits),
+                    "value": value,
+                    "best": value is not None and value == first,
+                    "share": _share(value, top),
+                }
+                for value, metric, first, top in zip(values[i], metrics, best, tops, strict=True)
             ],
         }
         for i, record in enumerate(records)
     ]
+
+
+def _tops(values: Sequence[Sequence[float | None]], published: Sequence[float | None]) -> list[float]:
+    """The largest of each column."""
+    rows = [*values, published] if published else values
+    return [max((value for value in column if value is not None), default=0.0) for column in zip(*rows, strict=True)]
+
+
+def _share(value: float | None, top: float | None) -> float | None:
+    return None if value is None or not top else round(value / top, 3)

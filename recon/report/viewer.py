@@ -11,6 +11,7 @@ import numpy as np
 
 from recon.errors import ReconError
 from recon.evaluation.pictures import tone_map
+from recon.files import atomic
 from recon.report.atlas import webp
 from recon.report.page import render_template, report_page
 from recon.report.payload import Payload
@@ -53,7 +54,9 @@ def make_server(target: Path, port: int) -> ThreadingHTTPServer:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path == "/version":
+            if not is_local(self.headers.get("Host", "")):
+                self.send_error(403, "This page is for this machine alone")
+            elif self.path == "/version":
                 self._answer(200, "plain", version(target))
             elif self.path == "/":
                 self._answer(*_page_or_error(make_page))
@@ -76,6 +79,14 @@ def make_server(target: Path, port: int) -> ThreadingHTTPServer:
         return ThreadingHTTPServer((HOST, port), Handler)
     except (OSError, OverflowError) as error:
         raise ReconError(f"--port {port}: cannot listen there: {error}") from error
+
+
+def is_local(host: str) -> bool:
+    """Whether a request's header `Host` names this machine.
+
+    A name of somebody else's that was made to point here (DNS rebinding) would let their page read ours.
+    """
+    return host.partition(":")[0] in (HOST, "localhost")
 
 
 def version(target: Path) -> str:
@@ -121,12 +132,22 @@ def _page_or_error(make_page: Callable[[], str]) -> tuple[int, str, str]:
         return 500, "html", render_template("error.html.j2", live=True, page={}, parts={}, title="recon", message=error)
 
 
-def mesh_page(path: Path) -> str:
-    """A page with one mesh to turn."""
+def write_viewer(mesh: Path, out: Path) -> None:
+    """Write a page with the mesh to turn that needs nothing else: no server, no network.
+
+    Raises:
+        ReconError: the mesh cannot be read, or `out` cannot be written.
+    """
+    with atomic(out) as temporary:
+        temporary.write_text(mesh_page(mesh, live=False), encoding="utf-8")
+
+
+def mesh_page(path: Path, live: bool = True) -> str:
+    """A page with one mesh to turn; `live`: it loads again when the server says that the mesh has changed."""
     payload = Payload()
     mesh = load_mesh(path)
     subtitle = f"{len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces"
-    return _object_page(payload, mesh_stage(payload, mesh), path.name, subtitle, f"The mesh {path.name}")
+    return _object_page(payload, mesh_stage(payload, mesh), path.name, subtitle, f"The mesh {path.name}", live=live)
 
 
 def views_page(path: Path) -> str:
@@ -147,10 +168,11 @@ def _object_page(
     subtitle: str,
     label: str,
     pictures: Sequence[dict[str, Any]] = (),
+    live: bool = True,
 ) -> str:
     return render_template(
         "object.html.j2",
-        live=True,
+        live=live,
         page={"runs": [{"sets": {}, **stage}], "scales": {}},
         parts=payload.parts,
         title=title,

@@ -7,11 +7,22 @@ rule name:
     output:
         trained=[f"results/{{scene}}/{{experiment}}/{file}" for file in TRAINED],
         measured=[f"results/{{scene}}/{{experiment}}/{file}" for file in MEASURED],
-        pictures=report(
-            [f"results/{{scene}}/{{experiment}}/{file}" for file in PICTURES],
-            caption="../report/validation.rst",
+        pictures=[
+            report(
+                f"results/{{scene}}/{{experiment}}/{file}",
+                caption="../report/validation.rst",
+                category="{scene}",
+                subcategory="{experiment}",
+                labels={"shows": "views beside their prediction", "viewpoint set": Path(file).stem},
+            )
+            for file in PICTURES
+        ],
+        turntable=report(
+            "results/{scene}/{experiment}/validation/turntable.gif",
+            caption="../report/turntable.rst",
             category="{scene}",
             subcategory="{experiment}",
+            labels={"shows": "the reconstruction, turning", "viewpoint set": "–"},
         ),
     log:
         "results/logs/{scene}/{experiment}/name.log",
@@ -29,8 +40,12 @@ rule name:
     message:
         "Naming {wildcards.experiment} on {wildcards.scene}"
     shell:
+        # Of the checkpoints the surfaces alone: the report scrubs through them.
         "(for each in {params.run:q}/*; do"
-        ' case "$each" in */checkpoints) ;; *) cp -R "$each" {params.out:q} ;; esac; done) > {log:q} 2>&1'
+        ' case "$each" in */checkpoints) ;; *) cp -R "$each" {params.out:q} ;; esac; done;'
+        " rm -rf {params.out:q}/checkpoints; mkdir {params.out:q}/checkpoints;"
+        " find {params.run:q}/checkpoints -name '[0-9]*.npz' -exec cp {{}} {params.out:q}/checkpoints \\;)"
+        " > {log:q} 2>&1"
 
 
 rule page:
@@ -39,7 +54,20 @@ rule page:
         mesh=lambda wildcards: [f"{run}/mesh.glb" for run in named_runs(wildcards)],
         metrics=lambda wildcards: [f"{run}/{file}" for run in named_runs(wildcards) for file in MEASURED],
     output:
-        page=report("results/{page}/index.html", caption="../report/page.rst", category="Report"),
+        page=report(
+            "results/{page}/index.html",
+            caption="../report/page.rst",
+            category="Report",
+            labels={"shows": "all runs side by side"},
+        ),
+        figures=report(
+            directory("results/{page}/figures"),
+            patterns=["{figure}.png"],
+            caption="../report/figure.rst",
+            category="Report",
+            subcategory="Figures",
+            labels={"shows": "{figure}"},
+        ),
     log:
         "results/logs/{page}.log",
     benchmark:

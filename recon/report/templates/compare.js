@@ -11,7 +11,7 @@ const KIND_SCALES = {
 class Compare {
   constructor(element) {
     this.element = element;
-    for (const name of ["set", "left", "right", "view", "pair"]) this[name] = element.querySelector(`.${name}`);
+    for (const name of ["set", "left", "right", "view", "pair", "strip"]) this[name] = element.querySelector(`.${name}`);
     this.split = element.querySelector(".split input");
     this.set.addEventListener("change", () => this.showSet());
     for (const input of [this.left, this.right, this.view, this.split]) input.addEventListener("input", () => this.show());
@@ -36,7 +36,34 @@ class Compare {
     fill(this.right, options, "prediction");
     this.view.max = views - 1;
     this.pair.style.aspectRatio = aspect;
+    this.fillStrip();
     this.show();
+  }
+
+  // A small picture of every view, to be clicked; by keyboard the slider does the same.
+  fillStrip() {
+    const { views, aspect, errors } = this.current;
+    const worst = Math.max(...errors, 1e-9);
+    this.strip.replaceChildren(...Array.from({ length: views }, (_, view) => {
+      const button = document.createElement("button");
+      Object.assign(button, { type: "button", tabIndex: -1, onclick: () => { this.view.value = view; this.show(); } });
+      button.setAttribute("aria-label", `View ${view}`);
+      const [thumb, bar] = ["thumb", "share"].map(name => Object.assign(document.createElement("i"), { className: name }));
+      thumb.style.aspectRatio = aspect;
+      bar.style.width = `${(100 * (errors[view] ?? 0)) / worst}%`;
+      button.append(thumb, bar);
+      return button;
+    }));
+    this.stripKind = undefined;
+  }
+
+  showStrip(current) {
+    const kind = this.right.value;
+    [...this.strip.children].forEach((button, view) => {
+      if (this.stripKind !== kind) this.place(button.firstChild, kind, view);
+      view === current ? button.setAttribute("aria-current", "true") : button.removeAttribute("aria-current");
+    });
+    this.stripKind = kind;
   }
 
   get current() {
@@ -47,6 +74,7 @@ class Compare {
     const view = Number(this.view.value);
     this.place(this.element.querySelector(".a"), this.left.value, view);
     this.place(this.element.querySelector(".b"), this.right.value, view);
+    this.showStrip(view);
     this.pair.style.setProperty("--split", `${this.split.value}%`);
     const error = this.current.errors[view];
     this.view.nextElementSibling.textContent = `${view}${error == null ? "" : ` · error ${error.toFixed(4)}`}`;

@@ -13,6 +13,7 @@ function themed({ data, layout }) {
       font,
       hoverlabel: { bgcolor: color("--card"), bordercolor: color("--line"), font: { color: color("--ink") } },
       ...(layout.xaxis && { xaxis: { ...layout.xaxis, ...axis }, yaxis: { ...layout.yaxis, ...axis } }),
+      annotations: layout.annotations?.map(each => ({ ...each, bgcolor: color("--card"), borderpad: 1 })),
       ...(layout.xaxis && innerWidth < 700 && { margin: { ...layout.margin, l: 52, r: 4 } }),
     },
   };

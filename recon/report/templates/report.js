@@ -36,8 +36,14 @@ async function showFlow(run) {
   inputs.training.value = inputs.training.max;
   const geometry = geometryOf((paths.flow ?? paths.training).frames.at(-1).slice(), (paths.flow ?? paths.training).faces);
   const all = (paths.flow ?? paths.training).frames[0];
-  stage("flow").setFrame(geometryOf(all.slice(), geometry.index.array));
-  stage("flow").setPanes([{ label: "", objects: [clay(geometry)] }]);
+  const ball = geometryOf(all.slice(), geometry.index.array);
+  stage("flow").setFrame(ball);
+  const shape = flow ? withGraticule(clay(geometry), ball) : clay(geometry);
+  stage("flow").setPanes([{ label: "", objects: [shape] }]);
+  byId("lines").closest("label").hidden = !flow;
+  const showLines = () => { shape.material.userData.lines.value = Number(byId("lines").checked); stage("flow").draw(); };
+  byId("lines").onchange = showLines;
+  if (flow) showLines();
 
   function showFrame(name) {
     const { frames, iterations } = paths[name];
@@ -77,7 +83,7 @@ async function showSurface(run) {
   byId("surface-section").hidden = !mesh;
   if (!mesh) return;
   const geometry = await meshGeometry(mesh);
-  const options = Object.entries(scales).map(([key, scale]) => [key, scale.label]);
+  const options = Object.entries(scales).map(([key, scale]) => [key, scale.name]);
   fill(byId("quantity"), [...options, ["", "shape alone"]], options[0]?.[0]);
   const update = async () => {
     const key = byId("quantity").value;
@@ -90,6 +96,7 @@ async function showSurface(run) {
     stage("surface").setFrame(far ? objects[1].geometry : geometry);
     stage("surface").setPanes([{ label: "", objects }]);
     showScale(byId("scale-surface"), scale);
+    byId("note-surface").textContent = scale?.note ?? "";
     byId("surface").dataset.shown = key;
   };
   byId("quantity").onchange = update;

@@ -30,8 +30,8 @@ class Stage {
     this.element.querySelectorAll(".label").forEach(label => label.remove());
     this.panes = panes.map(({ label, objects }, i) => {
       const scene = new THREE.Scene();
-      scene.add(...objects, new THREE.HemisphereLight("#ffffff", "#9a938a", 0.62));
-      const light = new THREE.DirectionalLight("#fff6ea", 0.5);
+      scene.add(...objects, new THREE.HemisphereLight("#ffffff", "#7d766d", 0.5));
+      const light = new THREE.DirectionalLight("#fff6ea", 0.68);
       scene.add(light, light.target);
       if (panes.length > 1) {
         const text = document.createElement("span");
@@ -79,7 +79,7 @@ class Stage {
     const { azimuth, elevation, distance } = this.pose;
     const { center, radius } = this.frame;
     const half = Math.tan((this.camera.fov * Math.PI) / 360) * Math.min(1, aspect);
-    const away = (0.99 * radius * distance) / Math.sin(Math.atan(half));
+    const away = (1.06 * radius * distance) / Math.sin(Math.atan(half));
     const towards = new THREE.Vector3(
       Math.cos(elevation) * Math.cos(azimuth), Math.cos(elevation) * Math.sin(azimuth), Math.sin(elevation));
     this.camera.position.copy(center).addScaledVector(towards, away);
@@ -187,6 +187,30 @@ function geometryOf(vertices, faces) {
 
 function clay(geometry) {
   return new THREE.Mesh(geometry, new THREE.MeshPhongMaterial({ color: CLAY, specular: "#141312", shininess: 18 }));
+}
+
+// Draws the lines of latitude and longitude of `sphere`, 15 degrees apart, wherever its points were carried.
+function withGraticule(mesh, sphere) {
+  const { center } = sphere.boundingSphere;
+  const { array } = sphere.attributes.position;
+  mesh.geometry.setAttribute("origin", new THREE.BufferAttribute(array.map((value, i) => value - center.getComponent(i % 3)), 3));
+  const lines = (mesh.material.userData.lines = { value: 1 });
+  mesh.material.onBeforeCompile = shader => {
+    shader.uniforms.lines = lines;
+    shader.vertexShader = shader.vertexShader
+      .replace("#include <common>", "#include <common>\nattribute vec3 origin; varying vec3 came;")
+      .replace("#include <begin_vertex>", "#include <begin_vertex>\ncame = origin;");
+    shader.fragmentShader = shader.fragmentShader
+      .replace("#include <common>", "#include <common>\nvarying vec3 came; uniform float lines;")
+      .replace("#include <color_fragment>", `
+        vec3 way = normalize(came);
+        vec2 at = vec2(atan(way.y, way.x), asin(clamp(way.z, -1.0, 1.0))) * 12.0 / PI;
+        vec2 line = 1.0 - smoothstep(0.4, 1.4, abs(fract(at - 0.5) - 0.5) / fwidth(at));
+        line.x *= smoothstep(0.1, 0.3, length(way.xy)); // meridians crowd at the poles
+        vec3 tint = mix(diffuse, 0.5 + 0.5 * way, 0.35);
+        diffuseColor.rgb = mix(diffuse, tint * (1.0 - 0.6 * max(line.x, line.y)), lines);`);
+  };
+  return mesh;
 }
 
 // Colours of a scale at the vertices, shaded little so that they can be read.
