@@ -1,6 +1,7 @@
 """Renders at checkpoints: PNG files in the run's folder, and from there in MLflow's image browser."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,10 +36,11 @@ class Renders:
             imageio.imwrite(temporary, image, extension=".png")
         return path
 
-    def kept(self, last_step: float = float("inf")) -> list[Path]:
-        """The pictures of the folder up to the iteration `last_step`, in their order."""
-        files = (path for path in self._folder.glob("*/*.png") if path.stem.isdecimal())
-        return sorted((path for path in files if int(path.stem) <= last_step), key=lambda path: (path.stem, path))
+    def kept(self, last_step: int | None = None) -> list[Path]:
+        """The pictures of the folder in their order, up to the iteration `last_step` or all."""
+        files = [path for path in self._folder.glob("*/*.png") if path.stem.isdecimal()]
+        chosen = [path for path in files if last_step is None or int(path.stem) <= last_step]
+        return sorted(chosen, key=lambda path: (int(path.stem), path))
 
     def learn(self, client: "MlflowClient", run_id: str) -> None:
         """Ask the store which pictures it has whole: the small copy of each is sent last."""
@@ -59,6 +61,11 @@ class Renders:
         self._stored.add((name, step))
         self._unsure = False
         return 1
+
+
+def forget_renders(out: Path) -> None:
+    """Remove the pictures of an earlier training in the folder `out`."""
+    shutil.rmtree(out / FOLDER, ignore_errors=True)
 
 
 def _key_and_step(file: str) -> tuple[str, int] | None:

@@ -12,6 +12,7 @@ from recon.environment import environment_tags, packages
 from recon.errors import ReconError
 from recon.tracking.inputs import Dataset, send_inputs
 from recon.tracking.record import Record, read_record, texts
+from recon.tracking.renders import forget_renders
 from recon.tracking.store import (
     experiment_id,
     experiment_name,
@@ -69,6 +70,8 @@ def start_run(
     record.packages = packages()
     if out:
         record.write(out)
+        if run_id is None:
+            forget_renders(out)
     tracker = Tracker(record.run_id, opened, out)
     if going_on:
         tracker.submit("status", lambda client: go_on(client, record))

@@ -21,6 +21,7 @@ DEFAULTS = {
     # A person who trains wants neither the migrations of a new database nor telemetry.
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
     # MLflow's own patience is many minutes a call; here who calls tries again, or tells within seconds.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -152,6 +153,7 @@ def _silence() -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # What fails there is raised too, and told in one line instead of a traceback for each attempt.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
 def _sqlite_file(uri: str) -> Path | None:

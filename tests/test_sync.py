@@ -1,0 +1,319 @@
+"""Runs before a real MLflow server that fails, and what `recon sync` delivers afterwards."""
+
+import csv
+import json
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from store_server import Proxy, mlflow_server
+
+from recon import tracking
+from recon.cli import main
+from recon.tracking import courier, runs
+
+IMAGE = np.full((4, 6, 3), 200, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def server(store_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    with mlflow_server(store_uri, tmp_path_factory.mktemp("server")) as port:
+        yield port
+
+
+@pytest.fixture
+def proxy(server: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """The way to the server, with little patience on this side."""
+    proxy = Proxy(server)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "served")  # whose artifacts the server keeps
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(courier, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(courier, "LAST_PAUSE", 0.2)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def client(server: int) -> mlflow.MlflowClient:
+    """A way to the server without the proxy."""
+    return mlflow.MlflowClient(tracking_uri=f"http://127.0.0.1:{server}")
+
+
+class Training:
+    """What a training does with its folder, without the training."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.iteration = 0
+        self.views = out.parent / "views.npz"
+        (out / "checkpoints").mkdir(parents=True, exist_ok=True)
+        self.views.write_bytes(b"views")
+
+    def start(self, run_id: str | None = None):
+        datasets = [tracking.Dataset("front", self.views, "training")]
+        return tracking.start_run(
+            "bunny/default", {"train.iterations": 9}, out=self.out, run_id=run_id, datasets=datasets
+        )
+
+    def iterate(self, tracker: tracking.Tracker, count: int, time: int = 1_700_000_000_000) -> None:
+        """Rows of `count` iterations, a validation and a render, then the release of a checkpoint."""
+        rows = range(self.iteration + 1, self.iteration + count + 1)
+        self._append(
+            "history.csv", "iteration,time,seconds,level,loss", [f"{i},{time + i},{i / 9},3,{1 / i}" for i in rows]
+        )
+        self.iteration += count
+        tracker.log_image("renders/front", IMAGE, self.iteration)
+        self._append(
+            "validation.csv",
+            "iteration,time,seconds,set,mean_absolute_error",
+            [f"{self.iteration},{time},1,front,0.25"],
+        )
+        tracker.release()
+
+    def finish(self, tracker: tracking.Tracker) -> None:
+        for name in ("mesh.ply", "mesh.glb", "model.pt", "train.yaml"):
+            (self.out / name).write_text(name)
+            tracker.log_artifact(self.out / name)
+
+    def cut(self, iteration: int) -> None:
+        """Go back, as to an older checkpoint."""
+        for name in ("history.csv", "validation.csv"):
+            path = self.out / "checkpoints" / name
+            header, *rows = path.read_text().splitlines()
+            rows = [row for row in rows if int(row.partition(",")[0]) <= iteration]
+            path.write_text("\n".join([header, *rows]) + "\n")
+        self.iteration = iteration
+
+    def _append(self, name: str, header: str, rows: list[str]) -> None:
+        path = self.out / "checkpoints" / name
+        with open(path, "a") as file:
+            file.write("\n".join(([] if path.exists() and path.stat().st_size else [header]) + rows) + "\n")
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Training:
+    return Training(tmp_path / "run")
+
+
+def table(out: Path) -> dict[str, Counter]:
+    """Every metric of the CSV files: how often each step with its value is to be in the store."""
+    expected: dict[str, Counter] = {}
+    for name, prefix in (("history.csv", "train"), ("validation.csv", "val/front")):
+        with open(out / "checkpoints" / name, newline="") as file:
+            for row in csv.DictReader(file):
+                for column in row.keys() - {"iteration", "time", "seconds", "set"}:
+                    values = expected.setdefault(f"{prefix}/{column}", Counter())
+                    values[int(row["iteration"]), float(row[column])] += 1
+    return expected
+
+
+def stored(client: mlflow.MlflowClient, run_id: str) -> dict[str, Counter]:
+    keys = client.get_run(run_id).data.metrics
+    histories = {key: client.get_metric_history(run_id, key) for key in keys if not key.startswith(("final/", "mesh/"))}
+    return {key: Counter((metric.step, metric.value) for metric in found) for key, found in histories.items()}
+
+
+def render_steps(client: mlflow.MlflowClient, run_id: str) -> list[int]:
+    names = [Path(file.path).name for file in client.list_artifacts(run_id, "images")]
+    return sorted(int(re.split("[+%]", name)[2]) for name in names if name.endswith(".png"))
+
+
+def assert_complete(client: mlflow.MlflowClient, training: Training, run_id: str, renders: list[int]) -> None:
+    assert stored(client, run_id) == table(training.out)
+    assert render_steps(client, run_id) == renders
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"train.iterations": "9"}
+    assert [each.dataset.name for each in run.inputs.dataset_inputs] == ["front"]
+    assert {file.path for file in client.list_artifacts(run_id)} >= {"mesh.ply", "mesh.glb", "model.pt", "train.yaml"}
+
+
+def test_run_on_a_server(proxy: Proxy, client: mlflow.MlflowClient, training: Training) -> None:
+    with training.start() as run:
+        training.iterate(run, 400)
+        training.iterate(run, 400)
+        training.finish(run)
+    assert_complete(client, training, run.run_id, [400, 800])
+    assert "torch==" in mlflow.artifacts.load_text(f"mlflow-artifacts:/{artifact_path(client, run.run_id)}")
+
+
+def artifact_path(client: mlflow.MlflowClient, run_id: str) -> str:
+    return client.get_run(run_id).info.artifact_uri.partition(":/")[2] + "/environment/packages.txt"
+
+
+@pytest.mark.parametrize("outage", ["down", "mute"])
+def test_outage_that_ends_in_time_loses_nothing_and_doubles_nothing(
+    outage: str, proxy: Proxy, client: mlflow.MlflowClient, training: Training, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with training.start() as run:
+        training.iterate(run, 20)
+        seen = proxy.requests
+        proxy.set(outage)
+        training.iterate(run, 600)
+        if outage == "mute":
+            wait_for(lambda: proxy.requests > seen + 2)  # something has arrived whose answer was lost
+        training.iterate(run, 5)
+        proxy.set("up")
+        training.finish(run)
+    assert_complete(client, training, run.run_id, [20, 620, 625])
+    assert "recon sync" not in capsys.readouterr().err
+
+
+def wait_for(condition) -> None:
+    pause = threading.Event()
+    for _ in range(600):
+        if condition():
+            return
+        pause.wait(0.05)
+    raise AssertionError("waited in vain")
+
+
+@pytest.mark.parametrize("outage", ["down", "hang"])
+def test_what_a_store_missed_is_delivered_later(
+    outage: str,
+    proxy: Proxy,
+    client: mlflow.MlflowClient,
+    training: Training,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The training ends all the same; then two deliveries, of which the second finds nothing to do."""
+    monkeypatch.setattr(runs, "PATIENCE", 1.0)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with training.start() as run:
+        training.iterate(run, 20)
+        (training.out / "run_id.txt").write_text(run.run_id)
+        wait_for(lambda: render_steps(client, run.run_id) == [20])
+        proxy.set(outage)
+        for _ in range(3):
+            training.iterate(run, 10)
+        training.finish(run)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) in (1, 2)
+    assert lines[-1].endswith(f"; `recon sync {training.out}` delivers the rest")
+    assert client.get_run(run.run_id).info.status == "RUNNING"
+    assert stored(client, run.run_id) != table(training.out)
+
+    proxy.set("up")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    for said in (r": 63 metrics, 3 renders, 4 files delivered to http", r": nothing new delivered to http"):
+        assert main(["sync", str(training.out)]) == 0
+        assert re.search(said, capsys.readouterr().out)
+        assert_complete(client, training, run.run_id, [20, 30, 40, 50])
+
+
+def test_resumed_run_goes_on_without_a_gap_or_a_repetition(
+    proxy: Proxy, client: mlflow.MlflowClient, training: Training
+) -> None:
+    with pytest.raises(SystemExit), training.start() as run:
+        training.iterate(run, 20)
+        raise SystemExit(143)
+    killed = client.get_run(run.run_id)
+    assert killed.info.status == "KILLED"
+    assert killed.data.tags["recon.interrupted"] == "SIGTERM"
+
+    training.cut(15)  # an older checkpoint, because the last was damaged: rows that the store has come again
+    with training.start(run.run_id) as again:
+        assert again.run_id == run.run_id
+        training.iterate(again, 25, time=1_700_000_999_000)
+        training.finish(again)
+    assert_complete(client, training, run.run_id, [20, 40])
+    tags = client.get_run(run.run_id).data.tags
+    assert tags["recon.resumed"] == "1"
+    assert "recon.interrupted" not in tags
+
+
+def test_resumed_run_starts_while_the_store_is_down(
+    proxy: Proxy, client: mlflow.MlflowClient, training: Training
+) -> None:
+    with pytest.raises(KeyboardInterrupt), training.start() as run:
+        training.iterate(run, 20)
+        raise KeyboardInterrupt
+    assert client.get_run(run.run_id).data.tags["recon.interrupted"] == "SIGINT"
+    proxy.set("down")
+    with training.start(run.run_id) as again:
+        assert again.run_id == run.run_id
+        training.iterate(again, 20)
+        proxy.set("up")
+        training.finish(again)
+    assert_complete(client, training, run.run_id, [20, 40])
+
+
+def test_resumed_run_that_the_store_does_not_have_begins_there(
+    proxy: Proxy, client: mlflow.MlflowClient, training: Training
+) -> None:
+    with training.start() as run:
+        training.iterate(run, 10)
+    client.delete_run(run.run_id)
+    with training.start("0" * 32) as again:
+        training.iterate(again, 10)
+        training.finish(again)
+    assert again.run_id != "0" * 32
+    assert_complete(client, training, again.run_id, [10, 20])
+
+
+def test_run_cut_off_is_delivered_to_a_store_that_never_had_it(
+    proxy: Proxy, client: mlflow.MlflowClient, training: Training, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after `kill -9` and the loss of the store, and with what validation wrote."""
+    with training.start() as run:
+        training.iterate(run, 10)
+    record = training.out / "checkpoints" / "tracking.json"
+    content = json.loads(record.read_text()) | {"run_id": "0" * 32, "status": "RUNNING", "ended": None}
+    record.write_text(json.dumps(content))
+    (training.out / "validation").mkdir()
+    (training.out / "validation" / "front.json").write_text('{"mean": {"psnr": 31.5, "ssim": NaN}}')
+    for ending in (" in a new run delivered to", "nothing new delivered to"):
+        assert main(["sync", str(training.out)]) == 0
+        assert ending in capsys.readouterr().out
+    run_id = (training.out / "run_id.txt").read_text().strip()
+    assert run_id not in (run.run_id, "0" * 32)
+    delivered = client.get_run(run_id)
+    assert delivered.info.status == "KILLED"
+    assert delivered.data.metrics["final/front/psnr"] == 31.5
+    assert len(client.get_metric_history(run_id, "final/front/ssim")) == 1
+    assert stored(client, run_id) == table(training.out)
+    assert render_steps(client, run_id) == [10]
+
+
+def test_copy_without_checkpoints_is_delivered(
+    proxy: Proxy, client: mlflow.MlflowClient, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "copy"
+    run.mkdir()
+    (run / "train.yaml").write_text("train: {iterations: 2}")
+    (run / "history.csv").write_text("iteration,seconds,loss\n1,0.5,0.25\n2,1.0,nan\n3,1.5,0.1")
+    assert main(["sync", str(run)]) == 0
+    stored_run = client.get_run((run / "run_id.txt").read_text().strip())
+    assert stored_run.data.params == {"train.iterations": "2"}
+    history = client.get_metric_history(stored_run.info.run_id, "train/loss")
+    assert [metric.step for metric in history] == [1, 2]  # the third line is not whole
+
+
+def test_folder_without_a_training_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sync", str(tmp_path)]) == 2
+    expected = f"recon: error: {tmp_path}: holds no training: train.yaml and history.csv were expected\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_damaged_record_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "tracking.json").write_text("[")
+    assert main(["sync", str(tmp_path)]) == 2
+    assert "tracking.json: not the record of a run" in capsys.readouterr().err
+
+
+def test_store_that_is_down_is_one_line(proxy: Proxy, training: Training, capsys: pytest.CaptureFixture[str]) -> None:
+    with training.start() as run:
+        training.iterate(run, 3)
+    proxy.set("down")
+    assert main(["sync", str(training.out)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"recon: error: MLFLOW_TRACKING_URI {proxy.uri}: cannot be used: ")
+    assert error.count("\n") == 1
