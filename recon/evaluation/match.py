@@ -42,12 +42,13 @@ def match(model: Model, mesh: SurfaceMesh, views: Views) -> Match:
     layers, per_view = [], []
     for start in range(0, len(views), batch):
         part = slice(start, start + batch)
-        rendering = model.render(mesh, cameras[part])
+        given = None if views.backgrounds is None else torch.from_numpy(views.backgrounds[part]).to(model.device)
+        rendering = model.render(mesh, cameras[part], given)
         radiance = rendering.radiance.cpu()
         metrics = image_metrics(radiance, torch.from_numpy(views.images[part]))
         if views.masks is not None:
             metrics["mask_iou"] = mask_iou(rendering.coverage.cpu(), torch.from_numpy(views.masks[part]) / 255)
-        planes = [rendering.radiance, rendering.coverage, rendering.depth, rendering.normals, *_apart(model, rendering)]
+        planes = [rendering.radiance, rendering.coverage, rendering.depth, rendering.normals, *_apart(rendering)]
         layers.append([plane.cpu().numpy() for plane in planes])
         per_view += _rows(metrics)
     prediction, coverage, depth, normals, *apart = (np.concatenate(plane) for plane in zip(*layers, strict=True))
@@ -55,12 +56,11 @@ def match(model: Model, mesh: SurfaceMesh, views: Views) -> Match:
     return Match(prediction, coverage, depth, normals, alone, background, per_view)
 
 
-def _apart(model: Model, rendering: Rendering) -> list[Float[Tensor, "n h w 3"]]:
-    """The object before black and the background without it, where one is modelled."""
-    if model.background is None:
+def _apart(rendering: Rendering) -> list[Float[Tensor, "n h w 3"]]:
+    """The object before black and the background without it, where one is modelled or known."""
+    if rendering.surface is None or rendering.background is None:
         return []
-    behind = model.background.expand_as(rendering.radiance)
-    return [rendering.radiance - (1 - rendering.coverage)[..., None] * behind, behind]
+    return [rendering.surface, rendering.background]
 
 
 def _rows(metrics: Mapping[str, Float[Tensor, " n"]]) -> list[dict[str, float]]:

@@ -23,6 +23,7 @@ from recon.files import atomic, writable_folder
 from recon.scenes.meshes import load_mesh
 from recon.surface.model import Model, SurfaceMesh
 from recon.training.checkpoint import load_model
+from recon.training.data import check_given
 from recon.training.export import source_mesh
 from recon.views import Views, load_views
 
@@ -51,6 +52,8 @@ def validate(
     model = load_model(run).to("cuda" if torch.cuda.is_available() else "cpu")
     # All inputs are read before the first output is written.
     sets = {name: load_views(path) for name, path in views.items()}
+    for name, each in sets.items():
+        check_given(model.config.background, each, views[name])
     reference_mesh = None if reference is None else load_mesh(reference)
     mesh = _mesh(model, run)
     certificate = _certify(model, mesh)

@@ -34,7 +34,7 @@ class Shader(Protocol):
 class Rendering(NamedTuple):
     """Images of `n` views, linear. Coverage is the surface's share of the pixel. Depth (along the
     optical axis) and normals (world, unit) are 0 where nothing is seen and carry no gradient. Before a
-    radiance field there are also the surface's part of the radiance and what is seen without it."""
+    background there are also the surface's part of the radiance and what is seen without it."""
 
     radiance: Float[Tensor, "n h w 3"]
     coverage: Float[Tensor, "n h w"]

@@ -51,6 +51,25 @@ def photograph(
     return np.stack(images), np.stack(masks).astype(np.uint8) * 255
 
 
+def photograph_background(
+    world: World,
+    camera_to_world: Float[np.ndarray, "n 4 4"],
+    intrinsics: Float[np.ndarray, "n 3 3"],
+    height: int,
+    width: int,
+    samples: int,
+) -> Float32[np.ndarray, "n h w 3"]:
+    """Linear radiance of the world without its objects."""
+    cameras = Cameras(torch.tensor(camera_to_world).float(), torch.tensor(intrinsics).float(), height, width)
+    if not world.has_background:
+        return np.zeros((len(cameras), height, width, 3), np.float32)
+    faces = torch.tensor(world.faces[~world.is_object[world.faces].any(axis=1)])
+    vertices, albedo = torch.tensor(world.vertices).float(), torch.tensor(world.albedo).float()
+    views = (cameras[i : i + 1] for i in range(len(cameras)))
+    lit = [render(vertices, faces, view, albedo=albedo, antialias=False, samples=samples) for view in views]
+    return np.concatenate([each.radiance.numpy() for each in lit])
+
+
 def _unlit(
     attributes: Float[Tensor, "p 1"],
     irradiance: Float[Tensor, " p"],

@@ -86,20 +86,32 @@ class Model(nn.Module):
         ]
         return torch.cat(parts)
 
-    def render(self, mesh: SurfaceMesh, cameras: Cameras) -> Rendering:
-        """Images of the mesh in front of the learned background; without gradient where that is a field."""
+    def render(self, mesh: SurfaceMesh, cameras: Cameras, given: Float[Tensor, "n h w 3"] | None = None) -> Rendering:
+        """Images of the mesh in front of its background; without gradient where that is a field.
+
+        `given` is what the cameras see without the object, where the configuration says that this is known.
+        """
         rendering = self.render_surface(mesh, cameras)
-        return rendering if self.surroundings is None else compose(rendering, self.surroundings, cameras)
+        if self.surroundings is not None:
+            return compose(rendering, self.surroundings, cameras)
+        behind = given if self.config.background == "given" else self.background
+        if behind is None:
+            return rendering
+        seen = (1 - rendering.coverage)[..., None] * behind
+        return rendering._replace(
+            radiance=rendering.radiance + seen,
+            surface=rendering.radiance,
+            background=behind.expand_as(rendering.radiance),
+        )
 
     def render_surface(self, mesh: SurfaceMesh, cameras: Cameras) -> Rendering:
-        """Images of the mesh before black, or before the one colour that is learned."""
+        """Images of the mesh before black."""
         render_mesh = pytorch3d.render if self.config.render.backend == "pytorch3d" else render
         return render_mesh(
             mesh.vertices,
             mesh.faces,
             cameras,
             albedo=mesh.attributes,
-            background=self.background,
             shader=self.reflectance.shade,
             samples=self.config.render.samples,
             antialias=self.config.render.antialias,
