@@ -1,14 +1,15 @@
 """Pictures and masks of photographs as linear radiance."""
 
+import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import imageio.v3 as imageio
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Shaped
+from PIL import Image, ImageCms
 
 from recon.errors import ReconError
 
@@ -16,6 +17,9 @@ SUFFIXES = (".exr", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 """The formats that are read, in the order in which a path without suffix is tried."""
 
 ColorSpace = Literal["srgb", "linear"]
+"""What integers of a picture mean, where a person says it."""
+
+JPEG = (".jpg", ".jpeg")
 
 
 class Picture(NamedTuple):
@@ -25,16 +29,18 @@ class Picture(NamedTuple):
     alpha: Float32[np.ndarray, "h w"] | None
 
 
-def read_picture(path: Path, color_space: ColorSpace = "srgb") -> Picture:
-    """Read a picture. EXR is linear; integers are sRGB unless `color_space` says that they are linear.
+def read_picture(path: Path, color_space: ColorSpace | None = None) -> Picture:
+    """Read a picture. EXR is linear; integers are what `color_space` says.
 
-    A grey picture becomes three equal channels. Colours come composited over black: EXR stores them so
-    (premultiplied), integer formats do not.
+    Without `color_space` a colour profile in the file is heeded (JPEG), and without either integers are
+    sRGB. A grey picture becomes three equal channels. Colours come composited over black: EXR stores
+    them so (premultiplied), integer formats do not.
 
     Raises:
-        ReconError: missing, unreadable, of an unknown format or channel layout, or a pixel is not finite.
+        ReconError: missing, unreadable, of an unknown format or channel layout; a pixel is not finite;
+            a PNG or TIFF has another profile than sRGB and `color_space` is None.
     """
-    channels = _read_channels(path)
+    channels = _read_channels(path, convert=color_space is None)
     if channels.shape[2] not in (1, 2, 3, 4):
         raise ReconError(f"{path}: has {channels.shape[2]} channels, expected grey, RGB or RGBA")
     _check_finite(channels, path)
@@ -67,8 +73,8 @@ def linear_from_srgb(encoded: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, 
     return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4).astype(encoded.dtype)
 
 
-def _read_channels(path: Path) -> Float32[np.ndarray, "h w c"]:
-    """Channels as stored, integers divided by the largest of their type."""
+def _read_channels(path: Path, convert: bool = False) -> Float32[np.ndarray, "h w c"]:
+    """Channels as stored, integers divided by the largest of their type; `convert`: in sRGB."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise ReconError(f"{path}: not a picture that recon reads ({', '.join(SUFFIXES)})")
@@ -76,23 +82,52 @@ def _read_channels(path: Path) -> Float32[np.ndarray, "h w c"]:
         raise ReconError(f"{path}: no such picture")
     if suffix == ".exr":
         return _read_exr(path)
-    array = _read_jpeg(path) if suffix in (".jpg", ".jpeg") else _read_lossless(path)
+    array = _read_jpeg(path, convert) if suffix in JPEG else _read_lossless(path, convert)
     if array.dtype.kind == "u":
         array = array.astype(np.float32) / np.iinfo(array.dtype).max
     return np.atleast_3d(array).astype(np.float32)
 
 
-def _read_jpeg(path: Path) -> Shaped[np.ndarray, "..."]:
+def _read_jpeg(path: Path, convert: bool) -> Shaped[np.ndarray, "..."]:
+    """As stored: rotating by EXIF would turn the picture away from its intrinsics."""
     try:
-        # Rotating by EXIF would turn the picture away from its intrinsics.
-        return imageio.imread(path, rotate=False)
+        with Image.open(path, formats=["JPEG"]) as image:
+            image.load()
+            if image.mode not in ("L", "RGB"):
+                raise ReconError(f"{path}: is stored as {image.mode}, expected RGB or grey")
+            if convert and _foreign_profile(image):
+                profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+                output = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+                assert output is not None  # it is None only where an image is changed in place
+                return np.asarray(output)
+            return np.asarray(image)
+    except ReconError:
+        raise
     except Exception as error:  # Pillow's errors for damaged files have no common base
         raise ReconError(f"{path}: not a readable picture: {' '.join(str(error).split())}") from error
 
 
-def _read_lossless(path: Path) -> Shaped[np.ndarray, "..."]:
+def _foreign_profile(image: Image.Image) -> str:
+    """What the picture's colour profile calls itself; empty where there is none, or where it is sRGB."""
+    content = image.info.get("icc_profile")
+    if not content:
+        return ""
+    name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(content))).strip()
+    return "" if "srgb" in name.lower() else name or "without a name"
+
+
+def _check_profile(path: Path) -> None:
+    # What Pillow does not know, such as TIFF of 16-bit colours, it says nothing of.
+    with suppress(OSError, ImageCms.PyCMSError), Image.open(path) as image:
+        if name := _foreign_profile(image):
+            raise ReconError(f"{path}: has the colour profile {name!r}; export it as sRGB, or say 'color_space'")
+
+
+def _read_lossless(path: Path, convert: bool) -> Shaped[np.ndarray, "..."]:
     import cv2  # Pillow, and so imageio, cuts 16-bit colours down to 8
 
+    if convert:
+        _check_profile(path)
     data = np.fromfile(path, np.uint8)
     with _silenced():
         array = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
