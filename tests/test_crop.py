@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from shapes import ring, sphere_views
+from shapes import bumpy, ring, sphere_views
 
+from recon.camera import Cameras
 from recon.config import load_config
+from recon.render.renderer import render
 from recon.surface.icosphere import icosphere
 from recon.training.crop import (
     cropped,
@@ -102,6 +104,35 @@ def test_windows_are_slices() -> None:
         np.testing.assert_array_equal(part.images[i], views.images[view][window])
         np.testing.assert_array_equal(part.masks[i] * 255, views.masks[view][window])
     assert (part.cameras.height, part.cameras.width) == (12, 12)
+
+
+@pytest.mark.parametrize("corner", ["first", "last"])
+@pytest.mark.parametrize("samples", [1, 2])
+def test_outlines_at_a_windows_corner_are_those_of_the_whole_view(corner: str, samples: int) -> None:
+    """Image and gradient, to 1e-6, where the window's first or last pixel lies on an antialiased edge."""
+    (vertices, faces), cameras, size = bumpy(3), ring(3, 40, 44).to(torch.float64), 14
+    vertices = vertices.double().requires_grad_()
+
+    def rendered(cameras: Cameras) -> tuple[torch.Tensor, torch.Tensor]:
+        image = render(vertices, faces, cameras, albedo=torch.ones_like(vertices), samples=samples)
+        return image.radiance, image.coverage
+
+    radiance, coverage = rendered(cameras)
+    edge = (coverage > 0.01) & (coverage < 0.99)
+    room = torch.zeros_like(edge)
+    inside = slice(0, 40 - size + 1), slice(0, 44 - size + 1)
+    room[:, *(inside if corner == "first" else (slice(size - 1, None), slice(size - 1, None)))] = True
+    pixels = torch.stack([view.nonzero()[len(view.nonzero()) // 2] for view in edge & room])
+    offsets = pixels if corner == "first" else pixels - size + 1
+    window, part = rendered(cameras.cropped(offsets, size, size))
+    at = 0 if corner == "first" else -1
+    assert ((part[:, at, at] > 0.01) & (part[:, at, at] < 0.99)).all()
+    torch.testing.assert_close(window, slices(radiance, offsets, size), atol=1e-6, rtol=0)
+    torch.testing.assert_close(part, slices(coverage, offsets, size), atol=1e-6, rtol=0)
+    (found,) = torch.autograd.grad(window.square().sum(), vertices)
+    (expected,) = torch.autograd.grad(slices(radiance, offsets, size).square().sum(), vertices)
+    assert expected.abs().max() > 0.1
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
 
 
 def test_cropped_training_sees_the_full_loss_on_average() -> None:
