@@ -1,6 +1,6 @@
 """Where the object lies and how large it is: the similarity from the unit sphere to the source's frame.
 
-With masks it comes from the object's silhouettes, without from where the cameras look.
+With masks it comes from the object's silhouettes, without from points on it or from where the cameras look.
 """
 
 import numpy as np
@@ -21,6 +21,12 @@ holds an object no deeper than it is wide; this allows for more."""
 
 GRID = 64
 """Voxels along each side of the carved cube."""
+
+FEWEST = 50
+"""Points below which they say nothing of the object's size."""
+
+INLIERS = 0.98
+"""Share of the points that are believed."""
 
 DARK = 0.004
 """Share of the brightest value below which a pixel is background."""
@@ -83,6 +89,20 @@ def frame_from_cameras(
             "give masks, or the right camera convention"
         )
     return similarity(focus, float(distances.min()))
+
+
+def frame_from_points(
+    points: Float[np.ndarray, "p 3"], sight: Float[np.ndarray, "4 4"]
+) -> Float[np.ndarray, "4 4"] | None:
+    """The unit sphere around the points on surfaces that lie in the sphere `sight` that all cameras see
+    (`frame_from_cameras`), but for outliers; None where these are too few to tell."""
+    center, radius = sight[:3, 3], np.cbrt(np.linalg.det(sight[:3, :3]))
+    near = points[np.linalg.norm(points - center, axis=1) < radius]
+    if len(near) < FEWEST:
+        return None
+    distances = np.linalg.norm(near - np.median(near, axis=0), axis=1)
+    center, radius = bounding_sphere(near[distances <= np.quantile(distances, INLIERS)])
+    return similarity(center, radius / FILL) if radius > 0 else None
 
 
 def masks_from_black(images: Float[np.ndarray, "n h w 3"]) -> Bool[np.ndarray, "n h w"] | None:

@@ -2,21 +2,21 @@
 
 Camera-to-world matrices have OpenGL axes (x right, y up, z backward) unless the file says
 `"camera_convention": "opencv"`. Intrinsics stand at the top or in each frame: `fl_x fl_y cx cy w h`
-in pixels with the centre of the first pixel at (0.5, 0.5), or `camera_angle_x` in radians.
+in pixels with the centre of the first pixel at (0.5, 0.5), or `camera_angle_x` in radians. A flash that
+is not at the lens has a `flash_offset` from the camera's centre, along the camera's axes.
 """
 
 import json
-from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Float
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from recon.errors import ReconError
-from recon.scenes.images import SUFFIXES, ColorSpace, Picture, read_mask, read_picture
-from recon.scenes.normalise import frame_from_cameras, frame_from_masks, masks_from_black
+from recon.scenes.images import SUFFIXES, ColorSpace, read_mask, read_picture
+from recon.scenes.photographs import Photo, common_masks, equal_sizes, undistorted, unit_frame
 from recon.scenes.poses import poses_in_unit_frame, rigid_pose
 from recon.scenes.provenance import provenance
 from recon.views import Frame, Views
@@ -33,7 +33,7 @@ def _lower(value: Any) -> Any:
 
 
 class Lens(BaseModel):
-    """Intrinsics as the file gives them, at the top or in a frame; unknown keys are other programs'."""
+    """Intrinsics and flash as the file gives them, at the top or in a frame; unknown keys are other programs'."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -46,12 +46,16 @@ class Lens(BaseModel):
     camera_angle_x: Annotated[float, Field(gt=0, lt=np.pi)] | None = None
     camera_angle_y: Annotated[float, Field(gt=0, lt=np.pi)] | None = None
     camera_model: str | None = None
+    is_fisheye: bool = False
     k1: Number = 0
     k2: Number = 0
     k3: Number = 0
     k4: Number = 0
+    k5: Number = 0
+    k6: Number = 0
     p1: Number = 0
     p2: Number = 0
+    flash_offset: Annotated[list[Number], Field(min_length=3, max_length=3)] | None = None
 
 
 class FrameEntry(Lens):
@@ -66,19 +70,10 @@ class Transforms(Lens):
     """The file."""
 
     frames: Annotated[list[FrameEntry], Field(min_length=1)]
-    color_space: Annotated[ColorSpace, BeforeValidator(_lower)] = Field(
-        "srgb", validation_alias=AliasChoices("color_space", "colour_space")
+    color_space: Annotated[ColorSpace | None, BeforeValidator(_lower)] = Field(
+        None, validation_alias=AliasChoices("color_space", "colour_space")
     )
     camera_convention: Annotated[Literal["opengl", "opencv"], BeforeValidator(_lower)] = "opengl"
-
-
-class Photo(NamedTuple):
-    """One frame, read."""
-
-    picture: Picture
-    mask: Bool[np.ndarray, "h w"] | None
-    pose: Float[np.ndarray, "4 4"]
-    intrinsics: Float[np.ndarray, "3 3"]
 
 
 def views_from_transforms(path: Path, set_name: str, like: Frame | None = None) -> Views:
@@ -97,15 +92,15 @@ def views_from_transforms(path: Path, set_name: str, like: Frame | None = None) 
         _read_frame(transforms, entry, *paths, f"{path}: frame {i}")
         for i, (entry, paths) in enumerate(zip(transforms.frames, files, strict=True))
     ]
-    images = np.stack(_equal_sizes(photos, [image for image, _ in files]))
-    masks = _masks(photos, path)
+    images = equal_sizes(photos, [image for image, _ in files])
+    masks = common_masks(photos, [f"{path}: frame {i}" for i in range(len(photos))], "has no 'mask_path'")
     peak = float(images.max())
     if peak <= 0:
         raise ReconError(f"{path}: all pictures are black")
     poses = np.stack([photo.pose for photo in photos])
     intrinsics = np.stack([photo.intrinsics for photo in photos])
     if like is None:
-        world_from_unit, framed_by = _unit_frame(images, masks, poses, intrinsics, str(path))
+        world_from_unit, framed_by = unit_frame(images, masks, poses, intrinsics, str(path))
     else:
         world_from_unit, framed_by, peak = like.world_from_unit, "like", like.radiance_scale
     settings = transforms.model_dump(include={"color_space", "camera_convention"}) | {"framed_by": framed_by}
@@ -117,7 +112,8 @@ def views_from_transforms(path: Path, set_name: str, like: Frame | None = None) 
         intrinsics=intrinsics,
         radiance_scale=peak,
         world_from_unit=world_from_unit,
-        metadata=provenance(set_name, path, inputs, settings, ["OpenEXR", "imageio", "opencv-python-headless"]),
+        light_position=_flashes(transforms, poses, world_from_unit),
+        metadata=provenance(set_name, path, inputs, settings, ["OpenEXR", "pillow", "opencv-python-headless"]),
     )
 
 
@@ -156,7 +152,7 @@ def _find(folder: Path, name: str, where: str, key: str) -> Path:
 def _read_frame(transforms: Transforms, entry: FrameEntry, image: Path, mask: Path | None, where: str) -> Photo:
     picture = read_picture(image, transforms.color_space)
     height, width = picture.color.shape[:2]
-    lens = transforms.model_dump(include=set(Lens.model_fields)) | entry.model_dump(exclude_unset=True)
+    lens = _lens(transforms, entry)
     if (lens["w"] or width, lens["h"] or height) != (width, height):
         raise ReconError(f"{where}: {image} has {width}x{height} pixels, expected 'w' x 'h' {lens['w']}x{lens['h']}")
     intrinsics = _intrinsics(lens, height, width, where)
@@ -166,17 +162,38 @@ def _read_frame(transforms: Transforms, entry: FrameEntry, image: Path, mask: Pa
         raise ReconError(f"{where}: {mask} has {found} pixels, expected the image's {width}x{height}")
     photo = Photo(picture, outline, _pose(transforms, entry, where), intrinsics)
     coefficients = _distortion(lens, where)
-    return _undistorted(photo, coefficients) if coefficients.any() else photo
+    return undistorted(photo, coefficients) if coefficients.any() else photo
+
+
+def _lens(transforms: Transforms, entry: FrameEntry) -> dict[str, Any]:
+    """The frame's own values, and the file's where it has none."""
+    return transforms.model_dump(include=set(Lens.model_fields)) | entry.model_dump(exclude_unset=True)
+
+
+def _axes(transforms: Transforms) -> Float[np.ndarray, "3 3"]:
+    return OPENCV_FROM_OPENGL if transforms.camera_convention == "opengl" else np.eye(3)
 
 
 def _pose(transforms: Transforms, entry: FrameEntry, where: str) -> Float[np.ndarray, "4 4"]:
     matrix = np.array(entry.transform_matrix, np.float64)
     if len(matrix) == 4 and not np.array_equal(matrix[3], [0, 0, 0, 1]):
         raise ReconError(f"{where}: 'transform_matrix': the last row must be 0 0 0 1, got {matrix[3].tolist()}")
-    axes = OPENCV_FROM_OPENGL if transforms.camera_convention == "opengl" else np.eye(3)
     rigid = rigid_pose(matrix[:3, :3], matrix[:3, 3], f"{where}: 'transform_matrix'")
-    rigid[:3, :3] = rigid[:3, :3] @ axes
+    rigid[:3, :3] = rigid[:3, :3] @ _axes(transforms)
     return rigid
+
+
+def _flashes(
+    transforms: Transforms, poses: Float[np.ndarray, "n 4 4"], world_from_unit: Float[np.ndarray, "4 4"]
+) -> Float[np.ndarray, "n 3"] | None:
+    """Where the flashes are in the unit frame; None where no frame says that one is off its camera."""
+    offsets = [_lens(transforms, entry)["flash_offset"] for entry in transforms.frames]
+    if not any(offset and any(offset) for offset in offsets):
+        return None
+    local = np.array([offset or [0, 0, 0] for offset in offsets]) @ _axes(transforms)
+    world = np.einsum("nij,nj->ni", poses[:, :3, :3], local) + poses[:, :3, 3]
+    inverse = np.linalg.inv(world_from_unit)
+    return world @ inverse[:3, :3].T + inverse[:3, 3]
 
 
 def _intrinsics(lens: dict[str, Any], height: int, width: int, where: str) -> Float[np.ndarray, "3 3"]:
@@ -198,69 +215,7 @@ def _distortion(lens: dict[str, Any], where: str) -> Float[np.ndarray, " 5"]:
     model = lens["camera_model"] or "OPENCV"
     if model.upper() not in ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE"):
         raise ReconError(f"{where}: 'camera_model' {model} is not known; expected OPENCV or PINHOLE")
-    if lens["k4"]:
-        raise ReconError(f"{where}: 'k4' belongs to a fisheye lens, which is not known; undistort the pictures first")
+    further = next((key for key in ("is_fisheye", "k4", "k5", "k6") if lens[key]), None)
+    if further is not None:
+        raise ReconError(f"{where}: '{further}' belongs to a lens that is not known; undistort the pictures first")
     return np.array([lens[key] for key in ("k1", "k2", "p1", "p2", "k3")], np.float64)
-
-
-def _undistorted(photo: Photo, coefficients: Float[np.ndarray, " 5"]) -> Photo:
-    """The photograph that a lens without distortion would have taken, with the same intrinsics."""
-    import cv2
-
-    matrix = photo.intrinsics.copy()
-    matrix[:2, 2] -= 0.5  # OpenCV's pixel centres are integers
-
-    def straighten(image: Float32[np.ndarray, "h w ..."]) -> Float32[np.ndarray, "h w ..."]:
-        return cv2.undistort(image, matrix, coefficients)
-
-    alpha, mask = photo.picture.alpha, photo.mask
-    return photo._replace(
-        picture=Picture(straighten(photo.picture.color), None if alpha is None else straighten(alpha)),
-        mask=None if mask is None else straighten(mask.astype(np.float32)) > 0.5,
-    )
-
-
-def _equal_sizes(photos: list[Photo], paths: list[Path]) -> list[Float32[np.ndarray, "h w 3"]]:
-    height, width = photos[0].picture.color.shape[:2]
-    for photo, path in zip(photos, paths, strict=True):
-        rows, columns = photo.picture.color.shape[:2]
-        if (rows, columns) != (height, width):
-            raise ReconError(f"{path}: has {columns}x{rows} pixels, expected {width}x{height} as {paths[0]} has")
-    return [photo.picture.color for photo in photos]
-
-
-def _masks(photos: list[Photo], path: Path) -> Bool[np.ndarray, "n h w"] | None:
-    """Masks of the files, else alpha; None where there are none. Alpha that is full throughout is no mask."""
-    given = [photo.mask is not None for photo in photos]
-    if any(given) and not all(given):
-        raise ReconError(f"{path}: frame {given.index(False)} has no 'mask_path', but others have one")
-    if all(given):
-        masks = [photo.mask for photo in photos if photo.mask is not None]
-    else:
-        masks = [photo.picture.alpha > 0.5 for photo in photos if photo.picture.alpha is not None]
-        if len(masks) < len(photos) or all(mask.all() for mask in masks):
-            return None
-    for i, mask in enumerate(masks):
-        if not mask.any():
-            raise ReconError(f"{path}: frame {i}: the mask is empty")
-    return np.stack(masks)
-
-
-def _unit_frame(
-    images: Float32[np.ndarray, "n h w 3"],
-    masks: Bool[np.ndarray, "n h w"] | None,
-    poses: Float[np.ndarray, "n 4 4"],
-    intrinsics: Float[np.ndarray, "n 3 3"],
-    source: str,
-) -> tuple[Float[np.ndarray, "4 4"], str]:
-    """`world_from_unit` and what it comes from."""
-    height, width = images.shape[1:3]
-    if masks is not None:
-        if all(mask.all() for mask in masks):
-            return frame_from_cameras(poses, intrinsics, height, width, source), "cameras"
-        return frame_from_masks(poses, intrinsics, masks, source), "masks"
-    silhouettes = masks_from_black(images)
-    if silhouettes is not None:
-        with suppress(ReconError):  # a guess that fails is no fault of the input
-            return frame_from_masks(poses, intrinsics, silhouettes, source), "black background"
-    return frame_from_cameras(poses, intrinsics, height, width, source), "cameras"
