@@ -31,6 +31,7 @@ from recon.report.stages import LARGEST_DISTANCE
 from recon.surface.icosphere import icosphere
 from recon.surface.model import Model
 from recon.training.checkpoint import load_model
+from recon.training.snapshot import SNAPSHOT_LEVEL
 
 FOLDER = Path("docs/images")
 RUN = Path("results/bunny/default")
@@ -76,8 +77,8 @@ def reconstruction(record: RunRecord, model: Model) -> Figure:
         "true shape": clay(*truth, camera),
         f"distance, up to {LARGEST_DISTANCE:.0%} of the diagonal": clay(*mesh, camera, share, heat),
     }
-    for axes, (title, picture) in zip(right.subplots(1, 3), panels.items(), strict=True):
-        _show(axes, _trimmed(picture))
+    for axes, title, picture in zip(right.subplots(1, 3), panels, _trimmed(list(panels.values())), strict=True):
+        _show(axes, picture)
         axes.set_title(title, fontsize=9)
     return figure
 
@@ -88,9 +89,10 @@ def flow(record: RunRecord, model: Model) -> Figure:
     with torch.no_grad():
         path = model.trajectory(sphere)
     camera = cameras_around(model, np.array([ANGLE]), SIZE)
-    figure = Figure(figsize=(WIDTH, 1.8), layout="constrained")
+    pictures = _trimmed([clay(points, faces, camera, sphere, graticule) for points in path])
+    figure = Figure(figsize=(WIDTH, 1.65), layout="constrained")
     for step, axes in enumerate(figure.subplots(1, len(path))):
-        _show(axes, clay(path[step], faces, camera, sphere, graticule))
+        _show(axes, pictures[step])
         axes.set_title(f"t = {2 * step / (len(path) - 1):g}", fontsize=8)
     return figure
 
@@ -101,10 +103,11 @@ def training(record: RunRecord, model: Model) -> Figure:
     chosen = _spread(sorted(record.snapshots), 6)
     figure = Figure(figsize=(WIDTH, 3.7), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.2])
-    for axes, iteration in zip(top.subplots(1, len(chosen)), chosen, strict=True):
-        vertices = _to_unit(model, read_npz(record.snapshots[iteration])["vertices"])
-        level = round(np.log((len(vertices) - 2) / 10) / np.log(4))
-        _show(axes, _trimmed(clay(vertices, icosphere(level).faces, camera)))
+    shapes = [_to_unit(model, read_npz(record.snapshots[iteration])["vertices"]) for iteration in chosen]
+    faces = icosphere(SNAPSHOT_LEVEL).faces
+    pictures = _trimmed([clay(vertices, faces, camera) for vertices in shapes])
+    for axes, iteration, picture in zip(top.subplots(1, len(chosen)), chosen, pictures, strict=True):
+        _show(axes, picture)
         axes.set_title(f"iteration {iteration:,}", fontsize=8)
     axes = bottom.subplots()
     axes.plot(record.history["iteration"], record.history["image"], color=GREY, linewidth=0.5, label="image loss")
@@ -164,10 +167,10 @@ def _spread(values: list[int], count: int) -> list[int]:
     return [values[i] for i in np.unique(np.linspace(0, len(values) - 1, count).round().astype(int))]
 
 
-def _trimmed(picture: UInt8[np.ndarray, "h w 4"]) -> UInt8[np.ndarray, "h2 w 4"]:
-    """Without the empty space above and below: as the middle two thirds, in which the objects lie."""
-    height = len(picture)
-    return picture[height // 7 : -height // 7]
+def _trimmed(pictures: list[UInt8[np.ndarray, "h w 4"]]) -> list[UInt8[np.ndarray, "h2 w 4"]]:
+    """Without the rows above and below in which none of them shows anything."""
+    seen = np.stack(pictures)[..., 3].any(axis=(0, 2)).nonzero()[0]
+    return [picture[max(seen[0] - 3, 0) : seen[-1] + 4] for picture in pictures]
 
 
 def _show(axes: Axes, picture: UInt8[np.ndarray, "h w c"]) -> None:

@@ -10,7 +10,7 @@ from runs import VIEWS, write_run, write_training
 
 from recon.errors import ReconError
 from recon.report import page as page_module
-from recon.report.atlas import atlases, gallery_files
+from recon.report.atlas import LOSSLESS, atlases, gallery_files
 from recon.report.page import embedded_json, report, report_page
 from recon.report.payload import Payload, restored
 from recon.report.three import threejs
@@ -73,6 +73,28 @@ def test_the_best_of_each_set_is_marked_and_published_losses_stand_beside(runs: 
     assert ("", "0.00727") in page.cells and ("", "0.01483") in page.cells
     # The higher PSNR is the better one.
     assert ("best", "37.00") in page.cells and ("", "36.00") in page.cells
+
+
+def test_bars_are_shares_of_the_largest_of_a_column(runs: list[Path]) -> None:
+    html = report_page(runs)
+    # 0.003, 0.004 and the published 0.00727.
+    for share in (41.3, 55.0, 100.0):
+        assert f"width:{share}%" in html
+
+
+def test_a_row_that_is_being_written_is_left_for_later(runs: list[Path]) -> None:
+    with open(runs[0] / "history.csv", "a") as file:
+        file.write("1201,12")
+    assert "1,200 × 100 ms" in report_page(runs)
+
+
+def test_a_column_that_is_not_known_changes_nothing(runs: list[Path]) -> None:
+    before = Page(report_page(runs)).figures
+    for name in ("history.csv", "validation.csv"):
+        head, *rows = (runs[0] / name).read_text().splitlines()
+        rows = [row.replace(",", ",1764000000000,", 1) for row in rows]
+        (runs[0] / name).write_text("\n".join([head.replace(",", ",time,", 1), *rows]) + "\n")
+    assert Page(report_page(runs)).figures == before
 
 
 def test_one_run_has_no_best_and_no_sweep(runs: list[Path]) -> None:
@@ -262,6 +284,8 @@ def test_an_atlas_holds_the_views_in_order(tmp_path: Path) -> None:
     ]
     atlas = atlases(files, 8)["truth"]
     assert (atlas.views, atlas.columns, atlas.height, atlas.width) == (8, 3, 4, 8)
+    lossless = atlases(files, 8, LOSSLESS)["truth"].encoded
+    assert imageio.imread(lossless, extension=".webp")[5, 12].tolist() == [4, 4, 4]
     sheet = imageio.imread(atlas.encoded, extension=".webp")
     assert sheet.shape == (12, 24, 3)
     assert abs(int(sheet[5, 12, 0]) - 4) < 3

@@ -88,6 +88,16 @@ def test_the_overshoot_is_told_in_numbers(tmp_path: Path) -> None:
     assert "view 2 of front" in caption and "1.200" in caption and "4 of 480 pixels" in caption
 
 
+def test_where_nothing_overshoots_a_longer_exposure_does(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    radiance = np.full((20, 24, 3), 0.5, np.float32)
+    radiance[8:10, 8:10] = 0.92
+    np.savez_compressed(run / "validation" / "overshoot.npz", set="front", view=2, radiance=radiance)
+    caption = figures_of(run)["figure1_overshoot"].caption
+    assert "largest radiance is 0.920; no pixel exceeds 1, so it is shown 1.25 times as bright" in caption
+    assert "then 4 of 480 pixels exceed 1" in caption
+
+
 def test_what_wraps_comes_out_dark() -> None:
     radiance = np.full((1, 3, 3), 1.0)
     radiance[0, 1], radiance[0, 2] = 1.001, 0.0

@@ -19,7 +19,7 @@ def pixels(page: Page, stage: str) -> np.ndarray:
 
 def until(page: Page, condition: str) -> None:
     """Wait for an expression; playwright's own waiting evaluates text in the page, which its policy forbids."""
-    for _ in range(200):
+    for _ in range(1200):
         if page.evaluate(condition):
             return
         page.wait_for_timeout(50)

@@ -156,6 +156,16 @@ def test_two_pictures_of_any_view_are_compared(report_page: Page) -> None:
     expect(pair).to_have_attribute("aria-label", re.compile("View 2 of full"))
 
 
+def test_a_small_picture_shows_its_view(report_page: Page) -> None:
+    report_page.locator("#compare").scroll_into_view_if_needed()
+    strip = report_page.locator("#compare .strip button")
+    expect(strip).to_have_count(6)
+    strip.nth(4).click()
+    expect(report_page.locator("#compare .pair")).to_have_attribute("aria-label", re.compile("View 4 of front"))
+    expect(strip.nth(4)).to_have_attribute("aria-current", "true")
+    expect(report_page.locator("#compare .strip [aria-current]")).to_have_count(1)
+
+
 def _shades(page: Page) -> list[int]:
     """Grey of the middle of the left and of the right half of the two pictures, from a screenshot."""
     picture = imageio.imread(page.locator("#compare .pair").screenshot(), extension=".png")
@@ -165,6 +175,10 @@ def _shades(page: Page) -> list[int]:
 
 def test_the_flow_is_scrubbed_over_pseudo_time_and_training(report_page: Page) -> None:
     end = covered(pixels(report_page, "flow"))
+    lined = colour(pixels(report_page, "flow"))
+    report_page.locator("#lines").uncheck()
+    assert np.abs(colour(pixels(report_page, "flow")) - lined).max() > 5
+    report_page.locator("#lines").check()
     set_slider(report_page, "#pseudo-time", 0)
     start = covered(pixels(report_page, "flow"))
     assert start / end == pytest.approx(4, rel=0.05)
@@ -187,6 +201,7 @@ def test_the_surface_shows_error_and_coverage_with_their_scales(report_page: Pag
     error = pixels(report_page, "surface")
     scale = report_page.locator("#scale-surface")
     expect(scale).to_contain_text("distance to the reference")
+    expect(report_page.locator("#note-surface")).to_contain_text("Half of the vertices lie within 0.01")
     # 0 at the bottom is light, and dark at the top.
     assert colour(error[: error.shape[0] // 2]).sum() < colour(error[error.shape[0] // 2 :]).sum() - 60
     report_page.select_option("#quantity", "seen/front")
@@ -201,6 +216,7 @@ def test_the_surface_shows_error_and_coverage_with_their_scales(report_page: Pag
     report_page.select_option("#quantity", "")
     report_page.wait_for_selector("#surface[data-shown='']")
     expect(scale).to_be_hidden()
+    expect(report_page.locator("#note-surface")).to_be_empty()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(400, "light"), (400, "dark"), (1600, "light"), (1600, "dark")])
@@ -208,6 +224,8 @@ def test_every_section_is_readable(open_page, report_file: Path, width: int, sch
     page = open_page(report_file.as_uri(), width=width, scheme=scheme)
     page.wait_for_selector("#object[data-drawn]")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # It would lie over the screenshots of what is taller than the window.
+    page.evaluate("document.querySelector('.bar').style.position = 'static'")
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     for section in page.locator("main > section:visible").all():
         section.scroll_into_view_if_needed()
