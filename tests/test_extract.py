@@ -69,7 +69,7 @@ def test_the_reference_is_the_scenes_mesh(tmp_path: Path) -> None:
         write_reference(tmp_path / "transforms.json", tmp_path / "x.ply")
 
 
-@pytest.mark.parametrize("name", ["scene.blend", "notes.txt", "archive.zip", "none"])
+@pytest.mark.parametrize("name", ["notes.txt", "archive.zip", "none"])
 def test_unknown_kinds_list_the_known_ones(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("?")
     with pytest.raises(ReconError, match=f"{name}: .* knows; expected a scene .* transforms.json .* keyframes"):

@@ -36,8 +36,6 @@ VARIABLE = "RECON_BLENDER"
 """Environment variable: a Blender program, or a Python that has the package bpy."""
 
 SCRIPT = Path(__file__).with_name("blender_process.py")
-AT_FAULT = 3
-"""Exit code of the script where the .blend is at fault."""
 
 SAMPLES = 8
 """Samples along each side of a pixel."""
@@ -156,7 +154,8 @@ def object_from_blend(path: Path, name: str | None = None) -> Trimesh:
     """The mesh that is to be reconstructed, in Blender's world frame."""
     scene = read_blend(path)
     is_object, _ = place_object(scene.meshes, scene.names, scene.collections, scene.camera_to_world, name, path)
-    world = join([scene.meshes[i] for i in np.flatnonzero(is_object)], [], np.ones((0, 3)))
+    meshes = [scene.meshes[i] for i in np.flatnonzero(is_object)]
+    world = join(meshes, [], np.ones((sum(len(mesh.vertices) for mesh in meshes), 3)))
     return Trimesh(world.vertices, world.faces, process=False)
 
 
@@ -176,11 +175,14 @@ def _blender(path: Path, task: str, **settings: Any) -> Iterator[Path]:
     """Folder with what the script answered."""
     with tempfile.TemporaryDirectory(prefix="recon-blender-") as folder:
         request = {"task": task, "blend": str(path.resolve()), "out": folder, **settings}
-        process = subprocess.run(
-            [*blender_command(), json.dumps(request)], capture_output=True, text=True, errors="replace"
-        )
-        if process.returncode == AT_FAULT:
-            raise ReconError(f"{path}: {(Path(folder) / 'error.txt').read_text()}")
+        try:
+            command = [*blender_command(), json.dumps(request)]
+        except ReconError as error:
+            raise ReconError(f"{path}: {error}") from None
+        process = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        fault = Path(folder) / "error.txt"
+        if fault.is_file():
+            raise ReconError(f"{path}: {fault.read_text()}")
         if process.returncode < 0:
             raise ReconError(f"{path}: Blender crashed on it (signal {-process.returncode}): is the file damaged?")
         if process.returncode > 0:
@@ -207,9 +209,7 @@ def blender_command() -> list[str]:
     nested = Path(sys.prefix) / "blender" / "bin" / "python"
     program = str(nested) if nested.is_file() else shutil.which("blender")
     if program is None:
-        raise ReconError(
-            f".blend files need Blender: pip install 'recon[blender]' (Python 3.11), or {VARIABLE}=/path/to/blender"
-        )
+        raise ReconError(f"needs Blender: pip install 'recon[blender]' (Python 3.11), or {VARIABLE}=/path/to/blender")
     return _command(program)
 
 

@@ -24,8 +24,8 @@ def place_object(
 ) -> tuple[Bool[np.ndarray, " m"], Float[np.ndarray, "4 4"]]:
     """Which of the meshes are the object, and `world_from_unit`.
 
-    A scene that keeps to our convention is left as it is: meshes inside the unit sphere at the origin are
-    the object, all others lie outside it. In any other the object is the smallest mesh whose bounding box
+    A scene that keeps to our convention is left as it is: the cameras look into the unit sphere at the
+    origin, meshes inside it are the object, and all others lie outside. In any other the object is the smallest mesh whose bounding box
     holds the point where the optical axes meet, or else the mesh nearest to it, and the unit sphere
     is its enclosing sphere, widened by 1 / FILL; other meshes within belong to the object.
 
@@ -42,10 +42,12 @@ def place_object(
             raise ReconError(f"{path}: no mesh or collection is called '{name}'; there are: {', '.join(known)}")
     else:
         chosen = _inside(meshes, np.eye(4))
+    focus = nearest_point(camera_to_world[:, :3, 3], camera_to_world[:, :3, 2])
     frame = np.eye(4)
-    if not chosen.any() or not _inside(meshes, frame)[chosen].all() or _entering(meshes, chosen, frame) is not None:
+    kept = chosen.any() and _inside(meshes, frame)[chosen].all() and _entering(meshes, chosen, frame) is None
+    if not kept or (name is None and np.linalg.norm(focus) >= 1):
         if name is None:
-            chosen = _looked_at(meshes, camera_to_world)
+            chosen = _looked_at(meshes, focus)
         center, radius = bounding_sphere(np.concatenate([meshes[i].vertices for i in np.flatnonzero(chosen)]))
         if radius == 0:
             raise ReconError(f"{path}: '{names[chosen.argmax()]}' has no extent: all its vertices coincide")
@@ -83,8 +85,7 @@ def _entering(
     return None
 
 
-def _looked_at(meshes: list[Trimesh], camera_to_world: Float[np.ndarray, "n 4 4"]) -> Bool[np.ndarray, " m"]:
-    focus = nearest_point(camera_to_world[:, :3, 3], camera_to_world[:, :3, 2])
+def _looked_at(meshes: list[Trimesh], focus: Float[np.ndarray, " 3"]) -> Bool[np.ndarray, " m"]:
     low, high = (np.array([mesh.bounds[k] for mesh in meshes]) for k in (0, 1))
     away = np.linalg.norm(np.maximum(0, np.maximum(low - focus, focus - high)), axis=1)
     size = np.linalg.norm(high - low, axis=1)

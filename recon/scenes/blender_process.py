@@ -216,11 +216,11 @@ def world_meshes(graph: Any) -> list[Mesh]:
         if mesh is None or len(mesh.polygons) == 0:
             continue
         mesh.calc_loop_triangles()
-        vertices, faces = np.empty(3 * len(mesh.vertices)), np.empty(3 * len(mesh.loop_triangles), np.int32)
+        vertices, corners = np.empty(3 * len(mesh.vertices)), np.empty(3 * len(mesh.loop_triangles), np.int32)
         mesh.vertices.foreach_get("co", vertices)
-        mesh.loop_triangles.foreach_get("vertices", faces)
+        mesh.loop_triangles.foreach_get("vertices", corners)
         matrix = np.array(instance.matrix_world, np.float64)
-        faces = faces.reshape(-1, 3).astype(np.int64)
+        faces = corners.reshape(-1, 3).astype(np.int64)
         if np.linalg.det(matrix[:3, :3]) < 0:
             faces = faces[:, ::-1]
         owner = instance.parent if instance.is_instance else object

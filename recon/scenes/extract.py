@@ -52,11 +52,14 @@ def read_source(
     if object_name is not None and source.suffix.lower() != ".blend":
         raise ReconError(f"{source}: '--object' goes with a .blend")
     if source.is_dir() and not (source / "transforms.json").is_file():
+        from recon.scenes.colmap import model_folder, views_from_colmap
         from recon.scenes.diligent import LIGHT_COSINE, is_diligent, views_from_diligent
 
         if is_diligent(source) and mesh is None:
             name = set_name or source.resolve().name.removesuffix("PNG")
             return views_from_diligent(source, name, like, LIGHT_COSINE if light_cosine is None else light_cosine)
+        if model_folder(source) is not None and mesh is None and light_cosine is None:
+            return views_from_colmap(source, set_name or source.resolve().name, like)
     if light_cosine is not None:
         raise ReconError(f"{source}: '--light-cosine' goes with the folder of an object of DiLiGenT-MV")
     path = source / "transforms.json" if source.is_dir() else source

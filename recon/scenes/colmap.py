@@ -1,0 +1,168 @@
+"""Sparse models of COLMAP: `sparse/0`, its photographs in `images/`, and masks in `masks/` by their names.
+
+COLMAP's cameras have our axes, and the centre of their first pixel lies at (0.5, 0.5) too.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from recon.errors import ReconError
+from recon.scenes.images import SUFFIXES, read_mask, read_picture
+from recon.scenes.photographs import Photo, common_masks, equal_sizes, undistorted, unit_frame
+from recon.scenes.poses import poses_in_unit_frame, rigid_pose
+from recon.scenes.provenance import provenance
+from recon.views import Frame, Views
+
+MODELS: dict[str, tuple[str, ...]] = {
+    "SIMPLE_PINHOLE": ("f", "cx", "cy"),
+    "PINHOLE": ("fx", "fy", "cx", "cy"),
+    "SIMPLE_RADIAL": ("f", "cx", "cy", "k1"),
+    "RADIAL": ("f", "cx", "cy", "k1", "k2"),
+    "OPENCV": ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2"),
+    "FULL_OPENCV": ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
+}
+"""Camera models that are a pinhole, or that OpenCV can straighten, with their parameters in order."""
+
+DISTORTION = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
+"""OpenCV's coefficients in its order."""
+
+
+def model_folder(folder: Path) -> Path | None:
+    """Where a model's files lie under `folder`, if it holds one: the first model, or that of `image_undistorter`."""
+    for candidate in (folder / "sparse" / "0", folder / "sparse", folder):
+        if any((candidate / f"cameras{suffix}").is_file() for suffix in (".bin", ".txt")):
+            return candidate
+    return None
+
+
+def views_from_colmap(folder: Path, set_name: str, like: Frame | None = None) -> Views:
+    """The registered photographs of a sparse model, by name, recentred and scaled into the unit sphere.
+
+    The unit sphere comes from the masks, else from the sparse points that all cameras see, else from
+    where the cameras look. `like`: take unit frame and radiance scale from there. Pictures are sRGB, but
+    EXR is linear.
+
+    Raises:
+        ReconError: there is no pycolmap; the model is damaged or has no photograph; a photograph or mask is
+            missing, broken or of another size; a lens is of a model that is not known.
+    """
+    model = model_folder(folder)
+    if model is None:
+        raise ReconError(f"{folder}: no sparse model of COLMAP; expected sparse/0 with cameras, images and points3D")
+    cameras, images, points = _read_model(model)
+    files = [(_photograph(folder, name), _mask(folder, name)) for name, *_ in images]
+    photos = [
+        _read_photo(*paths, pose, cameras[camera], f"{model}: image {name}")
+        for paths, (name, camera, pose) in zip(files, images, strict=True)
+    ]
+    pictures = equal_sizes(photos, [picture for picture, _ in files])
+    names = [f"{folder}: image {name}" for name, *_ in images]
+    masks = common_masks(photos, names, "has no mask in masks/")
+    peak = float(pictures.max())
+    if peak <= 0:
+        raise ReconError(f"{folder}: all pictures are black")
+    poses, intrinsics = (np.stack([getattr(photo, key) for photo in photos]) for key in ("pose", "intrinsics"))
+    if like is None:
+        world_from_unit, framed_by = unit_frame(pictures, masks, poses, intrinsics, str(folder), points)
+    else:
+        world_from_unit, framed_by, peak = like.world_from_unit, "like", like.radiance_scale
+    models = sorted({camera.model_name for camera in cameras.values()})
+    settings = {"images": [name for name, *_ in images], "camera_models": models, "framed_by": framed_by}
+    inputs = [*sorted(model.glob("*.*")), *(file for pair in files for file in pair if file is not None)]
+    packages = ("pycolmap", "OpenEXR", "imageio", "opencv-python-headless")
+    return Views(
+        images=pictures / np.float32(peak),
+        masks=None if masks is None else masks.astype(np.uint8) * 255,
+        camera_to_world=poses_in_unit_frame(poses, world_from_unit),
+        intrinsics=intrinsics,
+        radiance_scale=peak,
+        world_from_unit=world_from_unit,
+        metadata=provenance(set_name, folder.resolve(), inputs, settings, packages),
+    )
+
+
+def _read_model(
+    model: Path,
+) -> tuple[dict[int, Any], list[tuple[str, int, Float[np.ndarray, "4 4"]]], Float[np.ndarray, "p 3"]]:
+    """Cameras by number; name, camera and camera-to-world pose of each image, by name; sparse points."""
+    try:
+        import pycolmap
+    except ImportError:
+        raise ReconError(f"{model}: models of COLMAP need pycolmap: pip install 'recon[colmap]'") from None
+    try:
+        content = pycolmap.Reconstruction(str(model))
+    except Exception as error:  # COLMAP's checks surface as whatever type its binding makes of them
+        raise ReconError(f"{model}: not a readable model of COLMAP: {' '.join(str(error).split())}") from None
+    _check_whole(model, content)
+    images = []
+    for image in sorted(content.images.values(), key=lambda image: str(image.name)):
+        if not image.has_pose:
+            continue
+        where = f"{model}: image {image.name}"
+        if image.camera_id not in content.cameras:
+            raise ReconError(f"{where}: there is no camera {image.camera_id}")
+        camera_from_world = np.asarray(image.cam_from_world().matrix())
+        rotation = camera_from_world[:, :3].T
+        images.append((image.name, image.camera_id, rigid_pose(rotation, -rotation @ camera_from_world[:, 3], where)))
+    if not images:
+        raise ReconError(f"{model}: the model has no registered image")
+    points = np.array([point.xyz for point in content.points3D.values()], np.float64).reshape(-1, 3)
+    return dict(content.cameras.items()), images, points[np.isfinite(points).all(axis=1)]
+
+
+def _check_whole(model: Path, content: Any) -> None:
+    """COLMAP reads numbers past the end of a truncated file without complaint."""
+    sizes = {
+        "cameras.bin": 8 + sum(24 + 8 * len(camera.params) for camera in content.cameras.values()),
+        "points3D.bin": 8 + sum(51 + 8 * point.track.length() for point in content.points3D.values()),
+    }
+    for name, size in sizes.items():
+        path = model / name
+        if path.is_file() and path.stat().st_size != size:
+            raise ReconError(f"{path}: truncated or damaged: has {path.stat().st_size} bytes, expected {size}")
+
+
+def _photograph(folder: Path, name: str) -> Path:
+    path = folder / "images" / name
+    if not path.is_file():
+        raise ReconError(f"{folder}: image {name}: no such file in {folder / 'images'}")
+    return path
+
+
+def _mask(folder: Path, name: str) -> Path | None:
+    """COLMAP calls the mask of `a.jpg` `a.jpg.png`; the same stem with any suffix does too."""
+    base = folder / "masks" / name
+    candidates = [base.with_name(base.name + ".png"), base, *(base.with_suffix(suffix) for suffix in SUFFIXES)]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _read_photo(picture: Path, mask: Path | None, pose: Float[np.ndarray, "4 4"], camera: Any, where: str) -> Photo:
+    intrinsics, coefficients = _lens(camera, where)
+    image, outline = read_picture(picture), None if mask is None else read_mask(mask)
+    for path, size in ((picture, image.color.shape[:2]), (mask, outline.shape if outline is not None else None)):
+        if size is not None and size != (camera.height, camera.width):
+            found, expected = f"{size[1]}x{size[0]}", f"{camera.width}x{camera.height}"
+            raise ReconError(f"{where}: {path} has {found} pixels, expected the camera's {expected}")
+    photo = Photo(image, outline, pose, intrinsics)
+    return undistorted(photo, coefficients) if coefficients.any() else photo
+
+
+def _lens(camera: Any, where: str) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, " 8"]]:
+    names = MODELS.get(camera.model_name)
+    if names is None:
+        raise ReconError(
+            f"{where}: the camera model {camera.model_name} is not known; expected one of {', '.join(MODELS)}: "
+            "undistort the photographs first (`colmap image_undistorter`)"
+        )
+    values = np.asarray(camera.params, np.float64)
+    if len(values) != len(names) or not np.isfinite(values).all():
+        raise ReconError(f"{where}: the camera must have the finite parameters {', '.join(names)}")
+    lens = dict(zip(names, values, strict=True))
+    focal = lens.get("fx", lens.get("f", 0.0)), lens.get("fy", lens.get("f", 0.0))
+    if min(focal) <= 0:
+        raise ReconError(f"{where}: the camera's focal lengths must be positive")
+    matrix = np.array([[focal[0], 0, lens["cx"]], [0, focal[1], lens["cy"]], [0, 0, 1]])
+    return matrix, np.array([lens.get(key, 0.0) for key in DISTORTION])

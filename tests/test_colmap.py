@@ -1,0 +1,218 @@
+"""Sparse models of COLMAP: the same views as our own, lenses, masks, the unit sphere, and every bad input."""
+
+import builtins
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from recon.errors import ReconError
+from recon.scenes.extract import extract
+from recon.scenes.flash import photograph
+from recon.scenes.meshes import primitive, similarity
+from recon.scenes.normalise import frame_from_points
+from recon.scenes.paths import arc
+from recon.scenes.world import join
+from recon.views import Views, load_views
+
+SIZE = 24, 32
+MATRIX = np.array([[36.0, 0, 15], [0, 36, 12.5], [0, 0, 1]])
+POSES = arc(4, 2.5, (-70.0, 70.0), (-15.0, 35.0))
+PINHOLE = "PINHOLE 32 24 36 36 15 12.5"
+
+
+@pytest.fixture(scope="module")
+def pictures() -> tuple[np.ndarray, np.ndarray]:
+    """Linear radiance and masks of a capsule of radius 0.7."""
+    mesh = primitive("capsule").apply_scale(0.7)
+    world = join([mesh], [], np.ones((len(mesh.vertices), 3)))
+    return photograph(world, POSES, np.tile(MATRIX, (4, 1, 1)), *SIZE, 2, "test")
+
+
+def model(
+    folder: Path,
+    pictures: tuple[np.ndarray, np.ndarray],
+    *,
+    camera: str = PINHOLE,
+    masks: bool = True,
+    points: np.ndarray | None = None,
+    scale: float = 1.0,
+) -> Path:
+    """A model in text, and its photographs as 8-bit sRGB; the world of COLMAP is `scale` times ours."""
+    sparse = folder / "sparse" / "0"
+    for made in (sparse, folder / "images", folder / "masks"):
+        made.mkdir(parents=True)
+    lines = []
+    for i, pose in enumerate(POSES):
+        rotation = pose[:3, :3].T
+        x, y, z, w = Rotation.from_matrix(rotation).as_quat()
+        translation = -rotation @ pose[:3, 3] * scale
+        lines += [f"{i + 1} {w} {x} {y} {z} {' '.join(map(str, translation))} 1 {'dcba'[i]}.png", ""]
+        linear = np.clip(pictures[0][i] / pictures[0].max(), 0, 1)
+        encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+        imageio.imwrite(folder / "images" / f"{'dcba'[i]}.png", np.round(255 * encoded).astype(np.uint8))
+        if masks:
+            imageio.imwrite(folder / "masks" / f"{'dcba'[i]}.png.png", pictures[1][i])
+    points = np.zeros((0, 3)) if points is None else points
+    (sparse / "cameras.txt").write_text(f"1 {camera}\n")
+    (sparse / "images.txt").write_text("\n".join(lines) + "\n")
+    (sparse / "points3D.txt").write_text(
+        "".join(f"{i} {x} {y} {z} 255 255 255 0.1\n" for i, (x, y, z) in enumerate(points * scale, 1))
+    )
+    return folder
+
+
+def read(folder: Path, **options: Any) -> Views:
+    extract(folder, folder / "views.npz", **options)
+    return load_views(folder / "views.npz")
+
+
+def test_a_model_gives_the_views_it_was_made_of(tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray]) -> None:
+    views = read(model(tmp_path / "pot", pictures, scale=7.0))
+    assert views.metadata["settings"]["images"] == ["a.png", "b.png", "c.png", "d.png"]  # by name, not by number
+    assert views.metadata["set"] == "pot" and views.metadata["versions"]["pycolmap"]
+    assert views.metadata["settings"]["framed_by"] == "masks"
+    assert np.allclose(views.images, (pictures[0] / pictures[0].max())[::-1], atol=0.01)
+    assert views.masks is not None and np.array_equal(views.masks, pictures[1][::-1])
+    assert np.allclose(views.intrinsics, MATRIX)
+    poses = views.world_from_unit @ views.camera_to_world
+    assert np.allclose(poses[:, :3, 3] / 7, POSES[::-1, :3, 3], atol=1e-6)
+    # The capsule of half-length 0.7 fills most of the unit sphere.
+    assert 0.6 < np.cbrt(np.linalg.det(views.world_from_unit[:3, :3])) / 7 < 1.1
+
+
+def test_binary_models_and_those_of_the_undistorter_are_read(
+    tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray]
+) -> None:
+    import pycolmap
+
+    folder = model(tmp_path / "a", pictures)
+    sparse = folder / "sparse"
+    pycolmap.Reconstruction(str(sparse / "0")).write_binary(str(sparse))
+    text = read(folder)
+    for file in (sparse / "0").iterdir():
+        file.unlink()
+    binary = read(folder)
+    assert np.array_equal(text.images, binary.images) and np.allclose(text.camera_to_world, binary.camera_to_world)
+
+
+@pytest.mark.parametrize(
+    "camera",
+    ["SIMPLE_RADIAL 32 24 36 15 12.5 1.5", "FULL_OPENCV 32 24 36 36 15 12.5 1.5 0 0.01 0 0 0 0 0"],
+)
+def test_distorted_lenses_are_undone(tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray], camera: str) -> None:
+    plain, bent = read(model(tmp_path / "a", pictures)), read(model(tmp_path / "b", pictures, camera=camera))
+    assert np.allclose(bent.intrinsics, MATRIX)
+    assert bent.masks is not None and plain.masks is not None
+    # A positive k1 spreads the photograph, so that undoing it shrinks what is seen.
+    assert (bent.masks > 0).sum() < 0.95 * (plain.masks > 0).sum()
+
+
+def test_without_masks_the_points_tell_the_size(tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray]) -> None:
+    lit = pictures[0] + 0.05 * pictures[0].max(), pictures[1]  # no black background
+    surface = np.random.default_rng(0).normal(size=(500, 3))
+    surface *= 0.5 / np.linalg.norm(surface, axis=1, keepdims=True)
+    surface[:5] *= 20
+    views = read(model(tmp_path / "a", lit, masks=False, points=surface, scale=3.0))
+    assert views.metadata["settings"]["framed_by"] == "points" and views.masks is None
+    assert np.isclose(np.cbrt(np.linalg.det(views.world_from_unit[:3, :3])), 3 * 0.5 / 0.9, rtol=0.05)
+    few = read(model(tmp_path / "b", lit, masks=False, points=surface[:20]))
+    assert few.metadata["settings"]["framed_by"] == "cameras"
+
+
+def test_far_points_do_not_matter() -> None:
+    ball = np.random.default_rng(1).normal(size=(1000, 3))
+    ball *= 0.3 / np.linalg.norm(ball, axis=1, keepdims=True)
+    wall = np.random.default_rng(2).uniform(-9, 9, (5000, 3)) + [20, 0, 0]
+    frame = frame_from_points(np.concatenate([ball, wall]), similarity(np.array([0.1, 0, 0]), 1.0))
+    assert frame is not None
+    assert np.allclose(frame[:3, 3], 0, atol=0.02) and np.isclose(frame[0, 0], 0.3 / 0.9, rtol=0.05)
+
+
+def test_like_brings_a_second_model_into_the_firsts_frame(
+    tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray]
+) -> None:
+    first = read(model(tmp_path / "a", pictures))
+    second = read(model(tmp_path / "b", pictures, masks=False), like=tmp_path / "a" / "views.npz", set_name="test")
+    assert np.allclose(first.camera_to_world, second.camera_to_world)
+    assert second.metadata["set"] == "test"
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("sparse/0/images.txt", None, "sparse/0: not a readable model of COLMAP"),
+        ("sparse/0/images.txt", "1 1 0 x 0 0 0 2.5 1 a.png\n\n", "sparse/0: not a readable model of COLMAP"),
+        ("sparse/0/images.txt", "1 1 0 0 0 0 0 2.5 7 a.png\n\n", "sparse/0: not a readable model of COLMAP"),
+        ("sparse/0/images.txt", "", "sparse/0: the model has no registered image"),
+        ("sparse/0/cameras.txt", "1 NOSUCH 32 24 36 36 15 12.5\n", "sparse/0: not a readable model of COLMAP"),
+        (
+            "sparse/0/cameras.txt",
+            "1 FOV 32 24 36 36 15 12.5 0.1\n",
+            "image a.png: the camera model FOV is not known",
+        ),
+        ("sparse/0/cameras.txt", "1 PINHOLE 32 24 -36 36 15 12.5\n", "image a.png: .*focal lengths must be positive"),
+        ("sparse/0/cameras.txt", "1 PINHOLE 64 48 36 36 15 12.5\n", "image a.png: .*a.png has 32x24 pixels, .* 64x48"),
+        ("images/b.png", None, "image b.png: no such file in .*images"),
+        ("images/b.png", "no picture", "b.png: not a readable picture"),
+        ("masks/c.png.png", None, "image c.png has no mask in masks/, but others have one"),
+        ("masks/c.png.png", "no picture", "c.png.png: not a readable picture"),
+    ],
+)
+def test_bad_folders_are_one_line(
+    tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray], file: str, text: str | None, message: str
+) -> None:
+    folder = model(tmp_path / "a", pictures)
+    (folder / file).unlink()
+    if text is not None:
+        (folder / file).write_text(text)
+    with pytest.raises(ReconError, match=message) as caught:
+        extract(folder, tmp_path / "out.npz")
+    assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "out.npz").exists()
+
+
+@pytest.mark.parametrize("name", ["cameras.bin", "images.bin", "points3D.bin"])
+def test_truncated_models_are_one_line(tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray], name: str) -> None:
+    import pycolmap
+
+    folder = model(tmp_path / "a", pictures, points=np.zeros((2, 3)))
+    sparse = folder / "sparse" / "0"
+    pycolmap.Reconstruction(str(sparse)).write_binary(str(sparse))
+    (sparse / name).write_bytes((sparse / name).read_bytes()[:-20])
+    with pytest.raises(ReconError, match="sparse/0[:/]") as caught:
+        extract(folder, tmp_path / "out.npz")
+    assert "\n" not in str(caught.value)
+
+
+def test_mixed_sizes_are_refused(tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray]) -> None:
+    folder = model(tmp_path / "a", pictures)
+    cameras = folder / "sparse" / "0" / "cameras.txt"
+    cameras.write_text(f"1 {PINHOLE}\n2 PINHOLE 16 12 18 18 8 6\n")
+    images = folder / "sparse" / "0" / "images.txt"
+    images.write_text(images.read_text().replace(" 1 b.png", " 2 b.png"))
+    imageio.imwrite(folder / "images" / "b.png", np.full((12, 16, 3), 99, np.uint8))
+    (folder / "masks" / "b.png.png").unlink()
+    with pytest.raises(ReconError, match=r"b\.png: has 16x12 pixels, expected 32x24 as .*a\.png has"):
+        extract(folder, tmp_path / "out.npz")
+
+
+def test_without_pycolmap_one_line_says_what_to_install(
+    tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def fails(name: str, *rest: Any, **more: Any) -> Any:
+        if name == "pycolmap":
+            raise ImportError(name)
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", fails)
+    with pytest.raises(ReconError, match=r"pip install 'recon\[colmap\]'"):
+        extract(model(tmp_path / "a", pictures), tmp_path / "out.npz")
