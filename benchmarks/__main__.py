@@ -7,6 +7,7 @@ from benchmarks.flow import flow_passes
 from benchmarks.render import one_view, window
 from benchmarks.report import report_page
 from benchmarks.startup import help_time
+from benchmarks.sweep import sweep
 
 BENCHMARKS: dict[str, Callable[[], str]] = {
     "startup": help_time,
@@ -14,7 +15,7 @@ BENCHMARKS: dict[str, Callable[[], str]] = {
     "crop": window,
     "flow": flow_passes,
 }
-ON_DEMAND: dict[str, Callable[[], str]] = {"report": report_page}
+ON_DEMAND: dict[str, Callable[[], str]] = {"report": report_page, "sweep": sweep}
 
 
 def main() -> int:
