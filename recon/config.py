@@ -4,6 +4,7 @@ The JSON schema in `workflow/schemas` is generated from these models.
 """
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -93,10 +94,12 @@ class LossConfig(Section):
     velocity_points: int = Field(256, ge=1, description="random points that estimate the velocity term")
     fold: Weight = Field(5.0, description="mean hinge on the volume change of the flow's steps: keeps it from folding")
     silhouette: Weight = Field(0.0, description="mean absolute error of the coverage; needs masks")
-    guide: Weight = Field(1.0, description="with a field: coverage against the warm-up's, fading out by mid-schedule")
+    guide: Weight = Field(0.5, description="with a field: coverage against the warm-up's, early in the schedule")
     veil: Weight = Field(
-        0.05, description="with a field: mean opacity in front of the unit sphere; a tenth of it behind"
+        0.05,
+        description="with a field: mean opacity in front of the unit sphere; half of it within, a twentieth elsewhere",
     )
+    spread: Weight = Field(0.02, description="with a field: how far apart along rays it stops light")
     smoothness: Weight = Field(1e-3, description="with a grid: mean absolute difference between neighbouring cells")
     edge: Weight = Field(0.0, description="mean squared deviation of edge lengths from their mean")
     normal: Weight = Field(0.0, description="mean 1 - cos between the normals of adjacent faces")
@@ -112,7 +115,7 @@ class FieldConfig(Section):
     samples: int = Field(32, ge=2, description="samples along a ray in front of the sphere and behind it")
     rays: int = Field(1500, ge=1, description="random rays of an iteration past the object")
     learning_rate: float = Field(0.1, gt=0, le=1, description="Adam's step size for the grid at the start")
-    warm_up: float = Field(0.1, ge=0, lt=1, description="part of the schedule in which a volume stands for the mesh")
+    warm_up: float = Field(0.15, ge=0, lt=1, description="part of the schedule in which a volume stands for the mesh")
 
 
 class RenderConfig(Section):
@@ -193,6 +196,13 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def overrides(config: RunConfig) -> list[str]:
+    """`key=value` of every key that is not at its default, as `recon train --set` takes them."""
+    defaults = flatten(RunConfig().model_dump(mode="json"))
+    chosen = flatten(config.model_dump(mode="json"))
+    return [f"{key}={json.dumps(value)}" for key, value in chosen.items() if value != defaults[key]]
 
 
 def known_keys() -> list[str]:

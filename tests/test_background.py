@@ -13,6 +13,7 @@ from recon.background.contraction import RADIUS, contract, expand
 from recon.background.coverage import seen_cells
 from recon.background.field import activate, start_values
 from recon.background.grid import GridField, interpolate
+from recon.background.hints import UNSURE, inner_share
 from recon.background.march import Passage, Space, cell_of, march
 from recon.background.rays import NEAR, Rays, behind_borders, front_borders, inner_borders, rays_through
 from recon.config import FieldConfig, RunConfig, load_config
@@ -24,6 +25,7 @@ from recon.training.checkpoint import load_model, save_model
 from recon.training.data import TrainingData, check_given
 from recon.training.initialise import initial_model
 from recon.training.loop import Optimisation, fit
+from recon.training.losses import spread_loss
 from recon.training.schedule import Progress
 from recon.training.warm_up import surface_fraction, warming_up
 from recon.views import Views
@@ -154,18 +156,61 @@ def test_what_too_few_cameras_see_is_not_part_of_the_field() -> None:
     assert seen_cells(cameras, 32, least=1).sum() > cells.sum()
 
 
+def test_what_one_camera_sees_behind_the_object_is_part_of_the_field() -> None:
+    cameras = ring(8, 32, 32)[:3]
+    beyond = contract(-1.5 * cameras.centers[:1])
+    assert cell_of(beyond, seen_cells(cameras, 32, least=4)).all()
+    assert not cell_of(contract(0.8 * cameras.centers[:1]), seen_cells(cameras, 32, least=4)).any()
+
+
 def test_surroundings_hide_and_show() -> None:
     one, none = torch.ones(1), torch.zeros(1)
     red, green, blue = torch.eye(3).split(1)
 
     def around(front: float, coverage: Tensor) -> Tensor:
-        layers = Surroundings(Passage(red * (1 - front), torch.tensor([front])), Passage(blue, none))
+        stopped = torch.tensor([[1 - front]])
+        layers = Surroundings(
+            Passage(red * (1 - front), torch.tensor([front]), stopped), Passage(blue, none, torch.ones(1, 1))
+        )
         return layers.around(green * coverage[:, None], coverage)
 
     torch.testing.assert_close(around(1.0, one), green)
     torch.testing.assert_close(around(1.0, none), blue)
     torch.testing.assert_close(around(0.0, one), red)
     torch.testing.assert_close(around(1.0, one / 4), green / 4 + 3 * blue / 4)
+
+
+def test_surfaces_are_not_spread_and_fog_is() -> None:
+    def spread(*weights: list[float]) -> float:
+        rows = [torch.tensor([row], dtype=torch.float32) for row in weights]
+        stretches = [Passage(torch.zeros(1, 3), 1 - row.sum(1), row) for row in rows]
+        return spread_loss(stretches).item()
+
+    surface, fog = spread([0, 1, 0, 0]), spread([0.25, 0.25, 0.25, 0.25])
+    assert surface == pytest.approx(1 / 12)  # one interval of a quarter
+    # A uniform density on [0, 1] has a mean distance of 1/3 between two of its points.
+    assert fog == pytest.approx(1 / 3)
+    assert spread([0, 0, 0, 0], [0, 1, 0, 0]) == pytest.approx(surface)
+    # Half of the light stopped in one stretch and half in the next, a unit of length on.
+    assert spread([0, 0.5, 0, 0], [0, 1, 0, 0]) == pytest.approx(0.5 + 2 * 0.25 / 12)
+
+
+def test_the_guide_is_unsure_where_all_is_dark_and_knows_what_hides_light() -> None:
+    cameras = ring(2, 4, 4)
+
+    class Layers(Background):
+        def with_volume(self, rays: Rays, shift: Tensor) -> tuple[Surroundings, Passage]:
+            count = len(rays.enter)
+            bright, dark = torch.ones(count, 3), torch.zeros(count, 3)
+            ones, none, no = torch.ones(count), torch.zeros(count), torch.zeros(count, 1)
+            behind = bright * (torch.arange(count) < 8)[:, None]
+            return Surroundings(Passage(dark, ones, no), Passage(behind, none, no)), Passage(dark, none, no)
+
+    share = inner_share(Layers(FieldConfig(resolution=4), 1.0), cameras[[0]], torch.arange(16))
+    # A black object hides a bright background in the first eight pixels, and nothing in the others.
+    torch.testing.assert_close(share[:8, 0], torch.ones(8))
+    assert (share[:8, 1] > 0.9).all()
+    assert (share[8:, 0] == 0).all() and (share[8:, 1] == UNSURE).all()
 
 
 def test_a_subset_of_pixels_stands_for_all() -> None:
@@ -264,7 +309,7 @@ def test_the_warm_up_tells_the_object_from_what_is_behind_it() -> None:
     model = initial_model(load_config(None, ["background=field", *options, *small]), views, CPU)
     fit(Optimisation(model, TrainingData.from_views(views, CPU), Progress(120)), lambda step: None)
     assert model.hints is not None and views.masks is not None
-    guide, masks = model.hints.guide.numpy() > 127, views.masks > 127
+    guide, masks = model.hints.guide[..., 0].numpy() > 127, views.masks > 127
     assert (guide & masks).sum() / (guide | masks).sum() > 0.7
 
 

@@ -18,8 +18,8 @@ from recon.config import FieldConfig
 CELLS = 64
 """Cells along each axis of contracted space that are marked as seen and as occupied."""
 
-CELL_OPACITY = 0.03
-"""Opacity of a cell below which rays skip it; cells start with less, and grow where images ask for it."""
+CELL_OPACITY = 0.0015
+"""Opacity of a cell below which rays skip it; cells start with more, so that what no ray emptied stays."""
 
 ROUGHNESS_CELLS = 8192
 """Random cells of a grid that estimate its roughness."""

@@ -1,7 +1,7 @@
 """Which cells of contracted space the cameras see, and so where a field can be known at all."""
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from recon.background.contraction import RADIUS, expand
@@ -16,18 +16,30 @@ def cell_centers(size: int, device: torch.device) -> Float[Tensor, "cells 3"]:
 
 
 def seen_cells(cameras: Cameras, size: int, least: int) -> Bool[Tensor, "k k k"]:
-    """Cells whose centre lies in the pictures of at least `least` cameras.
+    """Cells whose centre lies in the pictures of at least `least` cameras, or in pictures but nowhere
+    before the object.
 
     What a single camera sees could be anything anywhere along its rays: a veil before the lens
-    explains a picture as well as the object does.
+    explains a picture as well as the object does. Behind the object it can do no harm.
     """
     centers = cell_centers(size, cameras.camera_to_world.device)
     inside = centers.norm(dim=1) < RADIUS - 1 / size
     points = expand(torch.where(inside[:, None], centers, 0))
-    count = sum(_in_picture(cameras[[i]], points) for i in range(len(cameras)))
-    return (inside & (count >= least)).view(size, size, size)
+    count = torch.zeros(len(points), dtype=torch.int, device=points.device)
+    before = torch.zeros(len(points), dtype=torch.bool, device=points.device)
+    for i in range(len(cameras)):
+        shown = _in_picture(cameras[[i]], points)
+        count += shown
+        before |= shown & _before_origin(cameras.centers[i], points)
+    known = (count >= least) | ((count > 0) & ~before)
+    return (inside & known).view(size, size, size)
 
 
-def _in_picture(cameras: Cameras, points: Float[Tensor, "s 3"]) -> Int[Tensor, " s"]:
+def _in_picture(cameras: Cameras, points: Float[Tensor, "s 3"]) -> Bool[Tensor, " s"]:
     x, y, depth = cameras.project(points)[0].unbind(1)
-    return ((depth > NEAR) & (x >= 0) & (x < cameras.width) & (y >= 0) & (y < cameras.height)).int()
+    return (depth > NEAR) & (x >= 0) & (x < cameras.width) & (y >= 0) & (y < cameras.height)
+
+
+def _before_origin(center: Float[Tensor, " 3"], points: Float[Tensor, "s 3"]) -> Bool[Tensor, " s"]:
+    """Whether points lie on the camera's side of the plane through the origin that faces it."""
+    return points @ center > 0

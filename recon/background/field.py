@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
 
-EMPTY = -4.0
+EMPTY = -6.0
 """Value before activation that densities start with: all but transparent."""
 
 START_ALBEDO = 0.3

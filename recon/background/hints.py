@@ -17,6 +17,9 @@ STRIDE = 4
 DARK = 0.03
 """Radiance that says nothing of where it comes from."""
 
+UNSURE = 0.25
+"""Least weight of the guide: where all is dark, the object is less likely than not."""
+
 CHUNK = 4096
 """Rays marched at once."""
 
@@ -25,13 +28,13 @@ class Hints(nn.Module):
     """Per training view: the object's likely coverage, and where something may stand before it.
 
     Attributes:
-        guide: coverage in 255ths, (n, h, w); meaningful once `guided`.
+        guide: coverage and how sure it is, in 255ths, (n, h, w, 2); meaningful once `guided`.
         veiled: pixels where the field is marched although the surface covers them, (n, h, w).
     """
 
     def __init__(self, count: int, height: int, width: int) -> None:
         super().__init__()
-        self.guide = nn.Buffer(torch.zeros(count, height, width, dtype=torch.uint8))
+        self.guide = nn.Buffer(torch.zeros(count, height, width, 2, dtype=torch.uint8))
         self.veiled = nn.Buffer(torch.ones(count, height, width, dtype=torch.bool))
         self.guided = nn.Buffer(torch.tensor(False))
 
@@ -52,24 +55,28 @@ class Hints(nn.Module):
 
     @torch.no_grad()
     def find_object(self, background: Background, cameras: Cameras) -> None:
-        """Keep as guide which share of each pixel's light comes from inside the unit sphere.
-
-        Opacity would not tell: black vapour before black hides nothing, so nothing removes it.
-        """
-        background.prune()
+        """Keep as guide which pixels the unit sphere's inside makes what they are."""
         size = cameras.height * cameras.width
         pixels = torch.arange(size, device=self.guide.device)
         for view in range(len(cameras)):
             share = torch.cat([inner_share(background, cameras[[view]], part) for part in pixels.split(CHUNK)])
-            self.guide[view] = (share * 255).round().to(torch.uint8).view(cameras.height, cameras.width)
+            self.guide[view] = (share * 255).round().to(torch.uint8).view(cameras.height, cameras.width, 2)
         self.guided.fill_(True)
 
 
-def inner_share(background: Background, cameras: Cameras, pixels: Tensor) -> Float[Tensor, " r"]:
-    """How sure it is that the light of pixels comes from inside the unit sphere: 0 to 1, mostly either."""
+def inner_share(background: Background, cameras: Cameras, pixels: Tensor) -> Float[Tensor, "r 2"]:
+    """How much the unit sphere's inside makes pixels what they are, 0 to 1, mostly either, and how sure that is.
+
+    It adds light or hides light. Opacity alone would not tell: black vapour before black does neither, so
+    nothing removes it.
+    """
     rays = rays_through(cameras, pixels)
     (front, behind), volume = background.with_volume(rays, no_shift(rays))
-    inner = front.transmittance * volume.radiance.sum(1)
-    outer = front.radiance.sum(1) + front.transmittance * volume.transmittance * behind.radiance.sum(1)
-    share = inner / (inner + outer + 3 * DARK)
-    return ((share - 0.25) * 2).clamp(0, 1)
+    beyond = behind.radiance.sum(1)
+    outer = volume.transmittance * beyond
+    inner = volume.radiance.sum(1) + beyond - outer
+    share = inner / (inner + outer + DARK)
+    sure = (front.transmittance * (inner + outer) / (inner + outer + 3 * DARK)).clamp(min=UNSURE)
+    coverage = ((share - 0.4) * 2.5).clamp(0, 1)
+    # What is half fog may be either.
+    return torch.stack([coverage, sure * (2 * coverage - 1).abs()], dim=1)

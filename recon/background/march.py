@@ -24,6 +24,8 @@ class Passage(NamedTuple):
 
     radiance: Float[Tensor, "r 3"]
     transmittance: Float[Tensor, " r"]
+    weights: Float[Tensor, "r k"]
+    """Share of the light that enters the stretch from its far end and is stopped by each interval."""
 
 
 def march(space: Space, rays: Rays, *stretches: Float[Tensor, "r _"]) -> list[Passage]:
@@ -74,7 +76,7 @@ def _passage(space: Space, rays: Rays, samples: Samples, values: Float[Tensor, "
     weight = torch.exp(optical - optical.cumsum(1)) * -torch.expm1(-optical)
     light = weight.flatten().index_select(0, samples.used)[:, None] * radiance
     total = light.new_zeros(len(rays.enter), 3).index_add(0, ray, light)
-    return Passage(total, torch.exp(-optical.sum(1)))
+    return Passage(total, torch.exp(-optical.sum(1)), weight)
 
 
 def cell_of(points: Float[Tensor, "s 3"], cells: Bool[Tensor, "k k k"]) -> Bool[Tensor, " s"]:

@@ -31,7 +31,7 @@ class Batch(NamedTuple):
     masks: Float[Tensor, "b h w"] | None
     views: Int[Tensor, " b"]
     weights: Float[Tensor, "b h w"] | None = None
-    guide: Float[Tensor, "b h w"] | None = None
+    guide: Float[Tensor, "b h w 2"] | None = None
     veiled: Bool[Tensor, "b h w"] | None = None
     backgrounds: Float[Tensor, "b h w 3"] | None = None
 

@@ -1,5 +1,7 @@
 """Loss terms. Each is a mean, so that weights keep their meaning at any resolution."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -19,8 +21,11 @@ SAFE_DETERMINANT = 0.2
 """Volume change of one step below which folding is near; usual steps keep more than half."""
 
 
-BEYOND = 0.1
-"""Price of opacity elsewhere, relative to that in front of the unit sphere."""
+WITHIN = 0.5
+"""Price of opacity in the unit sphere, relative to that in front of it; more would make fog of the object."""
+
+BEYOND = 0.05
+"""Price of opacity behind or beside it."""
 
 
 def loss_terms(
@@ -101,21 +106,41 @@ def sample_path(path: list[Float[Tensor, "v 3"]], count: int, generator: torch.G
     return torch.cat(rows)
 
 
-def guide_loss(coverage: Float[Tensor, "b h w"], guide: Float[Tensor, "b h w"]) -> Float[Tensor, ""]:
-    """Mean absolute difference between the surface's coverage and what a field's warm-up makes of it."""
-    return (coverage - guide).abs().mean()
+def guide_loss(coverage: Float[Tensor, "b h w"], guide: Float[Tensor, "b h w 2"]) -> Float[Tensor, ""]:
+    """Mean absolute difference between the surface's coverage and what a field's warm-up makes of it, times
+    how sure that is; `guide` holds the two."""
+    return ((coverage - guide[..., 0]).abs() * guide[..., 1]).mean()
 
 
 def veil_loss(rays: Rays, around: Surroundings, volume: Passage | None = None) -> Float[Tensor, ""]:
-    """Mean opacity of the field: in front of the unit sphere, and less dear, elsewhere.
+    """Mean opacity of the field: in front of the unit sphere, and less dear, in it and elsewhere.
 
     Where black explains black, only this clears it; and what inside and outside explain alike is
     left to the outside.
     """
     price = torch.where(rays.leave > rays.enter, 1.0, BEYOND)
     loss = (price * (1 - around.front.transmittance)).mean()
-    rest = [around.behind] if volume is None else [around.behind, volume]
-    return loss + BEYOND * torch.stack([(1 - part.transmittance).mean() for part in rest]).sum()
+    loss = loss + BEYOND * (1 - around.behind.transmittance).mean()
+    return loss if volume is None else loss + WITHIN * (1 - volume.transmittance).mean()
+
+
+def spread_loss(stretches: Sequence[Passage]) -> Float[Tensor, ""]:
+    """How far apart along rays the field stops light: mean sum_ij w_i w_j |s_i - s_j| + sum_i w_i^2 / 3k_i.
+
+    `stretches` follow one another, and each counts as one unit of length. Surfaces have none of it and
+    fog has much (Barron et al. 2022, mip-NeRF 360, equation 15).
+    """
+    weights, through = [], torch.ones_like(stretches[0].transmittance)
+    for part in stretches:
+        weights.append(through[:, None] * part.weights)
+        through = through * part.transmittance
+    weight = torch.cat(weights, dim=1)
+    counts = torch.tensor([part.weights.shape[1] for part in stretches])
+    width = (1 / counts).repeat_interleave(counts).to(weight)
+    place = width.cumsum(0) - width / 2
+    moment = weight * place
+    between = weight * (place * (weight.cumsum(1) - weight) - (moment.cumsum(1) - moment))
+    return (2 * between + weight**2 * width / 3).sum(1).mean()
 
 
 def edge_loss(mesh: SurfaceMesh) -> Float[Tensor, ""]:

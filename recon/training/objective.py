@@ -11,11 +11,11 @@ from recon.surface.icosphere import icosphere
 from recon.surface.model import Model, SurfaceMesh
 from recon.training.crop import cropped, draw_windows, inside_windows, occupied_pixels
 from recon.training.data import Batch, random_rotation
-from recon.training.losses import guide_loss, loss_terms, veil_loss
+from recon.training.losses import guide_loss, loss_terms, spread_loss, veil_loss
 from recon.training.schedule import level
 from recon.training.warm_up import hinted, surface_fraction, warm_up_terms, warming_up
 
-GUIDED = 0.5
+GUIDED = 0.25
 """Fraction of the surface's schedule at which the guide has faded out."""
 
 
@@ -59,6 +59,8 @@ def surrounded_terms(
         terms["guide"] = (1 - fraction / GUIDED) * guide_loss(rendering.coverage, guide)
     if config.veil:
         terms["veil"] = veil_loss(rays, around)
+    if config.spread:
+        terms["spread"] = spread_loss([around.front, around.behind])
     if config.smoothness:
         terms["smoothness"] = model.surroundings.roughness(generator)
     return terms

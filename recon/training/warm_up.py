@@ -14,7 +14,7 @@ from recon.camera import Cameras
 from recon.config import RunConfig
 from recon.surface.model import Model
 from recon.training.data import Batch
-from recon.training.losses import veil_loss
+from recon.training.losses import spread_loss, veil_loss
 
 REFRESH = 100
 """Iterations between looks at where the field is empty."""
@@ -34,14 +34,15 @@ def look_around(model: Model, cameras: Cameras, iteration: int, fraction: float)
     """What follows from the field from time to time: empty cells, veils, and once the guide."""
     if model.surroundings is None or model.hints is None:
         return
-    if warming_up(model.config, fraction):
-        return
-    if not model.hints.guided:
-        model.hints.find_object(model.surroundings, cameras)
-    elif iteration % REFRESH:
+    ready = not warming_up(model.config, fraction)
+    first = ready and not model.hints.guided
+    if not first and (iteration == 0 or iteration % REFRESH):
         return
     model.surroundings.prune()
-    model.hints.find_veils(model.surroundings, cameras)
+    if first:
+        model.hints.find_object(model.surroundings, cameras)
+    if ready:
+        model.hints.find_veils(model.surroundings, cameras)
 
 
 def hinted(batch: Batch, model: Model) -> Batch:
@@ -66,6 +67,8 @@ def warm_up_terms(model: Model, batch: Batch, generator: torch.Generator) -> dic
     terms = {"image": (prediction - target).abs().mean()}
     if config.loss.veil:
         terms["veil"] = veil_loss(rays, around, volume)
+    if config.loss.spread:
+        terms["spread"] = spread_loss([around.front, volume, around.behind])
     if config.loss.smoothness:
         terms["smoothness"] = model.surroundings.roughness(generator)
     return terms
