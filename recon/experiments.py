@@ -7,7 +7,6 @@ file, and a dotted key is no wildcard. Here the path holds the row's identity (`
 
 import csv
 import difflib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from recon.config import RunConfig, Section, flatten, known_keys
+from recon.config import RunConfig, Section, known_keys, overrides
 from recon.errors import ReconError
 from recon.identity import row_identity
 
@@ -92,10 +91,7 @@ class Experiment:
         return row_identity(self.config, self.max_minutes(default_minutes))
 
     def overrides(self) -> list[str]:
-        """`key=value` of every key that is not at its default, as `recon train --set` takes them."""
-        defaults = flatten(RunConfig().model_dump(mode="json"))
-        chosen = flatten(self.config.model_dump(mode="json"))
-        return [f"{key}={json.dumps(value)}" for key, value in chosen.items() if value != defaults[key]]
+        return overrides(self.config)
 
 
 def read_experiments(path: str | Path) -> list[Experiment]:

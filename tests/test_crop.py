@@ -10,6 +10,7 @@ from recon.surface.icosphere import icosphere
 from recon.training.crop import (
     cropped,
     draw_windows,
+    inclusion_probability,
     inside_windows,
     occupied_pixels,
     offset_distribution,
@@ -82,14 +83,27 @@ def test_nothing_to_see_draws_anywhere() -> None:
 
 
 def test_occupied_is_what_the_image_or_the_mesh_shows() -> None:
-    cameras = ring(1, 40, 40)
-    images = torch.zeros(1, 40, 40, 3)
+    """Never an empty window, but for outlines between pixel centres; every pixel with an error is in some window."""
+    cameras, (vertices, faces) = ring(2, 40, 40), icosphere(2)
+    vertices = 0.3 * vertices + torch.tensor([0.0, 0.2, -0.3])
+    images = torch.zeros(2, 40, 40, 3)
     images[0, 2, 3] = 0.5
-    occupied = occupied_pixels(images, cameras, 0.3 * icosphere(2).vertices)[0]
-    assert occupied[2, 3]
-    x, y, _ = cameras.project(torch.zeros(1, 3))[0, 0].int().tolist()
-    assert occupied[y, x]
-    assert not occupied[39, 0]
+    occupied = occupied_pixels(images, cameras, vertices)
+    covered = render(vertices, faces, cameras, albedo=torch.ones_like(vertices)).coverage > 0
+    shown = covered | (images.amax(dim=3) > 0)
+    assert occupied[0, 2, 3]
+    beside = torch.nn.functional.max_pool2d(shown.float(), 3, stride=1, padding=1) > 0
+    assert not (occupied & ~beside).any()
+    assert (occupied & ~shown).sum() < 0.02 * occupied.sum()
+    assert (occupied & covered).sum() > 0.5 * covered.sum()
+    inclusion = inclusion_probability(offset_probability(occupied, 8), 8)
+    assert inclusion[shown].min() > 0.2 * inclusion.max()
+
+
+def test_what_lies_behind_the_camera_occupies_nothing() -> None:
+    cameras, (vertices, _) = ring(1, 20, 20), icosphere(1)
+    behind = vertices * 0.1 + 2 * cameras.centers
+    assert not occupied_pixels(torch.zeros(1, 20, 20, 3), cameras, behind).any()
 
 
 def test_windows_are_slices() -> None:

@@ -1,15 +1,31 @@
+import csv
 import math
+import os
+import signal
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from shapes import sphere_views
 
-from recon.config import StoppingConfig, load_config
+import recon.training.loop as loop
+import recon.training.recorder as recorder
+from recon.config import RunConfig, StoppingConfig, load_config
 from recon.errors import ReconError
 from recon.surface.model import Model
+from recon.training.checkpoint import load_model
 from recon.training.initialise import initial_model
+from recon.training.run import train
+from recon.training.snapshot import carried
 from recon.training.stopping import EarlyStopping, check_watched
+from recon.views import save_views
+
+SMALL = ["surface.width=16", "surface.layers=1", "surface.steps=2", "train.levels=[1]", "render.samples=1"]
+SCRIPT = [5.0, 3.0, 4.0, 4.5, 3.5, 6.0, 6.0, 6.0]
+"""Errors of the checks at iterations 2, 4, 6, …"""
 
 
 @pytest.fixture
@@ -94,3 +110,85 @@ def test_the_watched_set_must_be_measured() -> None:
         check_watched(StoppingConfig(set="ful"), ["front", "full"])
     with pytest.raises(ReconError, match="none was given with --validation"):
         check_watched(StoppingConfig(set="full"), [])
+
+
+def watching(*overrides: str) -> RunConfig:
+    options = ["iterations=16", "checkpoints=8", "early_stopping.set=front", *overrides]
+    return load_config(None, [*SMALL, *(f"train.{option}" for option in options)])
+
+
+@pytest.fixture
+def views_file(tmp_path: Path) -> Path:
+    save_views(sphere_views(3, 16), tmp_path / "views.npz")
+    return tmp_path / "views.npz"
+
+
+def follow_script(monkeypatch: pytest.MonkeyPatch, errors: Iterable[float] = SCRIPT) -> None:
+    """What checkpoints measure in place of the truth, on the sets train and front alike."""
+    values = iter([error for error in errors for _ in ("train", "front")])
+    monkeypatch.setattr(
+        recorder, "image_metrics", lambda *images: {"mean_absolute_error": torch.full((1,), next(values))}
+    )
+
+
+def column(path: Path, name: str) -> list[int]:
+    with open(path, newline="") as file:
+        return [int(row[name]) for row in csv.DictReader(file)]
+
+
+def assert_restored(run: Path, iteration: int) -> None:
+    expected = np.load(run / "checkpoints" / f"{iteration:07d}.npz")["vertices"]
+    np.testing.assert_array_equal(carried(load_model(run))[-1], expected)
+
+
+@pytest.mark.parametrize(("patience", "last"), [(2, 8), (9, 16)])
+def test_a_run_ends_early_or_not_and_leaves_its_best_weights(
+    patience: int,
+    last: int,
+    views_file: Path,
+    tmp_path: Path,
+    store_uri: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    follow_script(monkeypatch)
+    out = tmp_path / "out"
+    train(views_file, watching(f"early_stopping.patience={patience}"), out, {"front": views_file})
+    assert column(out / "history.csv", "iteration") == list(range(1, last + 1))
+    assert column(out / "validation.csv", "iteration")[::2] == list(range(2, last + 1, 2))
+    assert_restored(out, 4)
+    told = capsys.readouterr().err
+    assert "train 3.0000  front 3.0000" in told
+    assert ("stopped at iteration 8: no gain on 'front' in 2 checks" in told) == (last == 8)
+
+
+def test_a_stopped_run_goes_on_with_its_patience_and_its_best_weights(
+    views_file: Path, tmp_path: Path, store_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follow_script(monkeypatch)
+    out, config = tmp_path / "out", watching("early_stopping.patience=2")
+    evaluate, calls = loop.evaluate, iter(range(100))
+
+    def acting(*arguments: Any) -> dict[str, torch.Tensor]:
+        if next(calls) == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(loop, "evaluate", acting)
+    with pytest.raises(SystemExit):
+        train(views_file, config, out, {"front": views_file}, quiet=True)
+    save_views(sphere_views(2, 16), tmp_path / "other.npz")
+    with pytest.raises(ReconError, match="another training: digest of --validation front is"):
+        train(views_file, config, out, {"front": tmp_path / "other.npz"}, quiet=True)
+    train(views_file, config, out, {"front": views_file}, quiet=True)
+    assert column(out / "history.csv", "iteration") == list(range(1, 9))
+    assert_restored(out, 4)
+    # A run that is over writes the same files again.
+    train(views_file, config, out, {"front": views_file}, quiet=True)
+    assert_restored(out, 4)
+
+
+def test_a_set_that_is_not_given_is_refused_before_anything_is_written(views_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(ReconError, match="no validation set 'front'; there are: full"):
+        train(views_file, watching(), tmp_path / "out", {"full": views_file}, quiet=True)
+    assert not (tmp_path / "out").exists()

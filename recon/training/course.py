@@ -10,6 +10,7 @@ from recon.training.interruption import Interrupted, Interruption
 from recon.training.loop import Optimisation
 from recon.training.recorder import Recorder
 from recon.training.state import StateFile
+from recon.training.stopping import EarlyStopping
 
 LARGEST_SHARE = 0.02
 """Part of the time that keeping states may take: large ones are kept less often."""
@@ -23,10 +24,17 @@ class Course:
     """
 
     def __init__(
-        self, optimisation: Optimisation, recorder: Recorder, states: StateFile, tracker: Tracker, every: float
+        self,
+        optimisation: Optimisation,
+        recorder: Recorder,
+        stopping: EarlyStopping,
+        states: StateFile,
+        tracker: Tracker,
+        every: float,
     ) -> None:
         self._optimisation = optimisation
         self._recorder = recorder
+        self._stopping = stopping
         self._states = states
         self._tracker = tracker
         self._every = every
@@ -52,20 +60,30 @@ class Course:
     def _run(self, interruption: Interruption) -> None:
         self._save()
         progress = self._optimisation.progress
-        while progress.fraction < 1:
+        while progress.fraction < 1 and not self._stopping.over:
             interruption.check()
             if self._recorder.checkpoint_due:
                 self._checkpoint(interruption)
+                self._save()
+                if self._stopping.over:
+                    break
             self._step()
             if time.monotonic() - self._saved > max(self._every, self._cost / LARGEST_SHARE):
                 self._save()
-        self._checkpoint(interruption, finished=True)
+        if self._stopping.over:
+            print(f"recon: stopped at iteration {progress.iteration}: {self._stopping}", file=sys.stderr)
+        else:
+            self._checkpoint(interruption)
+        if self._stopping.restore(self._optimisation.model):
+            self._recorder.latest = self._stopping.errors
+        self._save(finished=True)
 
-    def _checkpoint(self, interruption: Interruption, finished: bool = False) -> None:
+    def _checkpoint(self, interruption: Interruption) -> None:
+        iteration = self._optimisation.progress.iteration
         pictures = self._recorder.checkpoint(interruption.check)
         for name, picture in pictures.items():
-            self._tracker.log_image(f"renders/{name}", picture, self._optimisation.progress.iteration)
-        self._save(finished)
+            self._tracker.log_image(f"renders/{name}", picture, iteration)
+        self._stopping.update(self._recorder.latest, iteration, self._optimisation.model)
 
     def _step(self) -> None:
         try:
@@ -78,17 +96,20 @@ class Course:
     def _save(self, finished: bool = False) -> None:
         start = time.monotonic()
         self._recorder.save()
-        self._states.save(content(self._optimisation, self._recorder, self._tracker.run_id, finished))
+        self._states.save(content(self._optimisation, self._recorder, self._stopping, self._tracker.run_id, finished))
         self._tracker.release()
         self._saved = time.monotonic()
         self._cost = self._saved - start
 
 
-def content(optimisation: Optimisation, recorder: Recorder, run_id: str | None, finished: bool) -> dict[str, Any]:
+def content(
+    optimisation: Optimisation, recorder: Recorder, stopping: EarlyStopping, run_id: str | None, finished: bool
+) -> dict[str, Any]:
     """What a state holds. `run_id` is None until MLflow has given the run one."""
     return {
         "finished": finished,
         "run_id": run_id,
         "optimisation": optimisation.state_dict(finished),
         "recorder": recorder.state_dict(),
+        "stopping": stopping.state_dict(),
     }

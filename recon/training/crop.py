@@ -104,15 +104,17 @@ def offset_distribution(length: int, size: int) -> Float[Tensor, " o"]:
 def occupied_pixels(
     images: Float[Tensor, "b h w 3"], cameras: Cameras, vertices: Float[Tensor, "v 3"]
 ) -> Bool[Tensor, "b h w"]:
-    """Where a view or the bounding box of the mesh's projection shows anything, on black."""
-    lit = images.amax(dim=3) > DARK
-    screen = cameras.project(vertices.detach())[..., :2]
-    low, high = screen.amin(dim=1)[:, None, None], screen.amax(dim=1)[:, None, None]
-    row = torch.arange(cameras.height, device=images.device)[:, None] + 0.5
-    column = torch.arange(cameras.width, device=images.device)[None, :] + 0.5
-    inside_x = (column >= low[..., 0] - 1) & (column <= high[..., 0] + 1)
-    inside_y = (row >= low[..., 1] - 1) & (row <= high[..., 1] + 1)
-    return lit | (inside_x & inside_y)
+    """Where a view is lit or a vertex of the mesh lies, seen or hidden: the mesh covers such a pixel, on black.
+
+    Other pixels of the mesh need not be known. They lie in windows that hold one of its vertices, as long as
+    its triangles are smaller than windows, and a pixel's weight is that of the windows that are drawn.
+    """
+    occupied = images.amax(dim=3) > DARK
+    x, y, depth = cameras.project(vertices.detach()).unbind(dim=2)
+    inside = (x >= 0) & (x < cameras.width) & (y >= 0) & (y < cameras.height) & (depth > 0)
+    view = inside.nonzero()[:, 0]
+    occupied[view, y[inside].long(), x[inside].long()] = True
+    return occupied
 
 
 def cropped(batch: Batch, size: int, windows: Windows) -> Batch:

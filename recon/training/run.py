@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from recon.config import RunConfig, flatten, save_config
+from recon.config import RunConfig, flatten, overrides, save_config
 from recon.errors import ReconError
 from recon.files import atomic, remove_leftovers, writable_folder
 from recon.identity import identity_fields
@@ -23,9 +23,10 @@ from recon.training.progress_line import clock, panel
 from recon.training.recorder import Recorder, thinned
 from recon.training.schedule import Progress
 from recon.training.state import Restart, StateFile
+from recon.training.stopping import EarlyStopping, check_watched
 from recon.views import Views, load_views
 
-OUTPUTS = ("mesh.ply", "mesh.glb", "model.pt", "train.yaml", "history.csv", "validation.csv")
+OUTPUTS = ("mesh.ply", "mesh.glb", "viewer.html", "model.pt", "train.yaml", "history.csv", "validation.csv")
 
 
 def train(
@@ -51,6 +52,8 @@ def train(
         KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM came; a state of that moment is kept.
     """
     progress = Progress(config.train.iterations, None if max_minutes is None else 60 * max_minutes)
+    stopping = EarlyStopping(config.train.early_stopping)
+    check_watched(config.train.early_stopping, validation or {})
     if config.render.backend == "pytorch3d":
         require_pytorch3d()
     training = load_views(views)
@@ -67,6 +70,8 @@ def train(
         check_given(config.background, loaded, path)
         datasets.append(Dataset(set_name, path, "validation", loaded.digest))
         sets[set_name] = thinned(loaded.aligned_to(training))
+        if set_name == config.train.early_stopping.set:
+            identity[f"digest of --validation {set_name}"] = loaded.digest
     writable_folder(out / "checkpoints")
     with locked(out), training_device() as device:
         for folder in (out, out / "checkpoints"):
@@ -77,9 +82,10 @@ def train(
         optimisation = Optimisation(model, TrainingData.from_views(training, device), progress)
         if state is not None:
             optimisation.load_state_dict(state["optimisation"])
+            stopping.load_state_dict(state["stopping"])
         with Recorder(model, sets, progress, out, quiet, None if state is None else state["recorder"]) as recorder:
             if state is None:
-                state = content(optimisation, recorder, run_id=None, finished=False)
+                state = content(optimisation, recorder, stopping, run_id=None, finished=False)
                 states.save(state)
             with start_run(
                 name or run_name(out),
@@ -92,9 +98,10 @@ def train(
                 save_config(config, out / "train.yaml")
                 recorder.save()
                 if not state["finished"]:
-                    Course(optimisation, recorder, states, tracker, config.train.save_every).run()
+                    Course(optimisation, recorder, stopping, states, tracker, config.train.save_every).run()
                 write_meshes(model, out)
                 save_model(model, out / "model.pt")
+                write_page(out)
                 states.forget_previous()
                 for file in OUTPUTS:
                     tracker.log_artifact(out / file)
@@ -105,6 +112,13 @@ def train(
 def identify(config: RunConfig, max_minutes: float | None, views: Views) -> dict[str, object]:
     """What makes this training the same as another, by the names under which a person changes it."""
     return {**identity_fields(config), "--max-minutes": max_minutes, "digest of --views": views.digest}
+
+
+def write_page(out: Path) -> None:
+    """`viewer.html`: the mesh to turn, for MLflow, which shows pages but no meshes."""
+    from recon.report.viewer import write_viewer  # with the plots of reports, it takes a second
+
+    write_viewer(out / "mesh.glb", out / "viewer.html")
 
 
 def unused_run(out: Path) -> str | None:
@@ -123,7 +137,7 @@ def check_crop(config: RunConfig, views: Views, path: Path) -> None:
 
 
 def describe(config: RunConfig, views: Views, path: Path, max_minutes: float | None) -> dict[str, object]:
-    """The parameters of the run for MLflow: configuration and data."""
+    """The parameters of the run for MLflow: configuration, what of it is not at its default, and data."""
     data = {
         "data.path": str(path),
         "data.views": len(views),
@@ -131,7 +145,9 @@ def describe(config: RunConfig, views: Views, path: Path, max_minutes: float | N
         "data.width": views.width,
     }
     budget = {} if max_minutes is None else {"max_minutes": max_minutes}
-    return {**flatten(config.model_dump(mode="json")), **data, **budget}
+    # One column that tells runs apart, where the configuration is seventy.
+    changed = {"changed": " ".join(overrides(config)) or "nothing"}
+    return {**changed, **flatten(config.model_dump(mode="json")), **data, **budget}
 
 
 def run_name(out: Path) -> str:
