@@ -53,9 +53,9 @@ rule train:
         "Training {params.experiment} on {wildcards.scene}"
     shell:
         # A scheduler that ends the job tells all its processes. The shell must not end before the training has kept
-        # its state, nor the log before the training.
+        # its state, nor the log before the training. What was trained on other views does not go on.
         "trap : INT TERM; "
         "RECON_TAGS=rule=train,scene={wildcards.scene},experiment={params.experiment},identity={wildcards.identity} "
         "recon train --name {wildcards.scene}/{params.experiment} --views {input.views:q}"
-        " --validation {params.validation:q} {params.overrides:q} {params.budget} --out {params.run:q}"
+        " --validation {params.validation:q} {params.overrides:q} {params.budget} --restart changed --out {params.run:q}"
         " 2>&1 | (trap '' INT TERM; exec tee {log:q})"
