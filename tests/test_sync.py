@@ -221,7 +221,8 @@ def test_resumed_run_goes_on_without_a_gap_or_a_repetition(
     training.cut(15)  # an older checkpoint, because the last was damaged: rows that the store has come again
     with training.start(run.run_id) as again:
         assert again.run_id == run.run_id
-        training.iterate(again, 25, time=1_700_000_999_000)
+        training.iterate(again, 5, time=1_700_000_999_000)
+        training.iterate(again, 20, time=1_700_000_999_000)
         training.finish(again)
     assert_complete(client, training, run.run_id, [20, 40])
     tags = client.get_run(run.run_id).data.tags

@@ -1,11 +1,13 @@
 """The MLflow store: where it is, how it is opened, and which of its failures pass."""
 
+import fcntl
 import logging
 import os
 import re
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -62,7 +64,8 @@ def open_client() -> "MlflowClient":
     from mlflow import MlflowClient
 
     try:
-        return patiently(lambda: MlflowClient(tracking_uri=uri))
+        with _alone(file):
+            return patiently(lambda: MlflowClient(tracking_uri=uri))
     except Exception as error:
         raise unusable(error) from error
 
@@ -70,8 +73,8 @@ def open_client() -> "MlflowClient":
 def initialise_store() -> None:
     """Create the store and its tables where missing.
 
-    Done once before trainings start side by side: MLflow's own lock holds on one machine, not on a
-    file system that a cluster's machines share.
+    Done once before trainings start side by side: a lock keeps those of one machine apart, but not
+    those of a cluster whose file system has none.
 
     Raises:
         ReconError: the store cannot be opened.
@@ -145,6 +148,21 @@ def unusable(error: Exception) -> ReconError:
 
 def one_line(error: BaseException) -> str:
     return textwrap.shorten(without_password(str(error)), 240) or type(error).__name__
+
+
+@contextmanager
+def _alone(database: Path | None) -> Iterator[None]:
+    """Open a SQLite database while no other process does: two that create its tables spoil it.
+
+    Held on one machine; on a file system without locks, a store is created before it is shared.
+    """
+    if database is None:
+        yield
+        return
+    with open(database.with_name(f"{database.name}.lock"), "a") as file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _silence() -> None:
