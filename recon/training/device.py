@@ -24,8 +24,8 @@ def training_device() -> Iterator[torch.device]:
         return
     names = [_name(index) for index in range(torch.cuda.device_count())]
     # The seat is the number of trainings that have the device already.
-    for seat, (index, name) in itertools.product(itertools.count(), enumerate(names)):
-        handle = _lock(Path(tempfile.gettempdir()) / f"recon-{name}.{seat}.lock")
+    for seat, index in ((seat, index) for seat in itertools.count() for index in range(len(names))):
+        handle = _lock(Path(tempfile.gettempdir()) / f"recon-{names[index]}.{seat}.lock")
         if handle is not None:
             try:
                 yield torch.device("cuda", index)

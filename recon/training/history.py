@@ -77,9 +77,9 @@ def publish(path: Path, published: Path) -> None:
     """
     temporary = published.with_name(f".{published.name}")
     with writing(published):
+        temporary.unlink(missing_ok=True)
         if published.exists() and published.samefile(path):
             return
-        temporary.unlink(missing_ok=True)
         try:
             os.link(path, temporary)
         except OSError:
