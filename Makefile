@@ -4,6 +4,9 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(she
 VENV := .venv
 SETUP := $(VENV)/installed
 CORES ?= all
+# Blender's Python package is made for one version of Python and wants numpy < 2, so it has an environment of its own.
+BLENDER := $(VENV)/blender/installed
+BLENDER_PYTHON ?= $(firstword $(foreach p,python3.11 $(PYTHON),$(shell $(p) -c 'import sys; print("$(p)" if sys.version_info[:2] == (3, 11) else "")' 2>/dev/null)))
 
 # The commands of the rules are those of the environment.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -11,7 +14,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 STORE := $(or $(MLFLOW_TRACKING_URI),sqlite:///results/mlflow.db)
 
-.PHONY: help setup demo experiments test ui benchmark schemas clean
+.PHONY: help setup blender demo experiments test ui benchmark schemas clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -25,6 +28,15 @@ $(SETUP): pyproject.toml constraints.txt
 	$(VENV)/bin/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+blender: $(BLENDER) ## install Blender's Python package, for .blend files
+
+$(BLENDER): | $(SETUP)
+	@test -n '$(BLENDER_PYTHON)' || { echo 'make: the package bpy needs Python 3.11; any Blender does too: RECON_BLENDER=/path/to/blender' >&2; exit 1; }
+	@echo "installing Blender into $(@D): a gigabyte"
+	$(BLENDER_PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet bpy==5.0.1
+	@touch $@
+
 demo: $(SETUP) ## extract the embedded scene, train, validate, report (config/config.yaml)
 	$(VENV)/bin/snakemake --cores $(CORES)
 	@echo 'The report: results/report/index.html   The mesh: recon view results/bunny/default   MLflow: make ui'
@@ -33,7 +45,7 @@ experiments: $(SETUP) ## run every row of config/experiments.tsv
 	$(VENV)/bin/snakemake experiments --cores $(CORES)
 	@echo 'The report: results/experiments/index.html   MLflow: make ui'
 
-test: $(SETUP) ## style, types, workflow and tests
+test: $(SETUP) $(if $(BLENDER_PYTHON),$(BLENDER)) ## style, types, workflow and tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy

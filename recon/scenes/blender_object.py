@@ -25,9 +25,10 @@ def place_object(
     """Which of the meshes are the object, and `world_from_unit`.
 
     A scene that keeps to our convention is left as it is: the cameras look into the unit sphere at the
-    origin, meshes inside it are the object, and all others lie outside. In any other the object is the smallest mesh whose bounding box
-    holds the point where the optical axes meet, or else the mesh nearest to it, and the unit sphere
-    is its enclosing sphere, widened by 1 / FILL; other meshes within belong to the object.
+    origin, meshes inside it are the object, and all others lie outside. In any other the object is the
+    smallest mesh whose bounding box holds the point where the optical axes meet, or else the mesh
+    nearest to it; the unit sphere is its enclosing sphere, widened by 1 / FILL, and other meshes within
+    belong to the object.
 
     Args:
         name: an object, or a collection of objects: then these are the object.
