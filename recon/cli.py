@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
         _add_validate,
         _add_report,
         _add_view,
+        _add_inspect,
         _add_store,
         _add_sync,
     ):
@@ -158,6 +159,13 @@ def _add_view(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser")
     command.add_argument("--port", type=_port, default=0, help="of the local page (default: a free one)")
     command.add_argument("--no-browser", action="store_true", help="only serve, open nothing")
     command.set_defaults(command=_view)
+
+
+def _add_inspect(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser") -> None:
+    command = commands.add_parser("inspect", parents=[debug], help="look over a viewpoint set before training on it")
+    command.add_argument("views", type=Path, metavar="VIEWS", help="views.npz")
+    command.add_argument("--out", type=Path, metavar="DIR", help="folder for the picture (default: that of VIEWS)")
+    command.set_defaults(command=_inspect)
 
 
 def _add_store(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser") -> None:
@@ -267,6 +275,14 @@ def _view(options: argparse.Namespace) -> None:
     from recon.report.viewer import view
 
     view(options.target, options.port, not options.no_browser)
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    _check_files([options.views])
+
+    from recon.inspection.inspect import inspect
+
+    inspect(options.views, options.out)
 
 
 def _store(options: argparse.Namespace) -> None:

@@ -1,0 +1,150 @@
+"""What looks wrong with a viewpoint set. None of it forbids training; all of it is worth a look."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from recon.inspection.coverage import Coverage
+from recon.inspection.falloff import Falloff
+from recon.inspection.measure import Measures
+from recon.views import Views
+
+FEW = 8
+"""Cameras below which the shape is hardly determined."""
+
+EMPTY, FULL = 0.0005, 0.98
+"""Shares of the picture beyond which a mask is as good as empty or full."""
+
+SATURATED = 0.001
+"""Share of an object's pixels that may be as bright as the brightest by chance."""
+
+ONE_SIDE = 80.0
+"""Degrees from the cameras' mean direction within which all of them lie, at most, to be on one side."""
+
+UNSEEN = 0.2
+"""Share of the object that may be seen by fewer than two views."""
+
+
+class Finding(NamedTuple):
+    """A warning: a word for tables, a sentence, and the views that it is about; none: the whole set."""
+
+    word: str
+    sentence: str
+    views: tuple[int, ...] = ()
+
+    def line(self) -> str:
+        """The warning in one line, with its views."""
+        if not self.views:
+            return self.sentence
+        return f"{'view' if len(self.views) == 1 else 'views'} {spans(self.views)}: {self.sentence}"
+
+
+def find(views: Views, measures: Measures, covered: Coverage, fall: Falloff) -> list[Finding]:
+    """Every warning, the gravest first."""
+    return [
+        *_masks(measures),
+        *_exposure(views, measures),
+        *_cameras(views, measures, covered),
+        *_fall(fall),
+    ]
+
+
+def _masks(measures: Measures) -> Iterator[Finding]:
+    if measures.share is None:
+        yield Finding("no masks", "no masks: what is object and what is background must be learned")
+        return
+    empty, full = measures.share < EMPTY, measures.share > FULL
+    if empty.any():
+        yield Finding("empty mask", "the mask is empty, or nearly so", _where(empty))
+    if full.any():
+        yield Finding("full mask", "the mask is full: it marks the whole picture as object", _where(full))
+    if (cut := measures.touches & ~full).any():
+        yield Finding("at border", "the object touches the picture's border: it may be cut off there", _where(cut))
+
+
+def _exposure(views: Views, measures: Measures) -> Iterator[Finding]:
+    if views.images.max() <= 0:
+        yield Finding("black", "all pictures are black")
+        return
+    # Some pixel is the brightest; several that are equal, to the last digit, were cut off.
+    pixels = measures.saturated * (views.height * views.width if measures.share is None else _object_pixels(views))
+    saturated = (measures.saturated > SATURATED) & (pixels >= 4)
+    if saturated.any():
+        most = 100 * measures.saturated.max()
+        sentence = f"saturated pixels, up to {most:.2g}% of the object: expose less"
+        yield Finding("saturated", sentence, _where(saturated))
+
+
+def _object_pixels(views: Views) -> np.ndarray:
+    assert views.masks is not None
+    return (views.masks > 0).sum(axis=(1, 2))
+
+
+def _cameras(views: Views, measures: Measures, covered: Coverage) -> Iterator[Finding]:
+    places = len(np.unique(views.camera_to_world.round(6), axis=0))
+    if places < FEW:
+        yield Finding(
+            "few cameras", f"{places} camera{'s' * (places != 1)} only: {FEW} or more determine a shape better"
+        )
+    near = measures.distance < 1
+    if near.any():
+        yield Finding("inside", "the camera is inside the unit sphere, where only the object should be", _where(near))
+    angle, azimuth, elevation = mean_direction(views)
+    if angle < ONE_SIDE:
+        yield Finding(
+            "one side",
+            f"all cameras are on one side, within {angle:.0f}° of azimuth {round(azimuth)}°, "
+            f"elevation {round(elevation)}°",
+        )
+    if (unseen := covered.share(0, 1)) > UNSEEN:
+        azimuth, elevation = covered.unseen_center()
+        yield Finding(
+            "unseen",
+            f"{100 * unseen:.0f}% of the object is seen by fewer than two views, about azimuth {round(azimuth)}°, "
+            f"elevation {round(elevation)}°: its shape there will be a guess",
+        )
+
+
+def mean_direction(views: Views) -> tuple[float, float, float]:
+    """The largest angle between a camera's direction and the mean of them, and that mean's azimuth and
+    elevation; degrees. The angle is 180 where there is no mean."""
+    directions = views.camera_to_world[:, :3, 3]
+    directions = directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-12)
+    mean = directions.mean(axis=0)
+    length = np.linalg.norm(mean)
+    if length < 1e-6:
+        return 180.0, 0.0, 0.0
+    x, y, z = mean / length
+    angle = np.degrees(np.arccos((directions @ mean / length).clip(-1, 1)).max())
+    return float(angle), float(np.degrees(np.arctan2(y, x))), float(np.degrees(np.arcsin(np.clip(z, -1, 1))))
+
+
+def mean_elevation(views: Views) -> float:
+    """The mean of the cameras' elevations, in degrees."""
+    x, y, z = views.camera_to_world[:, :3, 3].T
+    return float(np.degrees(np.arctan2(z, np.hypot(x, y))).mean())
+
+
+def _fall(fall: Falloff) -> Iterator[Finding]:
+    if fall.exponent is not None and fall.verdict == "other":
+        yield Finding(
+            "fall-off",
+            f"brightness goes as distance^{-fall.exponent:.1f} ± {fall.error:.1f}, expected distance^-2: is there "
+            "other light, do exposures differ, are the pictures linear?",
+        )
+
+
+def _where(chosen: np.ndarray) -> tuple[int, ...]:
+    return tuple(np.flatnonzero(chosen).tolist())
+
+
+def spans(views: tuple[int, ...]) -> str:
+    """0, 1, 2, 5 as "0–2, 5"."""
+    parts: list[list[int]] = []
+    for view in views:
+        if parts and view == parts[-1][-1] + 1:
+            parts[-1].append(view)
+        else:
+            parts.append([view])
+    return ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}–{part[-1]}" for part in parts)

@@ -1,0 +1,67 @@
+"""What can be measured of each view of a viewpoint set."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from recon.views import Views
+
+BRIGHT = 0.95
+"""Quantile of the object's pixels that stands for a view's brightness: what faces the light."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measures:
+    """One value a view; the object is the whole picture where there are no masks.
+
+    Attributes:
+        distance, azimuth, elevation: of the camera from the origin of the unit frame; degrees, z is up.
+        share: of the pixels that show the object; None without masks.
+        touches: whether the object reaches the picture's border; False throughout without masks.
+        brightness: linear radiance that 95% of the object's pixels stay below.
+        saturated: share of the object's pixels that are as bright as the brightest of the whole set.
+    """
+
+    distance: Float[np.ndarray, " n"]
+    azimuth: Float[np.ndarray, " n"]
+    elevation: Float[np.ndarray, " n"]
+    share: Float[np.ndarray, " n"] | None
+    touches: Bool[np.ndarray, " n"]
+    brightness: Float[np.ndarray, " n"]
+    saturated: Float[np.ndarray, " n"]
+
+
+def measure(views: Views) -> Measures:
+    """The measures of every view."""
+    centers = views.camera_to_world[:, :3, 3]
+    distance = np.linalg.norm(centers, axis=1)
+    peak = views.images.max()
+    brightness, saturated = np.zeros(len(views)), np.zeros(len(views))
+    for i in range(len(views)):
+        level = object_radiance(views, i).max(axis=1)
+        if len(level):
+            brightness[i] = np.quantile(level, BRIGHT)
+            saturated[i] = (level >= peak).mean()
+    share = None
+    touches: Bool[np.ndarray, " n"] = np.zeros(len(views), bool)
+    if views.masks is not None:
+        share = (views.masks > 0).mean(axis=(1, 2))
+        border = np.ones((views.height, views.width), bool)
+        border[1:-1, 1:-1] = False
+        touches = np.asarray((views.masks[:, border] > 0).any(axis=1))
+    return Measures(
+        distance=distance,
+        azimuth=np.degrees(np.arctan2(centers[:, 1], centers[:, 0])),
+        elevation=np.degrees(np.arcsin((centers[:, 2] / np.maximum(distance, 1e-12)).clip(-1, 1))),
+        share=share,
+        touches=touches,
+        brightness=brightness,
+        saturated=saturated,
+    )
+
+
+def object_radiance(views: Views, view: int) -> Float[np.ndarray, "p 3"]:
+    """The pixels of the object in one view, all of them without masks."""
+    image = views.images[view]
+    return image.reshape(-1, 3) if views.masks is None else image[views.masks[view] > 0]

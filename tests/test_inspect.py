@@ -1,0 +1,190 @@
+"""recon inspect: every warning, and the picture."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+from shapes import sphere_views
+
+from recon.camera import look_at
+from recon.cli import main
+from recon.inspection.contact_sheet import best_columns, shown_views
+from recon.inspection.coverage import coverage
+from recon.inspection.falloff import Falloff, falloff
+from recon.inspection.findings import Finding, find, spans
+from recon.inspection.measure import measure
+from recon.scenes.paths import even_sphere
+from recon.views import Views, save_views
+
+
+@pytest.fixture(scope="module")
+def around() -> Views:
+    """A white ball from twelve sides, at distances from 2 to 4 and as bright as these make it."""
+    views = sphere_views(12, 32)
+    poses = even_sphere(12, 1.0)
+    distance = np.linspace(2, 4, 12)
+    poses[:, :3, 3] *= distance[:, None]
+    focal = 12 * distance  # the ball is equally large in every picture
+    intrinsics = np.array([np.array([[f, 0, 16], [0, f, 16], [0, 0, 1]]) for f in focal])
+    rows, columns = np.mgrid[:32, :32] + 0.5
+    squared = ((rows - 16.3) ** 2 + (columns - 15.8) ** 2) / 8**2
+    level = np.sqrt((1 - squared).clip(0)).astype(np.float32)
+    brightness = ((2 - 0.6) / (distance - 0.6)) ** 2
+    images = (brightness[:, None, None, None] * level[..., None] * np.ones(3)).astype(np.float32)
+    masks = np.tile((squared < 1).astype(np.uint8) * 255, (12, 1, 1))
+    return replace(views, images=images / images.max(), masks=masks, camera_to_world=poses, intrinsics=intrinsics)
+
+
+def inspected(views: Views) -> tuple[list[Finding], Falloff]:
+    measures, covered = measure(views), coverage(views)
+    fall = falloff(views, measures, covered)
+    return find(views, measures, covered, fall), fall
+
+
+def words(views: Views) -> dict[str, tuple[int, ...]]:
+    return {finding.word: finding.views for finding in inspected(views)[0]}
+
+
+def test_a_good_set_has_no_warnings(around: Views) -> None:
+    findings, fall = inspected(around)
+    assert findings == []
+    assert fall.verdict == "squared" and fall.exponent == pytest.approx(2, abs=0.2)
+
+
+def changed(key: str, where: object, value: float) -> Callable[[Views], Views]:
+    def change(views: Views) -> Views:
+        array = getattr(views, key).copy()
+        array[where] = value
+        return replace(views, **{key: array})
+
+    return change
+
+
+def flat(views: Views) -> Views:
+    """Ambient light: every view as bright as the others."""
+    return replace(views, images=views.images / views.images.max(axis=(1, 2, 3), keepdims=True) * np.float32(0.9))
+
+
+def clipped(views: Views) -> Views:
+    return replace(views, images=views.images.clip(0, 0.5) * 2)
+
+
+def one_side(views: Views) -> Views:
+    eyes = 2.5 * np.array([[1, y, z] for y in (-0.3, 0, 0.3) for z in (-0.3, 0, 0.2)])
+    poses = look_at(eyes, np.zeros(3), np.array([0, 0, 1.0]))
+    return replace(views.select(slice(0, 9)), camera_to_world=poses)
+
+
+CASES: dict[str, tuple[Callable[[Views], Views], tuple[int, ...]]] = {
+    "at border": (changed("masks", (4, 0, slice(10, 14)), 255), (4,)),
+    "empty mask": (changed("masks", 3, 0), (3,)),
+    "full mask": (changed("masks", slice(6, 8), 255), (6, 7)),
+    "few cameras": (lambda views: views.select(slice(0, 5)), ()),
+    "one side": (one_side, ()),
+    "unseen": (one_side, ()),
+    "inside": (changed("camera_to_world", (2, slice(0, 3), 3), 0.3), (2,)),
+    "saturated": (clipped, (0, 1, 2)),
+    "fall-off": (flat, ()),
+    "no masks": (lambda views: replace(views, masks=None), ()),
+    "black": (lambda views: replace(views, images=0 * views.images), ()),
+}
+
+
+@pytest.mark.parametrize("word", CASES)
+def test_warnings(around: Views, word: str) -> None:
+    change, views = CASES[word]
+    found = words(change(around))
+    assert word in found
+    assert found[word][: len(views)] == views and (views or found[word] == ())
+
+
+def test_a_lone_brightest_pixel_is_not_saturated(around: Views) -> None:
+    images = around.images * np.float32(0.5)
+    images[0, 16, 16] = 1
+    assert "saturated" not in words(replace(around, images=images))
+
+
+def test_fall_off_that_cannot_be_told_is_no_warning(around: Views) -> None:
+    directions = np.tile([0.0, 0, 1], (12, 1))
+    cases = {
+        "equally far": sphere_views(6, 24),
+        "distant": replace(around, light_direction=directions),
+        "too few": around.select(slice(0, 3)),
+    }
+    for reason, views in cases.items():
+        findings, fall = inspected(views)
+        assert fall.verdict == "unknown" and reason in fall.reason
+        assert "fall-off" not in {finding.word for finding in findings}
+
+
+def test_near_lights_are_what_brightness_falls_from(around: Views) -> None:
+    centers = around.camera_to_world[:, :3, 3]
+    moved = replace(around, camera_to_world=around.camera_to_world.copy(), light_position=centers)
+    moved.camera_to_world[:, :3, 3] *= 3 / np.linalg.norm(centers, axis=1, keepdims=True)
+    assert inspected(moved)[1].verdict == "squared"
+
+
+def test_coverage_counts_the_views_of_each_part(around: Views) -> None:
+    covered = coverage(around)
+    assert covered.share(0, 0) == 0 and covered.share(0) == pytest.approx(1)
+    ahead = (covered.directions @ np.array([1.0, 0, 0])) > 0.95
+    # The ball has radius 0.6 or so: each part is seen by a good third of all cameras, but not by all.
+    assert 2 <= covered.seen[ahead].mean() <= 8
+    assert covered.radius.mean() == pytest.approx(8 / 12, abs=0.1)
+    one = coverage(around.select(slice(0, 1)))
+    eye = around.camera_to_world[0, :3, 3]
+    facing = one.directions @ eye / np.linalg.norm(eye)
+    assert one.seen[facing > 0.8].all() and not one.seen[facing < 0].any()
+
+
+def test_images_of_one_camera_under_several_lights_all_count(around: Views) -> None:
+    twice = around.select(np.repeat(np.arange(12), 2))
+    assert np.array_equal(coverage(twice).seen, 2 * coverage(around).seen)
+
+
+def test_views_are_named_in_spans() -> None:
+    assert spans((0, 1, 2, 5, 7, 8)) == "0–2, 5, 7–8"
+    assert Finding("x", "is odd", (3,)).line() == "view 3: is odd"
+    assert Finding("x", "is odd", (3, 4)).line() == "views 3–4: is odd"
+
+
+def test_tiles() -> None:
+    assert best_columns(30, 1.0, 1.0) == 5 and best_columns(30, 3.0, 1.0) == 10
+    assert best_columns(1, 1.0, 1.0) == 1
+    shown = shown_views(200, [7, 150])
+    assert len(shown) == 48 and {7, 150} <= set(shown) and shown == sorted(shown)
+    assert len(shown_views(200, list(range(100)))) == 48
+
+
+def test_the_command_prints_a_table_and_draws_a_picture(
+    around: Views, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_views(replace(around, metadata={"set": "front", "source": "a.json"}), tmp_path / "v.npz")
+    with np.load(tmp_path / "v.npz") as archive:
+        arrays = dict(archive)
+    arrays["masks"][3] = 0  # which saving refuses
+    np.savez(tmp_path / "v.npz", **arrays)
+    assert main(["inspect", str(tmp_path / "v.npz"), "--out", str(tmp_path / "out")]) == 0
+    text = capsys.readouterr().out
+    assert "front: 12 views of 32×32 pixels from a.json" in text
+    assert "warning: view 3: the mask is empty" in text and "fall-off   brightness goes as" in text
+    assert imageio.imread(tmp_path / "out" / "v.inspection.png").shape[:2] == (1200, 1920)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda v: replace(v, masks=None), lambda v: v.select(slice(0, 1)), CASES["black"][0]]
+)
+def test_pictures_of_odd_sets(around: Views, tmp_path: Path, change: Callable[[Views], Views]) -> None:
+    save_views(change(around), tmp_path / "v.npz")
+    assert main(["inspect", str(tmp_path / "v.npz")]) == 0
+    assert (tmp_path / "v.inspection.png").is_file()
+
+
+def test_what_is_no_viewpoint_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "v.npz").write_bytes(b"PK nonsense")
+    assert main(["inspect", str(tmp_path / "v.npz"), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1 and not (tmp_path / "out").exists()
+    assert main(["inspect", str(tmp_path / "none.npz")]) == 2
