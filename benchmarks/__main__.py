@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 
+from benchmarks.extract import extraction
 from benchmarks.flow import flow_passes
 from benchmarks.render import one_view, window
 from benchmarks.report import report_page
@@ -11,6 +12,7 @@ from benchmarks.sweep import sweep
 
 BENCHMARKS: dict[str, Callable[[], str]] = {
     "startup": help_time,
+    "extract": extraction,
     "render": one_view,
     "crop": window,
     "flow": flow_passes,

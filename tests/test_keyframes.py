@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from recon.errors import ReconError
+from recon.scenes.extract import extract_keyframes
 from recon.scenes.keyframes import Keyframes, read_keyframes, write_keyframes
 from recon.scenes.paths import even_sphere
 
@@ -30,6 +31,12 @@ def test_the_files_keys_are_those_of_the_reference(tmp_path: Path) -> None:
         assert np.allclose(archive["R_0"][:, 2], -archive["T_0"] / 2.5)  # the z axis looks at the origin
 
 
+def test_a_shifted_lens_keeps_its_image_size(tmp_path: Path) -> None:
+    keyframes = Keyframes(even_sphere(2, 2.5), MATRIX, (30, 32))
+    write_keyframes(keyframes, tmp_path / "k.npz")
+    assert read_keyframes(tmp_path / "k.npz").resolution == (30, 32)
+
+
 def test_single_precision_columns_and_more_than_ten_are_read(tmp_path: Path) -> None:
     poses = even_sphere(12, 2.5)
     arrays: dict[str, Any] = {"K": MATRIX.astype(np.float32)}
@@ -50,6 +57,8 @@ def test_single_precision_columns_and_more_than_ten_are_read(tmp_path: Path) -> 
         ({"K": np.diag([-1.0, 1, 1])}, "key 'K': focal lengths"),
         ({"K": MATRIX.T}, "key 'K' must be"),
         ({"K": np.diag([9.0, 9, 1])}, "key 'K': the principal point"),
+        ({"height": np.array(24)}, "key 'width' is missing"),
+        ({"height": np.array(24), "width": np.array(0.5)}, "key 'width' must be a number of pixels, got 0.5"),
         ({"R_0": None, "R_1": None}, "key 'R_0' is missing"),
         ({"R_0": None}, "key 'R_0' is missing"),
         ({"T_1": None}, "key 'T_1' is missing"),
@@ -69,3 +78,20 @@ def test_bad_files_are_one_line_that_names_the_key(tmp_path: Path, changes: dict
     with pytest.raises(ReconError, match=rf"k\.npz: {message}") as caught:
         read_keyframes(tmp_path / "k.npz")
     assert "\n" not in str(caught.value)
+
+
+def test_a_scenes_set_as_keyframes_is_the_same_set(tmp_path: Path) -> None:
+    (tmp_path / "scene.yaml").write_text(
+        "objects: [{shape: sphere, radius: 0.5}]\n"
+        "camera: {width: 24, height: 16, focal_length: 30}\n"
+        "sets: {front: {count: 3}, sphere: {path: sphere, count: 5}}\n"
+    )
+    for name, count in (("front", 3), ("sphere", 5)):
+        extract_keyframes(tmp_path / "scene.yaml", tmp_path / f"{name}.npz", name)
+        keyframes = read_keyframes(tmp_path / f"{name}.npz")
+        assert keyframes.resolution == (16, 24) and len(keyframes.camera_to_world) == count
+        assert np.array_equal(keyframes.intrinsics, [[30, 0, 12], [0, 30, 8], [0, 0, 1]])
+    assert np.allclose(keyframes.camera_to_world, even_sphere(5, 2.5))
+    with pytest.raises(ReconError, match="scene.yaml: has no viewpoint set 'back': front, sphere"):
+        extract_keyframes(tmp_path / "scene.yaml", tmp_path / "back.npz", "back")
+    assert not (tmp_path / "back.npz").exists()

@@ -12,7 +12,7 @@ from recon.camera import Cameras, intrinsics_from_fov
 from recon.errors import ReconError
 from recon.scenes.keyframes import Keyframes, write_keyframes
 from recon.scenes.paths import arc, even_sphere
-from recon.scenes.scene import load_scene
+from recon.scenes.scene import ArcPath, load_scene
 from recon.scenes.synthetic import views_from_scene
 from recon.scenes.world import build_world, objects_mesh
 from recon.views import Views, check_views
@@ -58,6 +58,21 @@ def test_the_even_sphere_is_even() -> None:
     nearest = np.sort(directions @ directions.T, axis=1)[:, -2]
     assert np.degrees(np.arccos(nearest)).min() > 0.6 * np.degrees(np.sqrt(4 * np.pi / 100))
     assert np.abs(directions.mean(axis=0)).max() < 0.02
+
+
+def test_the_default_sets_are_those_of_the_reference(tmp_path: Path) -> None:
+    (tmp_path / "scene.yaml").write_text("objects: [{shape: bunny_head}]\n")
+    default = load_scene(tmp_path / "scene.yaml")
+    assert list(default.sets) == ["front", "full", "above", "below"]
+    for path in default.sets.values():
+        assert isinstance(path, ArcPath) and path.count == 30 and path.radius == 2.5
+    assert default.camera.field_of_view == 49 and (default.camera.height, default.camera.width) == (100, 100)
+
+
+def test_a_focal_length_in_pixels_stands_for_the_field_of_view(tmp_path: Path) -> None:
+    lens = {"width": 24, "height": 20, "samples": 1, "focal_length": 30.5}
+    views = views_from_scene(scene(tmp_path, camera=lens), "front")
+    assert np.array_equal(views.intrinsics[0], [[30.5, 0, 12], [0, 30.5, 10], [0, 0, 1]])
 
 
 # Radiance
@@ -245,6 +260,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "negative albedo": ({"objects": [BALL | {"albedo": [1, 1, -1]}]}, "key 'objects.0.albedo"),
     "dark light": ({"light": {"intensity": 0}}, "key 'light.intensity': .* got 0"),
     "field of view": ({"camera": {"field_of_view": 180}}, "key 'camera.field_of_view': .* got 180"),
+    "two lenses": (
+        {"camera": {"field_of_view": 49, "focal_length": 30}},
+        "key 'camera': expected either 'field_of_view' or 'focal_length'",
+    ),
+    "focal length": ({"camera": {"focal_length": 0}}, "key 'camera.focal_length': .* got 0"),
     "no cameras": ({"sets": {"front": {"count": 0}}}, "key 'sets.front.arc.count': .* got 0"),
     "unknown path": ({"sets": {"front": {"path": "spiral"}}}, "key 'sets.front': .*'spiral'"),
     "set name": ({"sets": {"../front": {}}}, "key 'sets.*should match pattern"),
