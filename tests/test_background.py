@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from recon.background.background import Background, Surroundings, no_shift
 from recon.background.compose import chosen_pixels, compose, compose_some
 from recon.background.contraction import RADIUS, contract, expand
-from recon.background.coverage import seen_cells
+from recon.background.coverage import black_beside_sphere, seen_cells
 from recon.background.field import activate, start_values
 from recon.background.grid import GridField, interpolate
 from recon.background.hints import UNSURE, inner_share
@@ -250,12 +250,36 @@ def test_some_pixels_are_composited_as_all_are() -> None:
 
 
 def test_the_surface_waits_for_the_warm_up() -> None:
-    config = load_config(None, ["background=field", "field.warm_up=0.2"])
-    assert warming_up(config, 0.19) and not warming_up(config, 0.2)
-    assert surface_fraction(config, 0.1) == 0
-    assert surface_fraction(config, 0.6) == pytest.approx(0.5)
-    assert surface_fraction(config, 1.0) == 1
-    assert not warming_up(RunConfig(), 0.0) and surface_fraction(RunConfig(), 0.3) == 0.3
+    options = ["background=field", "field.warm_up=0.2", "field.resolution=4", "surface.width=4"]
+    model = initial_model(load_config(None, options), in_a_room(), CPU)
+    assert warming_up(model, 0.19) and not warming_up(model, 0.2)
+    assert surface_fraction(model, 0.1) == 0
+    assert surface_fraction(model, 0.6) == pytest.approx(0.5)
+    assert surface_fraction(model, 1.0) == 1
+    plain = initial_model(RunConfig(), sphere_views(2, 8), CPU)
+    assert not warming_up(plain, 0.0) and surface_fraction(plain, 0.3) == 0.3
+
+
+def test_before_black_a_field_changes_nothing() -> None:
+    views = sphere_views(4, 24)
+    small = ["surface.width=16", "surface.steps=2", "train.levels=[2]", "render.samples=1", "train.iterations=6"]
+    images = []
+    for background in ("none", "field"):
+        options = [f"background={background}", "field.resolution=8", *small]
+        model = initial_model(load_config(None, options), views, CPU)
+        fit(Optimisation(model, TrainingData.from_views(views, CPU), Progress(6)), lambda step: None)
+        with torch.no_grad():
+            images.append(model.render(model.mesh(2), ring(2, 24, 24)).radiance)
+    assert torch.equal(*images)
+
+
+def test_black_is_what_is_lit_in_the_sphere_alone() -> None:
+    cameras, views = ring(4, 24, 24), sphere_views(4, 24)
+    images = torch.from_numpy(views.images).clone()
+    assert black_beside_sphere(cameras, images)
+    images[1, 0] = 0.02
+    assert not black_beside_sphere(cameras, images)
+    assert not black_beside_sphere(cameras, torch.from_numpy(in_a_room().images[:4]))
 
 
 def in_a_room() -> Views:

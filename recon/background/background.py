@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from recon.background.coverage import cell_centers, seen_cells
+from recon.background.coverage import black_beside_sphere, cell_centers, seen_cells
 from recon.background.field import activate, start_values
 from recon.background.grid import GridField
 from recon.background.march import Passage, Space, march
@@ -64,9 +64,17 @@ class Background(nn.Module):
         # A cell of the finest grid can go from clear to opaque: nothing thinner can be told apart.
         return Space(self.field, self.config.resolution / 4, self.occupied)
 
-    def see(self, cameras: Cameras) -> None:
-        """Confine the field to what these cameras see."""
-        self.seen.copy_(seen_cells(cameras, CELLS, max(2, round(FEWEST_CAMERAS * len(cameras)))))
+    @property
+    def empty(self) -> bool:
+        """Whether nothing can be anywhere in the field."""
+        return not self.seen.any().item()
+
+    def see(self, cameras: Cameras, images: Float[Tensor, "n h w 3"]) -> None:
+        """Confine the field to what these cameras see, and to nothing where that is black."""
+        if black_beside_sphere(cameras, images):
+            self.seen.fill_(False)
+        else:
+            self.seen.copy_(seen_cells(cameras, CELLS, max(2, round(FEWEST_CAMERAS * len(cameras)))))
         self.occupied.copy_(self.seen)
 
     @torch.no_grad()

@@ -5,8 +5,26 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from recon.background.contraction import RADIUS, expand
-from recon.background.rays import NEAR
+from recon.background.rays import NEAR, rays_through
 from recon.camera import Cameras
+
+BLACK = 1e-2
+"""Radiance up to which a pixel counts as black, where the brightest is 1."""
+
+FEWEST_PIXELS = 1e-3
+"""Share of the pixels beside the unit sphere that may be brighter before black."""
+
+
+def black_beside_sphere(cameras: Cameras, images: Float[Tensor, "n h w 3"]) -> bool:
+    """Whether all that is lit lies in the unit sphere's outline, so that there is nothing to see but the object."""
+    pixels = torch.arange(cameras.height * cameras.width, device=images.device)
+    lit = beside = 0
+    for i in range(len(cameras)):  # one by one bounds the memory
+        rays = rays_through(cameras[[i]], pixels)
+        misses = rays.leave <= rays.enter
+        beside += int(misses.sum())
+        lit += int((images[i].amax(dim=2).flatten()[misses] > BLACK).sum())
+    return beside > 0 and lit <= FEWEST_PIXELS * beside
 
 
 def cell_centers(size: int, device: torch.device) -> Float[Tensor, "cells 3"]:

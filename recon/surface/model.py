@@ -92,9 +92,11 @@ class Model(nn.Module):
         `given` is what the cameras see without the object, where the configuration says that this is known.
         """
         rendering = self.render_surface(mesh, cameras)
-        if self.surroundings is not None:
+        if self.surroundings is not None and not self.surroundings.empty:
             return compose(rendering, self.surroundings, cameras)
         behind = given if self.config.background == "given" else self.background
+        if self.surroundings is not None:
+            behind = torch.zeros(3, device=self.device)
         if behind is None:
             return rendering
         seen = (1 - rendering.coverage)[..., None] * behind

@@ -23,7 +23,7 @@ def initial_model(config: RunConfig, views: Views, device: torch.device) -> Mode
     torch.manual_seed(config.train.seed)
     model = Model(config, views.world_from_unit, views.radiance_scale, _brightness(views))
     if model.surroundings is not None:
-        model.surroundings.see(Cameras.from_views(views))
+        model.surroundings.see(Cameras.from_views(views), torch.from_numpy(views.images))
         model.hints = Hints(len(views), views.height, views.width)
     return model.to(device)
 

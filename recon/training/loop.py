@@ -76,7 +76,7 @@ class Optimisation:
         torch.nn.utils.clip_grad_norm_(self.model.velocity.parameters(), MAX_GRADIENT)
         self._optimizer.step()
         progress.iteration += 1
-        detail = level(config.train, surface_fraction(config, fraction))
+        detail = level(config.train, surface_fraction(self.model, fraction))
         return Step(progress.iteration, progress.seconds, detail, rate, total.item(), values)
 
     def state_dict(self, finished: bool = False) -> dict[str, Any]:

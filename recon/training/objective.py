@@ -21,16 +21,16 @@ GUIDED = 0.25
 
 def evaluate(model: Model, batch: Batch, fraction: float, generator: torch.Generator) -> dict[str, Tensor]:
     """The loss terms of a batch of whole views, or of a window of each, at `fraction` of the run."""
-    if warming_up(model.config, fraction):
+    if warming_up(model, fraction):
         return warm_up_terms(model, batch, generator)
-    fraction = surface_fraction(model.config, fraction)
+    fraction = surface_fraction(model, fraction)
     sphere, faces = icosphere(level(model.config.train, fraction), model.device)
     if model.config.train.random_rotation:
         sphere = sphere @ random_rotation(generator).to(sphere)
     path = model.trajectory(sphere)
     mesh = SurfaceMesh(path[-1], faces, model.reflectance(sphere))
     batch = crop(hinted(batch, model), mesh, model.config, generator)
-    if model.surroundings is None:
+    if model.surroundings is None or model.surroundings.empty:
         return loss_terms(model, model.render(mesh, batch.cameras, batch.backgrounds), batch, mesh, path, generator)
     return surrounded_terms(model, batch, mesh, path, fraction, generator)
 

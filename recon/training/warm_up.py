@@ -11,7 +11,6 @@ from torch import Tensor
 
 from recon.background.rays import rays_through
 from recon.camera import Cameras
-from recon.config import RunConfig
 from recon.surface.model import Model
 from recon.training.data import Batch
 from recon.training.losses import spread_loss, veil_loss
@@ -20,21 +19,26 @@ REFRESH = 100
 """Iterations between looks at where the field is empty."""
 
 
-def warming_up(config: RunConfig, fraction: float) -> bool:
-    return config.background == "field" and fraction < config.field.warm_up
+def warm_up(model: Model) -> float:
+    """The part of the schedule that has no surface; none where there is nothing but the object."""
+    return 0.0 if model.surroundings is None or model.surroundings.empty else model.config.field.warm_up
 
 
-def surface_fraction(config: RunConfig, fraction: float) -> float:
+def warming_up(model: Model, fraction: float) -> bool:
+    return fraction < warm_up(model)
+
+
+def surface_fraction(model: Model, fraction: float) -> float:
     """How far the surface is: its schedule starts after the warm-up."""
-    start = config.field.warm_up if config.background == "field" else 0.0
+    start = warm_up(model)
     return max(fraction - start, 0.0) / (1 - start)
 
 
 def look_around(model: Model, cameras: Cameras, iteration: int, fraction: float) -> None:
     """What follows from the field from time to time: empty cells, veils, and once the guide."""
-    if model.surroundings is None or model.hints is None:
+    if model.surroundings is None or model.hints is None or model.surroundings.empty:
         return
-    ready = not warming_up(model.config, fraction)
+    ready = not warming_up(model, fraction)
     first = ready and not model.hints.guided
     if not first and (iteration == 0 or iteration % REFRESH):
         return
