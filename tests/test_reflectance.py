@@ -1,9 +1,18 @@
+import math
+
 import pytest
 import torch
 
 from recon.config import RunConfig, SurfaceConfig
+from recon.render.shade import Angles, separate_irradiance
 from recon.surface.icosphere import icosphere
-from recon.surface.reflectance import MicrofacetReflectance, VaryingReflectance, collocated_microfacet
+from recon.surface.reflectance import (
+    MicrofacetReflectance,
+    VaryingReflectance,
+    collocated_microfacet,
+    microfacet,
+    schlick,
+)
 
 
 def test_a_new_albedo_is_the_brightness_everywhere() -> None:
@@ -27,6 +36,34 @@ def test_ggx_distribution_integrates_to_one() -> None:
     distribution = collocated_microfacet(cosine, roughness) * 4 * cosine**2 / shadowing**2 / torch.pi
     integral = torch.trapezoid((distribution * cosine * 2 * torch.pi).squeeze(), cosine.squeeze())
     assert integral.item() == pytest.approx(1, abs=1e-3)
+
+
+def test_lobe_of_one_direction_is_the_collocated_one() -> None:
+    cosine, roughness = torch.linspace(0.05, 1, 9), torch.tensor([[0.2, 0.5, 0.9]]).expand(9, 3)
+    together = microfacet(cosine, Angles(cosine, cosine, torch.ones(9)), roughness)
+    torch.testing.assert_close(together, collocated_microfacet(cosine[:, None], roughness))
+
+
+def test_lobe_is_reciprocal_and_peaks_in_the_mirror_direction() -> None:
+    """The half vector of light and camera at 30 degrees on either side is the normal."""
+    light, camera, normal = (torch.tensor([[math.sin(a), 0, math.cos(a)]]) for a in (0.52, -0.52, 0.0))
+    roughness = torch.full((1, 1), 0.3)
+
+    def lobe(to_light: torch.Tensor, to_camera: torch.Tensor) -> float:
+        _, cosine, angles = separate_irradiance(
+            torch.zeros(1, 3), normal, to_camera, torch.nn.functional.pad(to_light, (0, 1))
+        )
+        return microfacet(cosine, angles, roughness).item()
+
+    tilted = torch.nn.functional.normalize(camera + torch.tensor([[0.0, 0.3, 0]]), dim=1)
+    assert lobe(light, tilted) == pytest.approx(lobe(tilted, light), rel=1e-5)
+    assert lobe(light, camera) > 1.3 * lobe(light, tilted)
+
+
+def test_fresnel_at_grazing_light_is_white() -> None:
+    specular, white = torch.tensor([[0.1, 0.2]]), torch.tensor(2.0)
+    torch.testing.assert_close(schlick(specular, white, torch.ones(1)), specular)
+    torch.testing.assert_close(schlick(specular, white, torch.zeros(1)), torch.full((1, 2), 2.0))
 
 
 def test_a_glossy_surface_peaks_where_it_faces_the_flash() -> None:

@@ -1,12 +1,16 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from shapes import bumpy, ring
 
 from recon.camera import Cameras
+from recon.config import RunConfig
 from recon.render.renderer import Rendering, render
 from recon.render.shade import vertex_normals
 from recon.surface.icosphere import icosphere
+from recon.surface.model import Model
 
 
 def white(vertices: torch.Tensor, faces: torch.Tensor, cameras: Cameras, **options: object) -> Rendering:
@@ -41,6 +45,65 @@ def test_antialiased_coverage_comes_close_to_the_exact_one() -> None:
     smooth = (white(*mesh, cameras).coverage - exact).abs().mean()
     hard = (white(*mesh, cameras, antialias=False).coverage - exact).abs().mean()
     assert smooth < hard / 6
+
+
+def lit(cameras: Cameras, lights: torch.Tensor) -> Cameras:
+    return replace(cameras, lights=lights.to(cameras.intrinsics))
+
+
+def at_cameras(cameras: Cameras) -> Cameras:
+    """Point lights where the flashes are, given as lights of their own."""
+    return lit(cameras, torch.cat([cameras.centers, torch.ones(len(cameras), 1)], dim=1))
+
+
+@pytest.mark.parametrize("reflectance", ["constant", "microfacet"])
+def test_a_point_light_at_the_camera_is_its_flash(reflectance: str) -> None:
+    """In value and gradient."""
+    (vertices, faces), cameras = bumpy(3), ring(2, 32, 32).to(torch.float64)
+    vertices = vertices.double().requires_grad_()
+    model = Model(RunConfig(reflectance=reflectance), np.eye(4), 1.0).double()
+    attributes = model.reflectance(vertices.detach()).detach()
+    weights = torch.rand(2, 32, 32, 3, dtype=torch.float64)
+    images, gradients = [], []
+    for each in (cameras, at_cameras(cameras)):
+        image = render(vertices, faces, each, albedo=attributes, shader=model.reflectance.shade).radiance
+        images.append(image)
+        gradients += torch.autograd.grad((weights * image).sum(), vertices)
+    torch.testing.assert_close(images[0], images[1], atol=1e-6, rtol=0)
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-5)
+
+
+def test_a_distant_light_does_not_fall_off_and_leaves_the_far_side_dark() -> None:
+    mesh, cameras = icosphere(5), ring(1, 60, 60)
+    across = torch.linalg.cross(cameras.centers, torch.tensor([[0.0, 0, 1]]))
+    aside = torch.nn.functional.normalize(across, dim=1)
+    image = white(*mesh, lit(cameras, torch.cat([aside, torch.zeros(1, 1)], dim=1)), antialias=False)
+    expected = (image.normals[0] @ aside[0]).clamp(min=0)
+    torch.testing.assert_close(image.radiance[0, ..., 0], expected, atol=2e-3, rtol=0)
+    dark = (image.coverage[0] > 0) & (image.normals[0] @ aside[0] < -0.01)
+    assert dark.sum() > 100 and image.radiance[0][dark].max() == 0
+
+
+def test_a_near_light_falls_off_from_where_it_is() -> None:
+    faces = torch.tensor([[0, 1, 2]])
+    vertices = torch.tensor([[-9.0, -9, 0], [0, 9, 0], [9, -9, 0]])
+    intrinsics = torch.tensor([[[50.0, 0, 10.5], [0, 50, 10.5], [0, 0, 1]]])
+    pose = torch.eye(4)[None]
+    pose[:, 2, 3] = -2
+    cameras = Cameras(pose, intrinsics, 21, 21, torch.tensor([[3.0, 0, -4, 1]]))
+    radiance = white(vertices, faces, cameras, cull=False, smooth=False).radiance
+    assert radiance[0, 10, 10, 0].item() == pytest.approx(0.8 / 25)
+
+
+def test_a_window_keeps_its_light() -> None:
+    (vertices, faces), cameras = bumpy(3), ring(2, 40, 40).to(torch.float64)
+    lights = torch.tensor([[0.6, 0, 0.8, 0], [1.0, 2, 3, 1]])
+    offsets = torch.tensor([[3, 5], [12, 14]])
+    whole = white(vertices.double(), faces, lit(cameras, lights), samples=2)
+    window = white(vertices.double(), faces, lit(cameras, lights).cropped(offsets, 20, 20), samples=2)
+    for i, (row, column) in enumerate(offsets.tolist()):
+        expected = whole.radiance[i, row : row + 20, column : column + 20]
+        torch.testing.assert_close(window.radiance[i], expected, atol=1e-6, rtol=0)
 
 
 def test_more_samples_come_closer_to_the_exact_image() -> None:

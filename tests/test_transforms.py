@@ -12,6 +12,7 @@ import OpenEXR
 import pytest
 import torch
 import trimesh
+from PIL import Image, ImageCms
 
 from recon.camera import Cameras, intrinsics_from_fov
 from recon.errors import ReconError
@@ -202,6 +203,38 @@ def test_distortion_is_undone(tmp_path: Path, capture: Capture) -> None:
     assert undone < 0.15 * np.abs(distorted_images - smooth).mean()
 
 
+def test_pixels_that_are_not_square_keep_their_projections(tmp_path: Path, capture: Capture) -> None:
+    """Half as many columns: fl_x and fl_y differ, the cameras see the same."""
+    narrow = capture.tree() | {"fl_x": float(capture.matrix[0, 0]) / 2, "cx": SIZE / 4, "w": SIZE // 2}
+    path = capture.write(tmp_path, narrow)
+    for i, (image, mask) in enumerate(zip(capture.images, capture.masks, strict=True)):
+        write_exr(tmp_path / f"images/{i}.exr", RGB=image.reshape(SIZE, SIZE // 2, 2, 3).mean(axis=2))
+        imageio.imwrite(tmp_path / f"masks/{i}.png", mask[:, ::2])
+    views = views_from_transforms(path, "x")
+    seen = Cameras.from_views(views, torch.float64).project(torch.tensor(unit_vertices(views, capture)))
+    intrinsics = torch.tensor(capture.matrix).expand(6, 3, 3)
+    truth = Cameras(torch.tensor(capture.poses), intrinsics, SIZE, SIZE).project(torch.tensor(capture.vertices))
+    assert torch.allclose(seen[..., :2] * torch.tensor([2.0, 1.0]), truth[..., :2], atol=1e-9)
+
+
+@pytest.mark.parametrize("convention", ["opengl", "opencv"])
+def test_a_flash_beside_the_lens_becomes_a_light_position(tmp_path: Path, capture: Capture, convention: str) -> None:
+    up = [0.0, 0.25, 0.0] if convention == "opengl" else [0.0, -0.25, 0.0]
+    tree = capture.tree() | {"camera_convention": convention, "flash_offset": up}
+    if convention == "opencv":
+        for frame, pose in zip(tree["frames"], capture.poses, strict=True):
+            frame["transform_matrix"] = pose.tolist()
+    tree["frames"][2]["flash_offset"] = [0, 0, 0]
+    views = views_from_transforms(capture.write(tmp_path, tree), "x")
+    assert views.light_position is not None
+    offset = views.light_position - views.camera_to_world[:, :3, 3]
+    expected = -0.25 * views.camera_to_world[:, :3, 1] / views.world_from_unit[0, 0]  # y points down
+    expected[2] = 0
+    assert np.allclose(offset, expected, atol=1e-9)
+    tree |= {"flash_offset": [0, 0, 0]}
+    assert views_from_transforms(capture.write(tmp_path, tree), "x").light_position is None
+
+
 Edit = Callable[[dict[str, Any], Path, Capture], None]
 
 
@@ -294,6 +327,9 @@ BAD: dict[str, tuple[Edit, str]] = {
     "focal zero": (_top("fl_x", 0), "fl_x: .* greater than 0, got 0"),
     "focal not finite": (_top("fl_x", float("nan")), "fl_x: .* got nan"),
     "fisheye": (_top("camera_model", "OPENCV_FISHEYE"), "frame 0: 'camera_model' OPENCV_FISHEYE is not known"),
+    "fisheye flag": (_top("is_fisheye", True), "frame 0: 'is_fisheye' belongs to a lens that is not known"),
+    "more coefficients": (_frame("k6", 0.1), "frame 1: 'k6' belongs to a lens that is not known; undistort"),
+    "flash of two numbers": (_top("flash_offset", [0, 1]), "flash_offset: .* at least 3 items"),
     "colour space": (_top("color_space", "rec709"), "color_space: .* got 'rec709'"),
     "contradicting masks": (_contradicting, "no volume in common"),
     "parallel cameras": (_parallel, "optical axes are parallel"),
@@ -366,6 +402,50 @@ def test_jpeg_grey_and_straight_alpha(tmp_path: Path) -> None:
     imageio.imwrite(tmp_path / "alpha.png", half)
     picture = read_picture(tmp_path / "alpha.png")
     assert np.allclose(picture.color, 0.2) and picture.alpha is not None and np.allclose(picture.alpha, 0.2)
+
+
+def profile(name: str) -> bytes:
+    """An ICC profile of sRGB's primaries with a gamma of 1, or of sRGB itself."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return srgb if name == "sRGB" else linear_profile(srgb)
+
+
+def linear_profile(srgb: bytes) -> bytes:
+    """`srgb` with every transfer curve made straight and another name (ICC.1:2022, sections 7 and 10)."""
+    changed = bytearray(srgb)
+    for k in range(int.from_bytes(srgb[128:132], "big")):
+        entry = srgb[132 + 12 * k : 144 + 12 * k]
+        offset, size = int.from_bytes(entry[4:8], "big"), int.from_bytes(entry[8:12], "big")
+        if entry[:4] in (b"rTRC", b"gTRC", b"bTRC"):
+            curve = b"para" + bytes(8) + (1 << 16).to_bytes(4, "big")  # y = x^1
+            changed[offset : offset + size] = curve.ljust(size, b"\0")
+    return bytes(changed).replace("sRGB".encode("utf-16-be"), "LinR".encode("utf-16-be"))
+
+
+def test_a_jpeg_s_own_profile_is_heeded_unless_a_person_says_more(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.full((8, 8, 3), 128, np.uint8))
+    expected = {"sRGB": 0.2159, "linear": 128 / 255}
+    for name, value in expected.items():
+        picture.save(tmp_path / "a.jpg", icc_profile=profile(name), quality=98)
+        assert np.allclose(read_picture(tmp_path / "a.jpg").color, value, atol=0.006)
+        assert np.allclose(read_picture(tmp_path / "a.jpg", "srgb").color, 0.2159, atol=0.006)
+        assert np.allclose(read_picture(tmp_path / "a.jpg", "linear").color, 128 / 255, atol=0.006)
+
+
+def test_a_png_s_other_profile_is_refused_unless_a_person_says_more(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.full((8, 8, 3), 128, np.uint8))
+    picture.save(tmp_path / "a.png", icc_profile=profile("sRGB"))
+    assert np.allclose(read_picture(tmp_path / "a.png").color, 0.2159, atol=1e-3)
+    picture.save(tmp_path / "b.png", icc_profile=profile("linear"))
+    with pytest.raises(ReconError, match="b.png: has the colour profile 'LinR.*'; export it as sRGB"):
+        read_picture(tmp_path / "b.png")
+    assert np.allclose(read_picture(tmp_path / "b.png", "linear").color, 128 / 255)
+
+
+def test_cmyk_is_no_rgb_with_alpha(tmp_path: Path) -> None:
+    Image.new("CMYK", (8, 8)).save(tmp_path / "a.jpg")
+    with pytest.raises(ReconError, match="a.jpg: is stored as CMYK, expected RGB or grey"):
+        read_picture(tmp_path / "a.jpg")
 
 
 def test_exr_of_blender_and_of_one_channel(tmp_path: Path) -> None:

@@ -79,6 +79,45 @@ def test_aligning_there_and_back_changes_nothing() -> None:
     assert np.allclose(back.images, views.images, rtol=1e-6)
 
 
+def lit_views(key: str) -> Views:
+    """Some views with a light each, of the kind `key`."""
+    lights = np.random.default_rng(1).normal(size=(3, 3))
+    if key == "light_direction":
+        lights /= np.linalg.norm(lights, axis=1, keepdims=True)
+    return replace(some_views(), **{key: lights})
+
+
+@pytest.mark.parametrize("key", ["light_position", "light_direction"])
+def test_lights_are_kept_selected_and_aligned(tmp_path: Path, key: str) -> None:
+    views = lit_views(key)
+    save_views(views, tmp_path / "v.npz")
+    back = load_views(tmp_path / "v.npz")
+    assert np.array_equal(getattr(back, key), getattr(views, key))
+    assert np.array_equal(getattr(views.select(np.array([2, 0])), key), getattr(views, key)[[2, 0]])
+    frame = np.eye(4)
+    frame[:3, :3] = 0.5 * Rotation.from_euler("xyz", [10, 20, 30], degrees=True).as_matrix()
+    frame[:3, 3] = [3, 2, 1]
+    aligned = views.aligned_to(replace(views, world_from_unit=frame))
+    check_views(aligned)
+    end = 1 if key == "light_position" else 0  # homogeneous: a point, or a direction
+    for before, after in zip(getattr(views, key), getattr(aligned, key), strict=True):
+        old, new = views.world_from_unit @ [*before, end], frame @ [*after, end]
+        length = 1 if end else np.linalg.norm(old) / np.linalg.norm(new)
+        assert np.allclose(old, new * length)
+
+
+def test_views_without_lights_are_lit_from_the_camera(tmp_path: Path) -> None:
+    save_views(some_views(), tmp_path / "v.npz")
+    back = load_views(tmp_path / "v.npz")
+    assert back.light_position is None and back.light_direction is None
+
+
+def test_empty_masks_are_read_where_asked_for(tmp_path: Path) -> None:
+    _write(tmp_path / "v.npz", **_changed("masks", 2, 0)())
+    masks = load_views(tmp_path / "v.npz", empty_masks=True).masks
+    assert masks is not None and not masks[2].any()
+
+
 def _write(path: Path, **changes: Any) -> None:
     """A views file with some keys replaced, or left out where None."""
     save_views(some_views(), path)
@@ -116,6 +155,20 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "negative focal": (_changed("intrinsics", (0, 0, 0), -90.0), "'intrinsics', view 0: focal lengths"),
     "no pinhole": (_changed("intrinsics", (0, 1, 0), 1.0), "'intrinsics', view 0"),
     "empty mask": (_changed("masks", 2, 0), "'masks', view 2: the mask is empty"),
+    "light of no length": (
+        lambda: {"light_direction": np.array([[0, 0, 1.0], [0, 0, 2], [1, 0, 0]])},
+        "'light_direction', view 1: must be a unit vector, has length 2",
+    ),
+    "two kinds of light": (
+        lambda: {"light_direction": np.tile([0, 0, 1.0], (3, 1)), "light_position": np.ones((3, 3))},
+        "has both keys 'light_position' and 'light_direction'",
+    ),
+    "light not finite": (
+        lambda: {"light_position": np.array([[0, 0, 1.0], [0, 0, 2], [np.nan, 0, 0]])},
+        "'light_position' has a value that is not finite in view 2",
+    ),
+    "too few lights": (lambda: {"light_position": np.ones((2, 3))}, r"'light_position' must have shape \(3, 3\)"),
+    "single lights": (lambda: {"light_position": np.ones((3, 3), np.float32)}, "'light_position' must be float64"),
     "scale zero": (lambda: {"radiance_scale": np.float64(0)}, "'radiance_scale' must be positive"),
     "no similarity": (lambda: {"world_from_unit": np.diag([1.0, 2, 3, 1])}, "'world_from_unit' must be a similarity"),
 }
