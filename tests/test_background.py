@@ -25,7 +25,7 @@ from recon.training.checkpoint import load_model, save_model
 from recon.training.data import TrainingData, check_given
 from recon.training.initialise import initial_model
 from recon.training.loop import Optimisation, fit
-from recon.training.losses import spread_loss
+from recon.training.losses import spread_loss, surplus_loss
 from recon.training.schedule import Progress
 from recon.training.warm_up import surface_fraction, warming_up
 from recon.views import Views
@@ -193,6 +193,20 @@ def test_surfaces_are_not_spread_and_fog_is() -> None:
     assert spread([0, 0, 0, 0], [0, 1, 0, 0]) == pytest.approx(surface)
     # Half of the light stopped in one stretch and half in the next, a unit of length on.
     assert spread([0, 0.5, 0, 0], [0, 1, 0, 0]) == pytest.approx(0.5 + 2 * 0.25 / 12)
+
+
+def test_a_membrane_before_a_wall_of_its_colour_is_surplus() -> None:
+    pixel, clear = torch.arange(4), torch.ones(4)
+    wall, none = torch.full((4, 3), 0.4), torch.zeros(4, 1)
+    around = Surroundings(Passage(torch.zeros(4, 3), clear, none), Passage(wall, 0 * clear, none))
+    images = torch.tensor([0.4, 0.4, 0.8, 0.4]).view(1, 2, 2, 1).expand(-1, -1, -1, 3)
+    coverage = torch.tensor([0.5, 0.25, 0.5, 1.0]).view(1, 2, 2).requires_grad_()
+    # Twice the wall as it is; then the object; then what is no outline.
+    loss = surplus_loss(coverage, around, pixel, images)
+    assert loss.item() == pytest.approx((0.5 + 0.25) / 4, abs=1e-6)
+    loss.backward()
+    assert coverage.grad is not None
+    torch.testing.assert_close(coverage.grad.flatten(), torch.tensor([0.25, 0.25, 0, 0]), rtol=0, atol=1e-6)
 
 
 def test_the_guide_is_unsure_where_all_is_dark_and_knows_what_hides_light() -> None:

@@ -77,6 +77,4 @@ def inner_share(background: Background, cameras: Cameras, pixels: Tensor) -> Flo
     inner = volume.radiance.sum(1) + beyond - outer
     share = inner / (inner + outer + DARK)
     sure = (front.transmittance * (inner + outer) / (inner + outer + 3 * DARK)).clamp(min=UNSURE)
-    coverage = ((share - 0.4) * 2.5).clamp(0, 1)
-    # What is half fog may be either.
-    return torch.stack([coverage, sure * (2 * coverage - 1).abs()], dim=1)
+    return torch.stack([((share - 0.4) * 2.5).clamp(0, 1), sure], dim=1)

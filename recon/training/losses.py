@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from recon.background.background import Surroundings
@@ -20,6 +20,9 @@ from recon.training.data import Batch
 SAFE_DETERMINANT = 0.2
 """Volume change of one step below which folding is near; usual steps keep more than half."""
 
+
+ALIKE = 0.02
+"""Difference of radiance up to which two explanations of a pixel count as alike."""
 
 WITHIN = 0.5
 """Price of opacity in the unit sphere, relative to that in front of it; more would make fog of the object."""
@@ -110,6 +113,22 @@ def guide_loss(coverage: Float[Tensor, "b h w"], guide: Float[Tensor, "b h w 2"]
     """Mean absolute difference between the surface's coverage and what a field's warm-up makes of it, times
     how sure that is; `guide` holds the two."""
     return ((coverage - guide[..., 0]).abs() * guide[..., 1]).mean()
+
+
+def surplus_loss(
+    coverage: Float[Tensor, "b h w"], around: Surroundings, pixel: Int[Tensor, " r"], images: Float[Tensor, "b h w 3"]
+) -> Float[Tensor, ""]:
+    """Mean coverage of outline pixels that the surroundings explain without the surface.
+
+    A membrane that is as bright as the wall behind it has no error, and so no gradient of the images'.
+    `pixel` are those, as flat indices into (b, h, w), that `around` belongs to.
+    """
+    seen = coverage.flatten().index_select(0, pixel)
+    with torch.no_grad():
+        alone = around.around(torch.zeros_like(around.behind.radiance), torch.zeros_like(seen))
+        difference = (alone - images.flatten(0, 2).index_select(0, pixel)).abs().mean(1)
+        alike = torch.exp(-difference / ALIKE) * (seen < 1)
+    return (alike * seen).sum() / coverage.numel()
 
 
 def veil_loss(rays: Rays, around: Surroundings, volume: Passage | None = None) -> Float[Tensor, ""]:

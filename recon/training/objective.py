@@ -11,11 +11,11 @@ from recon.surface.icosphere import icosphere
 from recon.surface.model import Model, SurfaceMesh
 from recon.training.crop import cropped, draw_windows, inside_windows, occupied_pixels
 from recon.training.data import Batch, random_rotation
-from recon.training.losses import guide_loss, loss_terms, spread_loss, veil_loss
+from recon.training.losses import guide_loss, loss_terms, spread_loss, surplus_loss, veil_loss
 from recon.training.schedule import level
 from recon.training.warm_up import hinted, surface_fraction, warm_up_terms, warming_up
 
-GUIDED = 0.25
+GUIDED = 0.4
 """Fraction of the surface's schedule at which the guide has faded out."""
 
 
@@ -55,6 +55,8 @@ def surrounded_terms(
     around = model.surroundings.surroundings(rays, shift, covered)
     batch = batch._replace(weights=weights if batch.weights is None else weights * batch.weights)
     terms = loss_terms(model, compose_some(rendering, around, pixel), batch, mesh, path, generator)
+    if config.surplus:
+        terms["surplus"] = surplus_loss(rendering.coverage, around, pixel, batch.images)
     if config.guide and fraction < GUIDED:
         terms["guide"] = (1 - fraction / GUIDED) * guide_loss(rendering.coverage, guide)
     if config.veil:
