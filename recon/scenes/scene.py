@@ -148,6 +148,14 @@ def load_scene(path: Path) -> Scene:
         raise ReconError(f"{path}: {_explain(error)}") from None
 
 
+def scene_files(scene: Scene, path: Path) -> list[Path]:
+    """The meshes and keyframes that the scene of the file `path` refers to."""
+    background = scene.background if isinstance(scene.background, list) else []
+    meshes = [config.mesh for config in [*scene.objects, *background] if config.mesh is not None]
+    keyframes = [entry.file for entry in scene.sets.values() if isinstance(entry, KeyframesPath)]
+    return [path.parent / name for name in [*meshes, *keyframes]]
+
+
 def _explain(error: ValidationError) -> str:
     """One line about the error that lies deepest: of a value that may be this or that, the closest miss."""
     first: Any = max(error.errors(), key=lambda e: len(e["loc"]))

@@ -13,8 +13,8 @@ from recon.scenes.meshes import bounding_sphere, load_mesh, similarity
 from recon.scenes.paths import arc, even_sphere
 from recon.scenes.poses import poses_in_unit_frame
 from recon.scenes.provenance import provenance
-from recon.scenes.scene import ArcPath, CameraConfig, KeyframesPath, Scene, SpherePath, load_scene
-from recon.scenes.world import build_world, join, mesh_files
+from recon.scenes.scene import ArcPath, CameraConfig, KeyframesPath, Scene, SpherePath, load_scene, scene_files
+from recon.scenes.world import build_world, join
 from recon.views import Frame, Views
 
 SAMPLES = 4
@@ -50,7 +50,7 @@ def views_from_scene(path: Path, set_name: str | None, like: Frame | None = None
         scale = float(photograph(world, *training, *size, f"{path}: set '{scene.training_set}'")[0].max())
     if scale <= 0:
         raise ReconError(f"{path}: set '{scene.training_set}': all pictures are black")
-    inputs = [path, *mesh_files(scene, path), *_keyframes_files(scene, path)]
+    inputs = [path, *scene_files(scene, path)]
     views = Views(
         images=radiance / np.float32(scale),
         masks=masks,
@@ -135,10 +135,6 @@ def _intrinsics(camera: CameraConfig) -> Float[np.ndarray, "3 3"]:
         return intrinsics_from_fov(camera.field_of_view, camera.height, camera.width)
     focal, center = camera.focal_length, (camera.width / 2, camera.height / 2)
     return np.array([[focal, 0, center[0]], [0, focal, center[1]], [0, 0, 1]])
-
-
-def _keyframes_files(scene: Scene, path: Path) -> list[Path]:
-    return [path.parent / entry.file for entry in scene.sets.values() if isinstance(entry, KeyframesPath)]
 
 
 def _unit_frame(vertices: Float[np.ndarray, "v 3"]) -> Float[np.ndarray, "4 4"]:

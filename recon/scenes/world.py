@@ -89,12 +89,6 @@ def objects_mesh(scene: Scene, path: Path) -> Trimesh:
     return Trimesh(together.vertices, together.faces, process=False)
 
 
-def mesh_files(scene: Scene, path: Path) -> list[Path]:
-    """The mesh files that the scene refers to."""
-    background = scene.background if isinstance(scene.background, list) else []
-    return [path.parent / config.mesh for config in [*scene.objects, *background] if config.mesh is not None]
-
-
 def _named(configs: Iterable[ObjectConfig], path: Path, key: str) -> dict[str, ObjectConfig]:
     """The objects by what errors call them."""
     return {f"{path}: {key}.{i} ({config.shape or config.mesh})": config for i, config in enumerate(configs)}

@@ -89,6 +89,19 @@ def training_views(wildcards):
     return [] if wildcards.set == config["training"] else path
 
 
+def scene_parts(wildcards):
+    """The files that a declared scene refers to: the views are made again when one has changed."""
+    path = Path(config["source"].format(**wildcards))
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        return []
+    from recon.scenes.scene import load_scene, scene_files
+
+    try:
+        return [str(part) for part in scene_files(load_scene(path), path)]
+    except ReconError as error:
+        raise WorkflowError(str(error)) from None
+
+
 def named_views(paths):
     """NAME=VIEWS for the commands."""
     return [f"{Path(path).stem}={path}" for path in paths]

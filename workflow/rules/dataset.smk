@@ -1,6 +1,7 @@
 rule extract:
     input:
         source=lambda wildcards: config["source"].format(**wildcards),
+        parts=scene_parts,
         like=training_views,
     output:
         "results/{scene}/views/{set}.npz",
@@ -24,7 +25,8 @@ rule extract:
 
 rule reference:
     input:
-        lambda wildcards: config["source"].format(**wildcards),
+        source=lambda wildcards: config["source"].format(**wildcards),
+        parts=scene_parts,
     output:
         "results/{scene}/reference.ply",
     log:
@@ -40,4 +42,4 @@ rule reference:
     message:
         "Writing the true mesh of {wildcards.scene}"
     shell:
-        "recon reference {input:q} --out {output:q} > {log:q} 2>&1"
+        "recon reference {input.source:q} --out {output:q} > {log:q} 2>&1"
