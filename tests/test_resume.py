@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import trimesh
@@ -48,7 +50,9 @@ def small(*overrides: str) -> RunConfig:
 
 @pytest.fixture(scope="module")
 def views() -> Views:
-    return sphere_views(4, 20)
+    """A ball before a dim wall: before black there would be no field."""
+    ball = sphere_views(4, 20)
+    return replace(ball, images=np.maximum(ball.images, np.float32(0.05)))
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +133,7 @@ def test_twenty_kills_change_nothing(views_file: Path, tmp_path: Path, store_uri
     command = ["train", "--views", str(views_file), "--validation", f"front={views_file}", "--set", *settings]
     driver = [sys.executable, str(Path(__file__).with_name("kills.py")), str(tmp_path), "20", *command]
     environment = os.environ | {"MLFLOW_TRACKING_URI": store_uri, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(driver, env=environment, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(driver, env=environment, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
     counts = json.loads(done.stdout.splitlines()[-1])
     assert sum(counts.values()) >= 20
