@@ -15,9 +15,11 @@ import time
 from pathlib import Path
 
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+import mlflow.tracking  # noqa: F401
 import torch
 import torch._dynamo  # noqa: F401
 
+import recon.report.viewer  # noqa: F401
 import recon.training.run  # noqa: F401
 from recon import cli
 
@@ -28,6 +30,7 @@ def main() -> None:
     start = time.monotonic()
     assert attempt(folder / "whole", arguments, None), "the whole run failed"
     duration = time.monotonic() - start
+    print(f"{duration:.1f} s without a kill", file=sys.stderr)
     counts: dict[str, int] = {}
     while sum(counts.values()) < kills:
         name = str(len(counts))

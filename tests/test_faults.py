@@ -103,29 +103,6 @@ def test_a_read_only_folder_is_one_line(views_file: Path, tmp_path: Path) -> Non
             train(views_file, small(), folder / "run", quiet=True)
 
 
-def test_a_folder_that_turns_read_only_keeps_its_state(
-    views_file: Path, whole: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def remount(how: str) -> None:
-        subprocess.run(["mount", "-o", f"remount,{how}", str(small_disk)], check=True)
-
-    out = small_disk / "run"
-    states = StateFile.save
-
-    def failing(self: StateFile, content: dict[str, Any]) -> None:
-        if content["recorder"]["history_rows"] >= 4:
-            raise ReconError(f"{self.path}: cannot be written: Read-only file system")
-        states(self, content)
-
-    del remount
-    with monkeypatch.context() as patch:
-        patch.setattr(StateFile, "save", failing)
-        with pytest.raises(ReconError, match="state.pt: cannot be written: Read-only file system"):
-            train(views_file, small(), out, {"front": views_file}, quiet=True)
-    train(views_file, small(), out, {"front": views_file}, quiet=True)
-    assert_same_run(out, whole)
-
-
 def test_two_trainings_on_one_folder(views_file: Path, tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
