@@ -98,6 +98,10 @@ def read_npz(path: str | Path, written_by: str = "") -> dict[str, np.ndarray]:
         raise ReconError(f"{path}: not a readable .npz archive (truncated?)")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
+            arrays = {key: archive[key] for key in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise ReconError(f"{path}: not a readable .npz archive (truncated?): {error}") from error
+    for key, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # numpy gives the bytes of members that it does not know
+            raise ReconError(f"{path}: not a readable .npz archive: '{key}' is no array")
+    return arrays

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ def pack(content: dict[str, Any]) -> memoryview:
 def read_content(path: Path, kind: str) -> dict[str, Any]:
     """What `write_content` wrote, on the CPU. Raises `ReconError` where the file is damaged or of another kind."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of foreign pickles, before it refuses them
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise ReconError(f"{path}: not a readable {kind} (truncated?): {_one_line(error)}") from error
     if not isinstance(content, dict):
