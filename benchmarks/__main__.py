@@ -9,6 +9,7 @@ from benchmarks.render import one_view, window
 from benchmarks.report import report_page
 from benchmarks.startup import help_time
 from benchmarks.sweep import sweep
+from benchmarks.tracking import tracking_share
 
 BENCHMARKS: dict[str, Callable[[], str]] = {
     "startup": help_time,
@@ -17,7 +18,7 @@ BENCHMARKS: dict[str, Callable[[], str]] = {
     "crop": window,
     "flow": flow_passes,
 }
-ON_DEMAND: dict[str, Callable[[], str]] = {"report": report_page, "sweep": sweep}
+ON_DEMAND: dict[str, Callable[[], str]] = {"report": report_page, "sweep": sweep, "tracking": tracking_share}
 
 
 def main() -> int:
