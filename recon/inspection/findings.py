@@ -94,16 +94,20 @@ def _cameras(views: Views, measures: Measures, covered: Coverage) -> Iterator[Fi
     if angle < ONE_SIDE:
         yield Finding(
             "one side",
-            f"all cameras are on one side, within {angle:.0f}° of azimuth {round(azimuth)}°, "
-            f"elevation {round(elevation)}°",
+            f"all cameras are on one side, within {angle:.0f}° of {place(azimuth, elevation)}",
         )
     if (unseen := covered.share(0, 1)) > UNSEEN:
         azimuth, elevation = covered.unseen_center()
         yield Finding(
             "unseen",
-            f"{100 * unseen:.0f}% of the object is seen by fewer than two views, about azimuth {round(azimuth)}°, "
-            f"elevation {round(elevation)}°: its shape there will be a guess",
+            f"{100 * unseen:.0f}% of the object is seen by fewer than two views, about {place(azimuth, elevation)}"
+            f": its shape there will be a guess",
         )
+
+
+def place(azimuth: float, elevation: float) -> str:
+    """A direction in words, in whole degrees."""
+    return f"azimuth {180 - (180 - round(azimuth)) % 360}°, elevation {round(elevation)}°"
 
 
 def mean_direction(views: Views) -> tuple[float, float, float]:
