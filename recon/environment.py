@@ -29,7 +29,7 @@ def environment_tags() -> dict[str, str]:
         **commit_tags(),
         **machine_tags(),
         **{tag: os.environ[name] for tag, name in SLURM.items() if os.environ.get(name)},
-        **{key: value for key, _, value in pairs},
+        **{key: value for key, _, value in pairs if key},
     }
 
 

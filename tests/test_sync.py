@@ -310,6 +310,27 @@ def test_damaged_record_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "tracking.json: not the record of a run" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("history.csv", "iteration,loss\nx,1\n", "history.csv: line 2: no row of a training's table"),
+        ("validation/front.json", "{", "front.json: not readable JSON"),
+        ("validation/front.json", '{"mean": 1}', "front.json: not what `recon validate` writes"),
+    ],
+)
+def test_damaged_file_is_one_line(
+    file: str, content: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "validation").mkdir()
+    (tmp_path / "train.yaml").write_text("train: {iterations: 2}")
+    (tmp_path / "history.csv").write_text("iteration,time,loss\n1,5,0.25\n")
+    (tmp_path / file).write_text(content)
+    assert main(["sync", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
 def test_store_that_is_down_is_one_line(proxy: Proxy, training: Training, capsys: pytest.CaptureFixture[str]) -> None:
     with training.start() as run:
         training.iterate(run, 3)

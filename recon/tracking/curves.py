@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from recon.errors import ReconError
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -106,7 +108,10 @@ class Curves:
             columns, rows = _cells(header), sent.rows
             while file.tell() < size and (line := file.readline()).endswith(b"\n"):
                 rows += 1
-                values = _values(dict(zip(columns, _cells(line), strict=False)))
+                try:
+                    values = _values(dict(zip(columns, _cells(line), strict=False)))
+                except (ValueError, KeyError):
+                    raise ReconError(f"{path}: line {rows + 1}: no row of a training's table") from None
                 yield Position(header, rows, file.tell()), values
 
     def _path(self, name: str) -> Path:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from recon.errors import ReconError
 from recon.tracking.runs import attach
 from recon.tracking.store import store_exists
 from recon.tracking.tracker import now
@@ -50,17 +51,31 @@ def run_id_of(run: Path) -> str:
 
 
 def validation_figures(out: Path, names: Collection[str]) -> tuple[dict[str, float], list[Path]]:
-    """The metrics of the validation in the folder `out` on the sets `names`, and its files."""
+    """The metrics of the validation in the folder `out` on the sets `names`, and its files.
+
+    Raises:
+        ReconError: a file is damaged.
+    """
     numbers: dict[str, float] = {}
     files = [out / "turntable.gif"]
     for name in (*names, *BESIDE_SETS):
         path = out / f"{name}.json"
         if path.is_file():
-            content: Mapping[str, Any] = json.loads(path.read_text())
+            content = _read(path)
             values, prefix = (content, "mesh") if name in BESIDE_SETS else (content.get("mean", {}), f"final/{name}")
             numbers |= {f"{prefix}/{key}": float(x) for key, x in values.items() if isinstance(x, int | float)}
             files += [path, path.with_suffix(".png")]
     return numbers, [path for path in files if path.is_file()]
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ReconError(f"{path}: not readable JSON: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("mean", {}), dict):
+        raise ReconError(f"{path}: not what `recon validate` writes")
+    return content
 
 
 def send_figures(client: "MlflowClient", run_id: str, numbers: Mapping[str, float]) -> int:
