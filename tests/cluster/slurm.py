@@ -48,8 +48,8 @@ BatchStartTimeout=60
 SchedulerParameters=sched_interval=5,bf_interval=5
 
 GresTypes=gpu
-NodeName=node1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[1]} CPUs=4 RealMemory=32000
-NodeName=node2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[2]} CPUs=4 RealMemory=32000 Gres=gpu:2
+NodeName=node1 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[1]} CPUs=8 RealMemory=32000
+NodeName=node2 NodeHostname=localhost NodeAddr=127.0.0.1 Port={ports[2]} CPUs=8 RealMemory=32000 Gres=gpu:2
 PartitionName=cpu Nodes=node1 Default=YES
 PartitionName=gpu Nodes=node2
 """
