@@ -94,7 +94,7 @@ async function showSurface(run) {
     const far = cameras && byId("cameras").checked;
     if (far) objects.push(await frusta(cameras));
     stage("surface").setFrame(far ? objects[1].geometry : geometry);
-    stage("surface").setPanes([{ label: "", objects }]);
+    stage("surface").setPanes([{ label: "", objects, even: Boolean(scale) }]);
     showScale(byId("scale-surface"), scale);
     byId("note-surface").textContent = scale?.note ?? "";
     byId("surface").dataset.shown = key;

@@ -25,13 +25,13 @@ class Stage {
     requestAnimationFrame(now => this.step(now));
   }
 
-  // Each pane: { label, objects }.
+  // Each pane: { label, objects, even }; even light leaves colours of a scale as they are to be read.
   setPanes(panes) {
     this.element.querySelectorAll(".label").forEach(label => label.remove());
-    this.panes = panes.map(({ label, objects }, i) => {
+    this.panes = panes.map(({ label, objects, even }, i) => {
       const scene = new THREE.Scene();
-      scene.add(...objects, new THREE.HemisphereLight("#ffffff", "#7d766d", 0.5));
-      const light = new THREE.DirectionalLight("#fff6ea", 0.68);
+      scene.add(...objects, new THREE.HemisphereLight("#ffffff", even ? "#d8d4ce" : "#7d766d", even ? 0.8 : 0.5));
+      const light = new THREE.DirectionalLight("#fff6ea", even ? 0.25 : 0.68);
       scene.add(light, light.target);
       if (panes.length > 1) {
         const text = document.createElement("span");
