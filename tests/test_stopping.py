@@ -2,7 +2,8 @@ import csv
 import math
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import recon.training.recorder as recorder
 from recon.config import RunConfig, StoppingConfig, load_config
 from recon.errors import ReconError
 from recon.surface.model import Model
+from recon.tracking import Tracker
 from recon.training.checkpoint import load_model
 from recon.training.initialise import initial_model
 from recon.training.run import train
@@ -117,6 +119,28 @@ def watching(*overrides: str) -> RunConfig:
     return load_config(None, [*SMALL, *(f"train.{option}" for option in options)])
 
 
+class Silent(Tracker):
+    """A run that no store keeps."""
+
+    def __init__(self) -> None:
+        self.run_id = "none"
+
+    def log_image(self, *arguments: Any) -> None: ...
+    def log_artifact(self, *arguments: Any) -> None: ...
+    def release(self) -> None: ...
+
+
+@pytest.fixture
+def no_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs without MLflow, which has no part in this and takes seconds."""
+
+    @contextmanager
+    def start_run(*arguments: Any, **more: Any) -> Iterator[Tracker]:
+        yield Silent()
+
+    monkeypatch.setattr("recon.training.run.start_run", start_run)
+
+
 @pytest.fixture
 def views_file(tmp_path: Path) -> Path:
     save_views(sphere_views(3, 16), tmp_path / "views.npz")
@@ -147,7 +171,7 @@ def test_a_run_ends_early_or_not_and_leaves_its_best_weights(
     last: int,
     views_file: Path,
     tmp_path: Path,
-    store_uri: str,
+    no_store: None,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -163,7 +187,7 @@ def test_a_run_ends_early_or_not_and_leaves_its_best_weights(
 
 
 def test_a_stopped_run_goes_on_with_its_patience_and_its_best_weights(
-    views_file: Path, tmp_path: Path, store_uri: str, monkeypatch: pytest.MonkeyPatch
+    views_file: Path, tmp_path: Path, no_store: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     follow_script(monkeypatch)
     out, config = tmp_path / "out", watching("early_stopping.patience=2")

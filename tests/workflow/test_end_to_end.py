@@ -134,6 +134,7 @@ def test_changed_views_train_again(finished: Path) -> None:
         ("experiment\ttrain.iterations\na\t0\n", "line 2 (experiment 'a'), column 'train.iterations': input should"),
         ("experiment\na\na\n", "line 3 (experiment 'a'), column 'experiment': the name is already that of line 2"),
         ("experiment\n../../a\n", "line 2 (experiment '../../a'), column 'experiment': string should match"),
+        ("experiment\ttrain.early_stopping.set\na\tful\n", "experiment 'a', column 'train.early_stopping.set': no "),
     ],
 )
 def test_bad_table_stops_before_anything_starts(folder: Path, tmp_path: Path, table: str, message: str) -> None:
