@@ -140,7 +140,7 @@ def test_small_jobs_are_grouped(story: Story) -> None:
 
 
 def test_torch_takes_the_threads_of_the_job(story: Story) -> None:
-    assert _client(story).get_run(_run_id(story)).data.params["threads"] == "1"
+    assert story.records[1][1]["threads"] == "1"
 
 
 def test_time_limit_submits_the_training_again(story: Story) -> None:
@@ -174,6 +174,7 @@ def test_mlflow_has_one_run_with_every_step_once(story: Story) -> None:
     assert status == "FINISHED"
     assert tags["recon.resumed"] == "2"
     assert "recon.interrupted" not in tags
+    assert tags["slurm.job_id"] == _trainings(story.jobs, story.run)[-1]["JobId"]
     metrics = _client(story).get_metric_history(_run_id(story), "train/image")
     assert sorted(metric.step for metric in metrics) == list(range(1, 301))
 

@@ -70,7 +70,7 @@ def test_runs_are_in_mlflow(finished: Path) -> None:
         assert stored.info.run_name == f"ball/{run}"
         assert stored.data.params["train.iterations"] == "6"
         # Torch takes the threads that the rule was given.
-        assert stored.data.params["threads"] == {"whole": "2", "crops": "1"}[run]
+        assert stored.data.tags["threads"] == {"whole": "2", "crops": "1"}[run]
         assert {"rule": "train", "scene": "ball", "experiment": run}.items() <= stored.data.tags.items()
         steps = {metric.step for metric in client.get_metric_history(run_id, "train/image")}
         assert steps == set(range(1, 7))
