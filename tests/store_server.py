@@ -39,7 +39,7 @@ def free_port() -> int:
 
 
 def _wait_until_healthy(process: subprocess.Popen, port: int, log: Path) -> None:
-    for _ in range(1200):
+    for _ in range(3000):
         with suppress(OSError), urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=5):
             return
         if process.poll() is not None:
