@@ -1,5 +1,7 @@
 import csv
+import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -154,10 +156,13 @@ def test_every_option_trains(views: Views, override: str) -> None:
     assert np.mean(image[-5:]) < np.mean(image[:5])
 
 
-def test_the_budget_ends_the_run(views: Views) -> None:
+def test_the_budget_ends_the_run(views: Views, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(10**9, "train.levels=[0,2]")
     steps: list[loop.Step] = []
+    ticks = itertools.count()
+    monkeypatch.setattr("recon.training.schedule.time", SimpleNamespace(monotonic=lambda: next(ticks) / 100))
     progress = Progress(config.train.iterations, budget=1.0)
+    progress.resume(0, 0.0)
     loop.fit(optimisation(initial_model(config, views, CPU), views, progress), steps.append)
     assert steps[0].level == 0
     assert steps[-1].level == 2
