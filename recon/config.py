@@ -95,7 +95,7 @@ class LossConfig(Section):
     fold: Weight = Field(5.0, description="mean hinge on the volume change of the flow's steps: keeps it from folding")
     silhouette: Weight = Field(0.0, description="mean absolute error of the coverage; needs masks")
     guide: Weight = Field(1.0, description="with a field: coverage against the warm-up's, early in the schedule")
-    surplus: Weight = Field(0.05, description="with a field: coverage of outline pixels that the field explains alone")
+    surplus: Weight = Field(0.1, description="with a field: coverage of outline pixels that the field explains alone")
     veil: Weight = Field(
         0.05,
         description="with a field: mean opacity in front of the unit sphere; half of it within, a twentieth elsewhere",

@@ -203,10 +203,10 @@ def test_a_membrane_before_a_wall_of_its_colour_is_surplus() -> None:
     coverage = torch.tensor([0.5, 0.25, 0.5, 1.0]).view(1, 2, 2).requires_grad_()
     # Twice the wall as it is; then the object; then what is no outline.
     loss = surplus_loss(coverage, around, pixel, images)
-    assert loss.item() == pytest.approx((0.5 + 0.25) / 4, abs=1e-6)
+    assert loss.item() == pytest.approx(0.8 * (0.5 + 0.25) / 4, abs=1e-6)
     loss.backward()
     assert coverage.grad is not None
-    torch.testing.assert_close(coverage.grad.flatten(), torch.tensor([0.25, 0.25, 0, 0]), rtol=0, atol=1e-6)
+    torch.testing.assert_close(coverage.grad.flatten(), torch.tensor([0.2, 0.2, 0, 0]), rtol=0, atol=1e-6)
 
 
 def test_the_guide_is_unsure_where_all_is_dark_and_knows_what_hides_light() -> None:
@@ -321,15 +321,15 @@ def test_training_in_a_field(kind: str, tmp_path: Path) -> None:
         "field.rays=200",
         "field.ambient=true",
         "train.crop.size=16",
-        "field.warm_up=0.7",
+        "field.warm_up=0.6",
     ]
-    small = ["surface.width=16", "surface.steps=2", "train.levels=[2]", "render.samples=1", "train.iterations=150"]
+    small = ["surface.width=16", "surface.steps=2", "train.levels=[2]", "render.samples=1", "train.iterations=90"]
     config = load_config(None, ["background=field", f"field.representation={kind}", *options, *small])
     model = initial_model(config, views, CPU)
     steps: list[float] = []
-    optimisation = Optimisation(model, TrainingData.from_views(views, CPU), Progress(150))
+    optimisation = Optimisation(model, TrainingData.from_views(views, CPU), Progress(90))
     fit(optimisation, lambda step: steps.append(step.terms["image"]))
-    assert np.mean(steps[:10]) > 1.2 * np.mean(steps[80:100])  # within the warm-up
+    assert np.mean(steps[:10]) > 1.2 * np.mean(steps[45:54])  # within the warm-up
     assert model.hints is not None and model.hints.guided
     save_model(model, tmp_path / "model.pt")
     loaded = load_model(tmp_path)
@@ -347,8 +347,8 @@ def test_the_warm_up_tells_the_object_from_what_is_behind_it() -> None:
     model = initial_model(load_config(None, ["background=field", *options, *small]), views, CPU)
     fit(Optimisation(model, TrainingData.from_views(views, CPU), Progress(120)), lambda step: None)
     assert model.hints is not None and views.masks is not None
-    guide, masks = model.hints.guide[..., 0].numpy() > 127, views.masks > 127
-    assert (guide & masks).sum() / (guide | masks).sum() > 0.7
+    guide, masks = model.hints.guide[..., 0].numpy() / 255, views.masks > 127
+    assert guide[masks].mean() > 0.95 and guide[~masks].mean() < 0.4
 
 
 def test_a_given_background_is_composed_with_the_surface(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from recon.background.coverage import black_beside_sphere, cell_centers, seen_cells
-from recon.background.field import activate, start_values
+from recon.background.field import EMPTY, activate, start_values
 from recon.background.grid import GridField
 from recon.background.march import Passage, Space, march
 from recon.background.mlp import MlpField
@@ -18,8 +18,8 @@ from recon.config import FieldConfig
 CELLS = 64
 """Cells along each axis of contracted space that are marked as seen and as occupied."""
 
-CELL_OPACITY = 0.0015
-"""Opacity of a cell below which rays skip it; cells start with more, so that what no ray emptied stays."""
+EMPTIED = 0.6
+"""Share of the density that cells start with below which rays skip them: what no ray emptied stays."""
 
 ROUGHNESS_CELLS = 8192
 """Random cells of a grid that estimate its roughness."""
@@ -82,8 +82,8 @@ class Background(nn.Module):
         """Find the cells where there is something, and their neighbours, into which it may grow."""
         centers = cell_centers(CELLS, self.seen.device)
         parts = [activate(self.field(part), torch.zeros_like(part)).density for part in centers.split(1 << 16)]
-        opacity = -torch.expm1(-torch.cat(parts) * (self.config.resolution / 4) * (4 / CELLS))
-        volume = (opacity > CELL_OPACITY).float().view(1, 1, CELLS, CELLS, CELLS)
+        start = nn.functional.softplus(torch.tensor(EMPTY)).item()
+        volume = (torch.cat(parts) > EMPTIED * start).float().view(1, 1, CELLS, CELLS, CELLS)
         grown = nn.functional.max_pool3d(volume, 3, stride=1, padding=1)[0, 0] > 0
         self.occupied.copy_(self.seen & grown)
 

@@ -21,8 +21,11 @@ SAFE_DETERMINANT = 0.2
 """Volume change of one step below which folding is near; usual steps keep more than half."""
 
 
-ALIKE = 0.02
+ALIKE = 0.03
 """Difference of radiance up to which two explanations of a pixel count as alike."""
+
+LIT = 0.1
+"""Radiance of surroundings at which their explanation counts half."""
 
 WITHIN = 0.5
 """Price of opacity in the unit sphere, relative to that in front of it; more would make fog of the object."""
@@ -127,7 +130,9 @@ def surplus_loss(
     with torch.no_grad():
         alone = around.around(torch.zeros_like(around.behind.radiance), torch.zeros_like(seen))
         difference = (alone - images.flatten(0, 2).index_select(0, pixel)).abs().mean(1)
-        alike = torch.exp(-difference / ALIKE) * (seen < 1)
+        # Before black the image error alone moves outlines, and a price would eat what is dark itself.
+        lit = alone.mean(1) / (alone.mean(1) + LIT)
+        alike = lit * torch.exp(-difference / ALIKE) * (seen < 1)
     return (alike * seen).sum() / coverage.numel()
 
 
