@@ -62,7 +62,10 @@ def test_help_imports_neither_torch_nor_mlflow() -> None:
     assert all(command in done.stdout for command in ("extract", "train", "validate", "report", "view"))
 
 
-@pytest.mark.parametrize("command", ["extract", "keyframes", "reference", "train", "validate", "report", "view", "store"])
+@pytest.mark.parametrize(
+    "command",
+    ["extract", "keyframes", "reference", "inspect", "train", "validate", "report", "view", "store", "sync"],
+)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main([command, "--help"])
