@@ -45,10 +45,10 @@ with locked(Path(sys.argv[1])):
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 400 kB."""
+    """A file system of 4 MB: a run with its page takes less than half."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    yield from mounted(folder, "-t", "tmpfs", "-o", "size=400k", "tmpfs")
+    yield from mounted(folder, "-t", "tmpfs", "-o", "size=4m", "tmpfs")
 
 
 def mounted(folder: Path, *options: str) -> Iterator[Path]:

@@ -17,7 +17,7 @@ def test_pages_are_artifacts_of_the_runs_that_they_describe(tmp_path: Path, stor
     publish(runs, tmp_path / "out")
     for run in runs:
         run_id = (run / "run_id.txt").read_text()
-        assert {file.path for file in client.list_artifacts(run_id)} == {"report.html", "viewer.html"}
+        assert {file.path for file in client.list_artifacts(run_id)} == {"environment", "report.html", "viewer.html"}
         local = Path(client.download_artifacts(run_id, "report.html", str(tmp_path)))
         assert local.read_text() == (tmp_path / "out" / "index.html").read_text()
         alone = Path(client.download_artifacts(run_id, "viewer.html", str(tmp_path))).read_text()
