@@ -32,7 +32,9 @@ class WorkflowConfig(Section):
         "config/scenes/{scene}.yaml",
         description="what `recon extract` reads for a scene; may hold `{scene}` and `{set}`",
     )
-    training: SetName = Field("front", description="viewpoint set that training fits")
+    training: SetName | None = Field(
+        None, description="viewpoint set that training fits; empty: a scene file's own `training_set`, or `front`"
+    )
     validation: list[SetName] = Field(
         ["front", "full", "above", "below"],
         min_length=1,

@@ -155,3 +155,16 @@ def test_rows_run_on_the_scenes_that_they_name(tmp_path: Path) -> None:
     }
     assert runs["all"] == {("plain", "ball"), ("wide", "ball")}
     assert runs["experiments"] == runs["all"] | {("plain", "cube"), ("far", "cube"), ("wide", "cube")}
+
+
+@pytest.mark.parametrize(("configured", "fitted", "other"), [(None, "around", "front"), ("front", "front", "around")])
+def test_training_fits_the_set_that_the_scene_names(
+    tmp_path: Path, configured: str | None, fitted: str, other: str
+) -> None:
+    project = write_project(tmp_path, training=configured)
+    with (project / "scenes/ball.yaml").open("a") as scene:
+        scene.write("training_set: around\n")
+    plan = snakemake(project, "--dry-run", "--printshellcmds").stdout
+    assert f"--views results/ball/views/{fitted}.npz" in plan
+    assert f"--set-name {other} --like results/ball/views/{fitted}.npz" in plan
+    assert f"--set-name {fitted} --like" not in plan

@@ -72,6 +72,21 @@ wildcard_constraints:
     page="report|experiments",
 
 
+def scene_file(wildcards):
+    """The declared scene {scene}; None for other sources, and where each set is one of its own."""
+    if "{set}" in config["source"] and "set" not in wildcards.keys():
+        return None
+    path = Path(config["source"].format(**wildcards))
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        return None
+    from recon.scenes.scene import load_scene
+
+    try:
+        return load_scene(path)
+    except ReconError as error:
+        raise WorkflowError(str(error)) from None
+
+
 def views(name):
     """The file of the viewpoint set `name`, for any scene."""
     return f"results/{{scene}}/views/{name}.npz"
@@ -84,22 +99,26 @@ def true_mesh():
 
 
 def training_views(wildcards):
+    """The viewpoint set that training fits: the configured one, or the one a scene file declares."""
+    scene = scene_file(wildcards)
+    name = config["training"] or (scene.training_set if scene else "front")
+    return views(name).format(**wildcards)
+
+
+def like(wildcards):
     """What the other sets take their frame and radiance scale from: the training set."""
-    path = views(config["training"]).format(**wildcards)
-    return [] if wildcards.set == config["training"] else path
+    path = training_views(wildcards)
+    return [] if Path(path).stem == wildcards.set else path
 
 
 def scene_parts(wildcards):
     """The files that a declared scene refers to: the views are made again when one has changed."""
-    path = Path(config["source"].format(**wildcards))
-    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+    scene = scene_file(wildcards)
+    if scene is None:
         return []
-    from recon.scenes.scene import load_scene, scene_files
+    from recon.scenes.scene import scene_files
 
-    try:
-        return [str(part) for part in scene_files(load_scene(path), path)]
-    except ReconError as error:
-        raise WorkflowError(str(error)) from None
+    return [str(part) for part in scene_files(scene, Path(config["source"].format(**wildcards)))]
 
 
 def named_views(paths):

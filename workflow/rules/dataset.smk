@@ -2,7 +2,7 @@ rule extract:
     input:
         source=lambda wildcards: config["source"].format(**wildcards),
         parts=scene_parts,
-        like=training_views,
+        like=like,
     output:
         "results/{scene}/views/{set}.npz",
     log:

@@ -22,7 +22,7 @@ rule train:
     # The folder is called by what changes the result, so that a renamed experiment is not trained again.
     input:
         store=ancient("results/mlflow.ready"),
-        views=views(config["training"]),
+        views=training_views,
         validation=[views(name) for name in config["validation"]],
     output:
         ply="results/{scene}/runs/{identity}/mesh.ply",
