@@ -1,18 +1,21 @@
 """Whole views against windows at equal time: errors of all four viewpoint sets of the bunny's head.
 
-    python -m benchmarks.crop_quality [MINUTES]        (default 4)
+    python -m benchmarks.crop_quality [--minutes 4] [--seeds 3] [--jobs 3]
 
-Trains with whole views and in windows of 50 and 80 of 100 pixels, side by side, one thread each. The
+Trains with whole views and in windows of 50 and 80 of 100 pixels, `--jobs` side by side, one thread each. The
 clock counts the processor's time of each training: on an idle machine that is wall clock, and on a
-busy one it leaves all three the same work. Prints errors over all views, and their ratios.
+busy one it leaves all three the same work. Prints errors over all views, averaged over the seeds, and
+their ratios to those of whole views; of single seeds the ratios differ by a tenth and more.
 """
 
+import argparse
 import multiprocessing
-import sys
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from recon.camera import Cameras
@@ -32,6 +35,10 @@ SETS = ("front", "full", "above", "below")
 RUNS = {"whole views": [], "windows of 50": ["train.crop.size=50"], "windows of 80": ["train.crop.size=80"]}
 
 
+Results = Mapping[tuple[str, int], Mapping[str, float]]
+"""Iterations and errors by kind of training and seed."""
+
+
 class ProcessorTime(Progress):
     """Progress by the processor's time of this process."""
 
@@ -41,18 +48,37 @@ class ProcessorTime(Progress):
 
 
 def main() -> None:
-    minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 4.0
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=4.0, help="processor time of each training")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind")
+    parser.add_argument("--jobs", type=int, default=len(RUNS), help="trainings at once")
+    options = parser.parse_args()
     extract_sets()
-    # Processes that start afresh: each has one thread, and its clock begins at zero.
-    with ProcessPoolExecutor(len(RUNS), mp_context=multiprocessing.get_context("spawn")) as pool:
-        jobs = {name: pool.submit(trained, overrides, minutes) for name, overrides in RUNS.items()}
-        results = {name: job.result() for name, job in jobs.items()}
-    print(f"| {minutes:g} minutes of one core | iterations | {' | '.join(SETS)} |")
+    # Processes that start afresh, for each training: it has one thread, and its clock begins at zero.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.jobs, mp_context=spawn, max_tasks_per_child=1) as pool:
+        jobs = {
+            (name, seed): pool.submit(trained, [*overrides, f"train.seed={seed}"], options.minutes)
+            for seed in range(options.seeds)
+            for name, overrides in RUNS.items()
+        }
+        results = {key: job.result() for key, job in jobs.items()}
+    seeds = range(options.seeds)
+    print_table(results, f"{options.minutes:g} minutes of one core, mean of {len(seeds)}", seeds)
+    for seed in seeds:
+        print()
+        print_table(results, f"seed {seed}", [seed])
+
+
+def print_table(results: Results, title: str, seeds: Sequence[int]) -> None:
+    """Mean iterations and errors of some seeds, and the errors' ratios to those of whole views."""
+    print(f"| {title} | iterations | {' | '.join(SETS)} |")
     print("| --- | --- | --- | --- | --- | --- |")
-    _, whole = results["whole views"]
-    for name, (iterations, errors) in results.items():
-        cells = [f"{errors[key]:.5f} ({errors[key] / whole[key]:.2f})" for key in SETS]
-        print(f"| {name} | {iterations} | {' | '.join(cells)} |", flush=True)
+    mean = {name: np.mean([[*results[name, seed].values()] for seed in seeds], axis=0) for name in RUNS}
+    _, *whole = mean["whole views"]
+    for name, (iterations, *errors) in mean.items():
+        cells = [f"{error:.5f} ({error / reference:.2f})" for error, reference in zip(errors, whole, strict=True)]
+        print(f"| {name} | {iterations:.0f} | {' | '.join(cells)} |", flush=True)
 
 
 def extract_sets() -> None:
@@ -63,14 +89,15 @@ def extract_sets() -> None:
             extract(SCENE, path, set_name=name, like=like)
 
 
-def trained(overrides: list[str], minutes: float) -> tuple[int, dict[str, float]]:
+def trained(overrides: list[str], minutes: float) -> dict[str, float]:
     """Iterations that a training takes in its time, and its mean absolute error in every set."""
     torch.set_num_threads(1)
     config, views, device = load_config(None, overrides), load_views(FOLDER / "front.npz"), torch.device("cpu")
     model = initial_model(config, views, device)
     progress = ProcessorTime(config.train.iterations, 60 * minutes, spent=-time.process_time())
     fit(Optimisation(model, TrainingData.from_views(views, device), progress), lambda step: None)
-    return progress.iteration, {name: error(model, FOLDER / f"{name}.npz") for name in SETS}
+    errors = {name: error(model, FOLDER / f"{name}.npz") for name in SETS}
+    return {"iterations": progress.iteration, **errors}
 
 
 @torch.no_grad()

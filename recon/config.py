@@ -95,7 +95,7 @@ class LossConfig(Section):
     fold: Weight = Field(5.0, description="mean hinge on the volume change of the flow's steps: keeps it from folding")
     silhouette: Weight = Field(0.0, description="mean absolute error of the coverage; needs masks")
     guide: Weight = Field(1.0, description="with a field: coverage against the warm-up's, early in the schedule")
-    surplus: Weight = Field(0.1, description="with a field: coverage of outline pixels that the field explains alone")
+    surplus: Weight = Field(0.3, description="with a field: coverage of outline pixels that the field explains alone")
     veil: Weight = Field(
         0.05,
         description="with a field: mean opacity in front of the unit sphere; half of it within, a twentieth elsewhere",
@@ -116,7 +116,7 @@ class FieldConfig(Section):
     samples: int = Field(32, ge=2, description="samples along a ray in front of the sphere and behind it")
     rays: int = Field(1500, ge=1, description="random rays of an iteration past the object")
     learning_rate: float = Field(0.1, gt=0, le=1, description="Adam's step size for the grid at the start")
-    warm_up: float = Field(0.15, ge=0, lt=1, description="part of the schedule in which a volume stands for the mesh")
+    warm_up: float = Field(0.1, ge=0, lt=1, description="part of the schedule in which a volume stands for the mesh")
 
 
 class RenderConfig(Section):

@@ -19,13 +19,13 @@ from recon.background.rays import NEAR, Rays, behind_borders, front_borders, inn
 from recon.config import FieldConfig, RunConfig, load_config
 from recon.errors import ReconError
 from recon.evaluation.match import match
-from recon.render.renderer import render
+from recon.render.renderer import Rendering, render
 from recon.surface.icosphere import icosphere
 from recon.training.checkpoint import load_model, save_model
 from recon.training.data import TrainingData, check_given
 from recon.training.initialise import initial_model
 from recon.training.loop import Optimisation, fit
-from recon.training.losses import spread_loss, surplus_loss
+from recon.training.losses import LARGEST_WEIGHT, outline_weights, spread_loss, surplus_loss
 from recon.training.schedule import Progress
 from recon.training.warm_up import surface_fraction, warming_up
 from recon.views import Views
@@ -207,6 +207,22 @@ def test_a_membrane_before_a_wall_of_its_colour_is_surplus() -> None:
     loss.backward()
     assert coverage.grad is not None
     torch.testing.assert_close(coverage.grad.flatten(), torch.tensor([0.2, 0.2, 0, 0]), rtol=0, atol=1e-6)
+
+
+def test_an_outline_counts_before_a_wall_as_before_black() -> None:
+    pixel = torch.tensor([0, 1, 2, 4, 5])
+    behind = torch.tensor([0, 0.4, 0.79, 0.4, 0.4])[:, None].expand(-1, 3)
+    clear, none = torch.ones(5), torch.zeros(5, 1)
+    around = Surroundings(Passage(torch.zeros(5, 3), clear, none), Passage(behind, 0 * clear, none))
+    coverage, surface = torch.tensor([0.5, 0.25, 0.5, 1.0, 1.0, 0.0]).view(1, 2, 3), 0.8
+    black = torch.zeros(1, 2, 3)
+    rendering = Rendering((surface * coverage)[..., None].expand(-1, -1, -1, 3), coverage, black, black)
+    weights = outline_weights(rendering, around, pixel)
+    # Before black, before a wall half as bright, before one as bright; then what is no outline.
+    expected = torch.tensor([1, 2, LARGEST_WEIGHT, 1, 1, 1])
+    torch.testing.assert_close(weights.flatten(), expected)
+    wrong = 0.1 * (surface - behind[:2, 0]) * weights.flatten()[:2]
+    torch.testing.assert_close(wrong, torch.full((2,), 0.1 * surface))
 
 
 def test_the_guide_is_unsure_where_all_is_dark_and_knows_what_hides_light() -> None:

@@ -20,9 +20,14 @@ from recon.training.data import Batch
 SAFE_DETERMINANT = 0.2
 """Volume change of one step below which folding is near; usual steps keep more than half."""
 
-
 ALIKE = 0.03
 """Difference of radiance up to which two explanations of a pixel count as alike."""
+
+LARGEST_WEIGHT = 4.0
+"""Of an outline pixel: what is behind it is not known to better than a few hundredths."""
+
+FAINT = 1e-3
+"""Coverage below which a pixel does not say what the surface looks like."""
 
 LIT = 0.1
 """Radiance of surroundings at which their explanation counts half."""
@@ -118,13 +123,34 @@ def guide_loss(coverage: Float[Tensor, "b h w"], guide: Float[Tensor, "b h w 2"]
     return ((coverage - guide[..., 0]).abs() * guide[..., 1]).mean()
 
 
+@torch.no_grad()
+def outline_weights(rendering: Rendering, around: Surroundings, pixel: Int[Tensor, " r"]) -> Float[Tensor, "b h w"]:
+    """|S| / |S - B| on outline pixels, 1 to `LARGEST_WEIGHT`, and 1 elsewhere.
+
+    With coverage a in place of a', a pixel of surface S and surroundings B has the error |S - B| |a - a'|, and before
+    black |S| |a - a'|. So weighted, an outline is pulled before a wall of nearly its brightness as before black.
+    `rendering` is the surface before nothing; `pixel` as in `surplus_loss`.
+    """
+    seen = rendering.coverage.flatten().index_select(0, pixel)
+    surface = rendering.radiance.flatten(0, 2).index_select(0, pixel) / seen.clamp(min=FAINT)[:, None]
+    contrast = (surface - around.behind.radiance).abs().mean(1)
+    weight = (surface.mean(1) / contrast.clamp(min=1e-6)).clamp(1, LARGEST_WEIGHT)
+    weight = torch.where((seen > FAINT) & (seen < 1), weight, 1)
+    return torch.ones_like(rendering.coverage).flatten().index_copy(0, pixel, weight).view(rendering.coverage.shape)
+
+
 def surplus_loss(
-    coverage: Float[Tensor, "b h w"], around: Surroundings, pixel: Int[Tensor, " r"], images: Float[Tensor, "b h w 3"]
+    coverage: Float[Tensor, "b h w"],
+    around: Surroundings,
+    pixel: Int[Tensor, " r"],
+    images: Float[Tensor, "b h w 3"],
+    alike: float = ALIKE,
 ) -> Float[Tensor, ""]:
     """Mean coverage of outline pixels that the surroundings explain without the surface.
 
     A membrane that is as bright as the wall behind it has no error, and so no gradient of the images'.
-    `pixel` are those, as flat indices into (b, h, w), that `around` belongs to.
+    `pixel` are those, as flat indices into (b, h, w), that `around` belongs to; `alike` is the difference of
+    radiance at which the price has fallen to 1/e.
     """
     seen = coverage.flatten().index_select(0, pixel)
     with torch.no_grad():
@@ -132,8 +158,8 @@ def surplus_loss(
         difference = (alone - images.flatten(0, 2).index_select(0, pixel)).abs().mean(1)
         # Before black the image error alone moves outlines, and a price would eat what is dark itself.
         lit = alone.mean(1) / (alone.mean(1) + LIT)
-        alike = lit * torch.exp(-difference / ALIKE) * (seen < 1)
-    return (alike * seen).sum() / coverage.numel()
+        price = lit * torch.exp(-((difference / alike) ** 2)) * (seen < 1)
+    return (price * seen).sum() / coverage.numel()
 
 
 def veil_loss(rays: Rays, around: Surroundings, volume: Passage | None = None) -> Float[Tensor, ""]:

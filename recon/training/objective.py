@@ -11,12 +11,15 @@ from recon.surface.icosphere import icosphere
 from recon.surface.model import Model, SurfaceMesh
 from recon.training.crop import cropped, draw_windows, inside_windows, occupied_pixels
 from recon.training.data import Batch, random_rotation
-from recon.training.losses import guide_loss, loss_terms, spread_loss, surplus_loss, veil_loss
+from recon.training.losses import ALIKE, guide_loss, loss_terms, outline_weights, spread_loss, surplus_loss, veil_loss
 from recon.training.schedule import level
 from recon.training.warm_up import hinted, surface_fraction, warm_up_terms, warming_up
 
 GUIDED = 0.4
 """Fraction of the surface's schedule at which the guide has faded out."""
+
+STRICTER = 0.5
+"""Fraction from which the field has to explain a pixel better and better for the surface to be surplus there."""
 
 
 def evaluate(model: Model, batch: Batch, fraction: float, generator: torch.Generator) -> dict[str, Tensor]:
@@ -53,10 +56,13 @@ def surrounded_terms(
     shift = torch.rand(len(pixel), 1, generator=generator).to(weights)
     covered = rendering.coverage.flatten().index_select(0, pixel) == 1
     around = model.surroundings.surroundings(rays, shift, covered)
+    weights = weights * outline_weights(rendering, around, pixel)
     batch = batch._replace(weights=weights if batch.weights is None else weights * batch.weights)
     terms = loss_terms(model, compose_some(rendering, around, pixel), batch, mesh, path, generator)
     if config.surplus:
-        terms["surplus"] = surplus_loss(rendering.coverage, around, pixel, batch.images)
+        # Once no membrane is left, a price would only hold back outlines that are right.
+        alike = ALIKE * min(1.0, 1 + STRICTER - fraction)
+        terms["surplus"] = surplus_loss(rendering.coverage, around, pixel, batch.images, alike)
     if config.guide and fraction < GUIDED:
         terms["guide"] = (1 - fraction / GUIDED) * guide_loss(rendering.coverage, guide)
     if config.veil:
