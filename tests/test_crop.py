@@ -51,7 +51,8 @@ def test_the_expectation_over_all_windows_is_the_whole_view(everywhere: bool) ->
     assert (probability == 0).any() != everywhere
     row, column = torch.meshgrid(torch.arange(9), torch.arange(12), indexing="ij")
     offsets = torch.stack([row.flatten(), column.flatten()], dim=1)
-    weights = window_weights(probability.expand(len(offsets), -1, -1), offsets, size)
+    inclusion = inclusion_probability(probability, size).expand(len(offsets), -1, -1)
+    weights = window_weights(inclusion, offsets, size)
     means = (weights * slices(error.expand(len(offsets), -1, -1), offsets, size)).mean(dim=(1, 2))
     means = torch.where(probability.flatten() > 0, means, 0)
     torch.testing.assert_close(probability.flatten() @ means, error.mean(), rtol=1e-6, atol=0)

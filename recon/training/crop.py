@@ -6,6 +6,7 @@
 So the expectation of the weighted loss is the loss of the whole views, wherever windows fall.
 """
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -51,19 +52,30 @@ def draw_windows(occupied: Bool[Tensor, "b h w"], size: int, generator: torch.Ge
 
     A window without one has no error, so leaving it out saves a step and biases nothing.
     """
-    probability = offset_probability(occupied.cpu(), size)
+    count, height, width = occupied.shape
+    if occupied.all():
+        probability, inclusion = (table.expand(count, -1, -1) for table in anywhere(height, width, size))
+    else:
+        probability = offset_probability(occupied.cpu(), size)
+        inclusion = inclusion_probability(probability, size)
     drawn = torch.multinomial(probability.flatten(1), 1, generator=generator).squeeze(1)
     offsets = torch.stack([drawn // probability.shape[2], drawn % probability.shape[2]], dim=1)
-    return Windows(offsets, window_weights(probability, offsets, size))
+    return Windows(offsets, window_weights(inclusion, offsets, size))
 
 
 def offset_probability(occupied: Bool[Tensor, "b h w"], size: int) -> Float[Tensor, "b r c"]:
     """How probable each (row, column) offset is; zero for windows that hold no occupied pixel."""
     _, height, width = occupied.shape
-    anywhere = torch.outer(offset_distribution(height, size), offset_distribution(width, size))
     holds = _box_sum(occupied.float(), size) > 0.5
-    probability = anywhere * (holds | ~holds.any(dim=(1, 2), keepdim=True))
+    probability = _uniform(height, width, size) * (holds | ~holds.any(dim=(1, 2), keepdim=True))
     return probability / probability.sum(dim=(1, 2), keepdim=True)
+
+
+@functools.lru_cache(maxsize=8)
+def anywhere(height: int, width: int, size: int) -> tuple[Float[Tensor, "1 r c"], Float[Tensor, "1 h w"]]:
+    """The probabilities of offsets, and of pixels to lie in a window, where every window may be drawn."""
+    offsets = _uniform(height, width, size)[None]
+    return offsets, inclusion_probability(offsets, size)
 
 
 def inclusion_probability(offsets: Float[Tensor, "b r c"], size: int) -> Float[Tensor, "b h w"]:
@@ -71,11 +83,8 @@ def inclusion_probability(offsets: Float[Tensor, "b r c"], size: int) -> Float[T
     return _box_sum(pad(offsets, [size - 1] * 4), size)
 
 
-def window_weights(
-    probability: Float[Tensor, "b r c"], offsets: Int[Tensor, "b 2"], size: int
-) -> Float[Tensor, "b s s"]:
+def window_weights(inclusion: Float[Tensor, "b h w"], offsets: Int[Tensor, "b 2"], size: int) -> Float[Tensor, "b s s"]:
     """The share of a window in the whole view, over how probable it is that a window holds the pixel."""
-    inclusion = inclusion_probability(probability, size)
     return size**2 / (inclusion[0].numel() * slices(inclusion, offsets, size))
 
 
@@ -136,6 +145,10 @@ def slices(images: Tensor, offsets: Int[Tensor, "b 2"], size: int) -> Tensor:
     columns = (offsets[:, 1:] + steps)[:, None, :]
     view = torch.arange(len(offsets), device=offsets.device)[:, None, None]
     return images[view, rows, columns]
+
+
+def _uniform(height: int, width: int, size: int) -> Float[Tensor, "r c"]:
+    return torch.outer(offset_distribution(height, size), offset_distribution(width, size))
 
 
 def _box_sum(values: Float[Tensor, "b h w"], size: int) -> Float[Tensor, "b _ _"]:
