@@ -126,7 +126,9 @@ def average(image: Float[Tensor, "n h w c"], factor: int) -> Float[Tensor, "n _ 
     """Box filter."""
     if factor == 1:
         return image
-    return torch.nn.functional.avg_pool2d(image.permute(0, 3, 1, 2), factor).permute(0, 2, 3, 1)
+    n, height, width, channels = image.shape
+    blocks = image.reshape(n, height // factor, factor, width // factor, factor, channels)
+    return blocks.mean(dim=(2, 4))
 
 
 def _surface_at(
