@@ -1,3 +1,4 @@
+import functools
 import math
 import os
 import sys
@@ -72,17 +73,17 @@ wildcard_constraints:
     page="report|experiments",
 
 
-def scene_file(wildcards):
-    """The declared scene {scene}; None for other sources, and where each set is one of its own."""
-    if "{set}" in config["source"] and "set" not in wildcards.keys():
-        return None
-    path = Path(config["source"].format(**wildcards))
+@functools.cache
+def declared(source):
+    """The training set that the scene file `source` names, and the files it refers to; None for other sources."""
+    path = Path(source)
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
         return None
-    from recon.scenes.scene import load_scene
+    from recon.scenes.scene import load_scene, scene_files
 
     try:
-        return load_scene(path)
+        scene = load_scene(path)
+        return scene.training_set, [str(part) for part in scene_files(scene, path)]
     except ReconError as error:
         raise WorkflowError(str(error)) from None
 
@@ -99,9 +100,12 @@ def true_mesh():
 
 
 def training_views(wildcards):
-    """The viewpoint set that training fits: the configured one, or the one a scene file declares."""
-    scene = scene_file(wildcards)
-    name = config["training"] or (scene.training_set if scene else "front")
+    """The viewpoint set that training fits: the configured one, or the one that the scene's file names."""
+    name = config["training"]
+    if name is None:
+        # Where each set is a source of its own, no file speaks for the scene.
+        scene = None if "{set}" in config["source"] else declared(config["source"].format(**wildcards))
+        name = scene[0] if scene else "front"
     return views(name).format(**wildcards)
 
 
@@ -113,12 +117,8 @@ def like(wildcards):
 
 def scene_parts(wildcards):
     """The files that a declared scene refers to: the views are made again when one has changed."""
-    scene = scene_file(wildcards)
-    if scene is None:
-        return []
-    from recon.scenes.scene import scene_files
-
-    return [str(part) for part in scene_files(scene, Path(config["source"].format(**wildcards)))]
+    scene = declared(config["source"].format(**wildcards))
+    return scene[1] if scene else []
 
 
 def named_views(paths):
