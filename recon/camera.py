@@ -82,12 +82,11 @@ class Cameras:
 
     def project(self, points: Float[Tensor, "v 3"]) -> Float[Tensor, "n v 3"]:
         """Pixel coordinates (x, y) and depth along the optical axis of world points in every camera."""
-        rotation = self.camera_to_world[:, :3, :3]
-        # x_camera = R^T (x - c), and a row vector times R is R^T times the column.
-        local = points @ rotation - (self.centers[:, None] @ rotation)
-        homogeneous = local @ self.intrinsics.transpose(1, 2)
-        depth = local[..., 2:]
-        return torch.cat([homogeneous[..., :2] / depth, depth], dim=-1)
+        # K R^T (X - c) in one product of matrices a camera, so that other cameras do not change the rounding.
+        to_image = self.intrinsics @ self.camera_to_world[:, :3, :3].mT
+        offset = -(to_image @ self.centers[:, :, None])
+        x, y, depth = torch.baddbmm(offset, to_image, points.mT.expand(len(self), -1, -1)).unbind(dim=1)
+        return torch.stack([x / depth, y / depth, depth], dim=-1)
 
 
 def homogeneous_lights(views: Views) -> Float[np.ndarray, "n 4"] | None:

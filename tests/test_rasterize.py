@@ -7,7 +7,7 @@ from shapes import ring
 
 import recon.render.rasterize as rasterize_module
 from recon.camera import Cameras
-from recon.render.rasterize import rasterize, visible_faces
+from recon.render.rasterize import on_screen, rasterize, visible_faces
 from recon.render.renderer import render
 from recon.surface.icosphere import icosphere
 
@@ -65,7 +65,7 @@ def test_views_are_independent_of_the_batch() -> None:
 def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     vertices, faces = icosphere(1)
     cameras = ring(2, 64, 64)
-    screen = cameras.project(vertices)
+    screen = on_screen(vertices, faces, cameras)
     whole = visible_faces(screen, faces, 64, 64)
     monkeypatch.setattr(rasterize_module, "MAX_FRAGMENTS", 100)
     assert torch.equal(whole, visible_faces(screen, faces, 64, 64))

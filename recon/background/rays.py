@@ -33,8 +33,7 @@ class Rays(NamedTuple):
 
 def rays_through(cameras: Cameras, pixel: Int[Tensor, " r"]) -> Rays:
     """The rays through the centres of pixels, given as flat indices into (n, h, w)."""
-    directions = pixel_rays(cameras).flatten(0, 2).index_select(0, pixel)
-    directions = torch.nn.functional.normalize(directions, dim=1)
+    directions = torch.nn.functional.normalize(pixel_rays(cameras, pixel), dim=1)
     view = torch.div(pixel, cameras.height * cameras.width, rounding_mode="floor")
     origins = cameras.centers.index_select(0, view)
     closest = -(origins * directions).sum(1)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from recon.camera import Cameras
 from recon.render.edges import mesh_edges
-from recon.render.rasterize import NEAR, front_facing
+from recon.render.rasterize import NEAR, OnScreen
 
 
 class Crossings(NamedTuple):
@@ -45,35 +45,32 @@ def find_crossings(
     vertices: Float[Tensor, "v 3"],
     faces: Int[Tensor, "f 3"],
     cameras: Cameras,
-    screen: Float[Tensor, "n v 3"],
+    screen: OnScreen,
     zbuf: Float[Tensor, "n h w"],
 ) -> Crossings:
     """All visible crossings of the mesh's silhouettes. `zbuf` is not positive where nothing is seen."""
     view, ends, opposite = _silhouettes(faces, screen, cameras.height, cameras.width)
     points = _project_pairs(vertices, cameras, view, ends)
-    inner = screen[view, opposite, :2]
-    parts = [_cross_axis(points, inner, view, zbuf, axis) for axis in (0, 1)]
-    near, far, distance = (torch.cat(values) for values in zip(*parts, strict=True))
-    return Crossings(near, far, distance)
+    return _cross(points, screen.points[view, opposite, :2], view, zbuf)
 
 
 @torch.no_grad()
 def _silhouettes(
-    faces: Int[Tensor, "f 3"], screen: Float[Tensor, "n v 3"], height: int, width: int
+    faces: Int[Tensor, "f 3"], screen: OnScreen, height: int, width: int
 ) -> tuple[Int[Tensor, " k"], Int[Tensor, "k 2"], Int[Tensor, " k"]]:
     """View, ends, and the visible face's third corner, of each edge in a picture where the surface turns away."""
     edges = mesh_edges(faces)
-    front = front_facing(screen, faces)
-    first = front[:, edges.faces[:, 0]]
-    second = front[:, edges.faces[:, 1].clamp(min=0)] & (edges.faces[:, 1] >= 0)
+    first_face, second_face = edges.faces.unbind(1)
+    first = screen.front.index_select(1, first_face)
+    second = screen.front.index_select(1, second_face.clamp(min=0)) & (second_face >= 0)
     view, edge = (first != second).nonzero(as_tuple=True)
     ends = edges.vertices[edge]
-    x, y, depth = screen[view[:, None], ends].unbind(2)
+    x, y, depth = screen.points[view[:, None], ends].unbind(2)
     beside = (x < 0).all(1) | (x > width).all(1) | (y < 0).all(1) | (y > height).all(1)
-    kept = (depth > NEAR).all(1) & ~beside
-    view, edge, ends = view[kept], edge[kept], ends[kept]
+    kept = ((depth > NEAR).all(1) & ~beside).nonzero().squeeze(1)
+    view, edge = view[kept], edge[kept]
     side = torch.where(first[view, edge], 0, 1)
-    return view, ends, edges.opposite[edge, side]
+    return view, ends[kept], edges.opposite[edge, side]
 
 
 def _project_pairs(
@@ -87,57 +84,49 @@ def _project_pairs(
     return torch.cat([homogeneous[..., :2] / local[..., 2:], local[..., 2:]], dim=-1)
 
 
-def _cross_axis(
-    points: Float[Tensor, "k 2 3"],
-    inner: Float[Tensor, "k 2"],
-    view: Int[Tensor, " k"],
-    zbuf: Float[Tensor, "n h w"],
-    axis: int,
+def _cross(
+    points: Float[Tensor, "k 2 3"], inner: Float[Tensor, "k 2"], view: Int[Tensor, " k"], zbuf: Float[Tensor, "n h w"]
 ) -> Crossings:
-    """Crossings with pairs along `axis` (0: left-right, 1: up-down), by edges that run across it.
+    """Crossings of edges, the flat ones with pairs one above the other, the steep ones with pairs side by side.
 
-    Each edge meets the lines through pixel centres that it spans; the crossing lies between two
-    centres of that line.
+    Each edge meets the lines through pixel centres that run across it, rows or columns; the crossing lies
+    between two centres of that line. Below, the first coordinate runs along these lines.
     """
-    across = 1 - axis
-    length, lines = zbuf.shape[2 - axis], zbuf.shape[1 + axis]
     extent = (points[:, 1] - points[:, 0]).detach().abs()
-    steep = extent[:, across] > extent[:, axis]
-    points, inner, view = points[steep], inner[steep], view[steep]
-    span = points.detach()[..., across]
-    first = (span.amin(1) - 0.5).ceil().clamp(0, lines).long()
-    last = ((span.amax(1) - 0.5).ceil() - 1).clamp(-1, lines - 1).long()
+    flat = extent[:, 0] > extent[:, 1]
+    points = torch.where(flat[:, None, None], points[..., [1, 0, 2]], points)
+    inner = torch.where(flat[:, None], inner.flip(1), inner)
+    _, height, width = zbuf.shape
+    length, lines = torch.where(flat, height, width), torch.where(flat, width, height)
+    step, line_step = torch.where(flat, width, 1), torch.where(flat, 1, width)
+
+    span = points.detach()[..., 1]
+    first = (span.amin(1) - 0.5).ceil().clamp(min=0).minimum(lines).long()
+    last = ((span.amax(1) - 0.5).ceil() - 1).clamp(min=-1).minimum(lines - 1).long()
     counts = (last - first + 1).clamp(min=0)
     edge = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
     line = torch.arange(len(edge), device=counts.device) - (counts.cumsum(0) - counts - first)[edge]
     start, end = points.index_select(0, edge).unbind(1)
-    t = (line + 0.5 - start[:, across]) / (end[:, across] - start[:, across])
-    position = start[:, axis] + t * (end[:, axis] - start[:, axis])
+    t = (line + 0.5 - start[:, 1]) / (end[:, 1] - start[:, 1])
+    position = start[:, 0] + t * (end[:, 0] - start[:, 0])
     with torch.no_grad():
         depth = 1 / ((1 - t) / start[:, 2] + t / end[:, 2])
         low = (position - 0.5).floor().long()
-        within = (low >= 0) & (low < length - 1)
-        inner_at = _side(start, end, inner.index_select(0, edge), axis)
-        near_index = torch.where(inner_at < 0, low, low + 1)
-        far_index = torch.where(inner_at < 0, low + 1, low)
-    within = within.nonzero().squeeze(1)
-    near_index, far_index, line = near_index[within], far_index[within], line[within]
-    first_pixel = view[edge[within]] * zbuf[0].numel()
-    stride, line_stride = (1, zbuf.shape[2]) if axis == 0 else (zbuf.shape[2], 1)
-    base = first_pixel + line * line_stride
-    near, far = base + near_index * stride, base + far_index * stride
-    seen = _visible(zbuf, near, far, depth[within])
-    distance = (position.index_select(0, within) - 0.5 - near_index).abs()
-    return _outermost(Crossings(near[seen], far[seen], distance[seen]))
+        within = ((low >= 0) & (low < length[edge] - 1)).nonzero().squeeze(1)
+        before = _side(start, end, inner.index_select(0, edge))[within] < 0
+        low, line, edge = low[within], line[within], edge[within]
+        near_index, far_index = torch.where(before, low, low + 1), torch.where(before, low + 1, low)
+        base = view[edge] * (height * width) + line * line_step[edge]
+        near, far = base + near_index * step[edge], base + far_index * step[edge]
+        seen = _visible(zbuf, near, far, depth[within]).nonzero().squeeze(1)
+    distance = (position.index_select(0, within[seen]) - 0.5 - near_index[seen]).abs()
+    return _outermost(Crossings(near[seen], far[seen], distance))
 
 
-def _side(
-    start: Float[Tensor, "c 3"], end: Float[Tensor, "c 3"], inner: Float[Tensor, "c 2"], axis: int
-) -> Float[Tensor, " c"]:
-    """Negative where the face lies towards lower coordinates of `axis`, as seen from its edge."""
-    across = 1 - axis
-    t = (inner[:, across] - start[:, across]) / (end[:, across] - start[:, across])
-    return inner[:, axis] - (start[:, axis] + t * (end[:, axis] - start[:, axis]))
+def _side(start: Float[Tensor, "c 3"], end: Float[Tensor, "c 3"], inner: Float[Tensor, "c 2"]) -> Float[Tensor, " c"]:
+    """Negative where the face lies towards lower first coordinates, as seen from its edge."""
+    t = (inner[:, 1] - start[:, 1]) / (end[:, 1] - start[:, 1])
+    return inner[:, 0] - (start[:, 0] + t * (end[:, 0] - start[:, 0]))
 
 
 def _visible(
@@ -148,17 +137,15 @@ def _visible(
     The sheet is told from what lies behind it by being nearer to the edge's depth than to the far
     pixel's: beside a silhouette a smooth surface changes depth too quickly for a fixed tolerance.
     """
-    flat = zbuf.flatten()
-    infinite = torch.full_like(flat, torch.inf)
-    flat = torch.where(flat > 0, flat, infinite)
-    at_near, at_far = flat[near], flat[far]
+    at_near, at_far = (torch.where(d > 0, d, torch.inf) for d in (zbuf.flatten()[near], zbuf.flatten()[far]))
     return at_near.isfinite() & (depth < at_far) & (at_near <= (depth + at_far) / 2)
 
 
 def _outermost(crossings: Crossings) -> Crossings:
     """One crossing a pair, the farthest out: silhouettes of fine meshes zigzag within a pixel."""
     near, far, distance = crossings
-    pair = near * 2 + (far > near)
+    beside = (far - near).abs() == 1
+    pair = (near * 2 + beside) * 2 + (far > near)
     order = distance.detach().argsort(stable=True)
     order = order[pair[order].argsort(stable=True)]
     last = torch.ones_like(order, dtype=torch.bool)

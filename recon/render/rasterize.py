@@ -35,6 +35,21 @@ class Fragments(NamedTuple):
     bary: Float[Tensor, "n h w 3"]
 
 
+class OnScreen(NamedTuple):
+    """A mesh in the pictures of `n` cameras: pixel coordinates and depths of its vertices, coordinates of its
+    faces' first, second and third corners, and twice the faces' signed areas."""
+
+    points: Float[Tensor, "n v 3"]
+    x: list[Float[Tensor, "n f"]]
+    y: list[Float[Tensor, "n f"]]
+    area: Float[Tensor, "n f"]
+
+    @property
+    def front(self) -> Bool[Tensor, "n f"]:
+        """Whether each camera sees the outer (counter-clockwise) side of each face."""
+        return self.area < 0  # y points down, so counter-clockwise is negative
+
+
 class Hits(NamedTuple):
     """The covered pixels alone, as flat indices into (n, h, w), with gradient to the vertices."""
 
@@ -45,26 +60,26 @@ class Hits(NamedTuple):
     depth: Float[Tensor, " p"]
 
 
-def front_facing(screen: Float[Tensor, "n v 3"], faces: Int[Tensor, "f 3"]) -> Bool[Tensor, "n f"]:
-    """Whether each camera sees the outer (counter-clockwise) side of each face."""
-    x, y = (_at_corners(screen[..., axis], faces) for axis in (0, 1))
-    return _signed_areas(x, y) < 0  # y points down, so counter-clockwise is negative
+@torch.no_grad()
+def on_screen(vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"], cameras: Cameras) -> OnScreen:
+    """Where the pictures show a mesh; what is beside them too."""
+    points = cameras.project(vertices)
+    x, y = (_at_corners(points[..., axis], faces) for axis in (0, 1))
+    return OnScreen(points, x, y, (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0]))
 
 
 @torch.no_grad()
 def visible_faces(
-    screen: Float[Tensor, "n v 3"], faces: Int[Tensor, "f 3"], height: int, width: int, cull: bool = True
+    mesh: OnScreen, faces: Int[Tensor, "f 3"], height: int, width: int, cull: bool = True
 ) -> Int[Tensor, "n h w"]:
     """The nearest face at every pixel centre, -1 where none. `cull` drops the faces seen from inside.
 
-    `screen` holds pixel coordinates and depths as `Cameras.project` returns them. Equal depths go to
-    the face with the lower index, so that the result is the same in every run.
+    Equal depths go to the face with the lower index, so that the result is the same in every run.
     """
-    x, y = (_at_corners(screen[..., axis], faces) for axis in (0, 1))
-    area = _signed_areas(x, y)
+    screen, x, y, area = mesh
     left, right = _pixel_range(x, width)
     top, bottom = _pixel_range(y, height)
-    candidate = (area < 0 if cull else area != 0) & (right >= left) & (bottom >= top)
+    candidate = (mesh.front if cull else area != 0) & (right >= left) & (bottom >= top)
     candidate &= _before_camera(screen[..., 2], faces)
     view, face = candidate.nonzero(as_tuple=True)
     left, top = left[view, face], top[view, face]
@@ -104,7 +119,7 @@ def intersect(
     pixel = (pix_to_face.flatten() >= 0).nonzero().squeeze(1)
     view = torch.div(pixel, height * width, rounding_mode="floor")
     corners = faces.index_select(0, pix_to_face.flatten().index_select(0, pixel))
-    rays = pixel_rays(cameras).flatten(0, 2).index_select(0, pixel)
+    rays = pixel_rays(cameras, pixel)
     origin, edge1, edge2 = _corner_frame(vertices, corners)
     to_camera = cameras.centers.index_select(0, view) - origin
     normal = torch.linalg.cross(rays, edge2)
@@ -120,23 +135,22 @@ def rasterize(
     vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"], cameras: Cameras, cull: bool = True
 ) -> Fragments:
     """Face, depth and barycentric coordinates at every pixel centre, the latter two with gradient."""
-    screen = cameras.project(vertices.detach())
-    pix_to_face = visible_faces(screen, faces, cameras.height, cameras.width, cull)
+    pix_to_face = visible_faces(on_screen(vertices, faces, cameras), faces, cameras.height, cameras.width, cull)
     hits = intersect(vertices, faces, cameras, pix_to_face)
     zbuf = vertices.new_full((pix_to_face.numel(),), -1).index_copy(0, hits.pixel, hits.depth)
     bary = vertices.new_full((pix_to_face.numel(), 3), -1).index_copy(0, hits.pixel, hits.bary)
     return Fragments(pix_to_face, zbuf.view(pix_to_face.shape), bary.view(*pix_to_face.shape, 3))
 
 
-def pixel_rays(cameras: Cameras) -> Float[Tensor, "n h w 3"]:
-    """World directions through the pixel centres, scaled to advance one unit along the optical axis."""
-    like = cameras.intrinsics
-    y = torch.arange(cameras.height, dtype=like.dtype, device=like.device) + 0.5
-    x = torch.arange(cameras.width, dtype=like.dtype, device=like.device) + 0.5
-    rows, columns = torch.meshgrid(y, x, indexing="ij")
-    pixels = torch.stack([columns, rows, torch.ones_like(rows)], dim=-1)
+def pixel_rays(cameras: Cameras, pixel: Int[Tensor, " p"]) -> Float[Tensor, "p 3"]:
+    """World directions through the centres of pixels, flat indices into (n, h, w), scaled to advance one unit
+    along the optical axis."""
+    line = torch.div(pixel, cameras.width, rounding_mode="floor")
+    view = torch.div(line, cameras.height, rounding_mode="floor")
+    x, y = pixel - line * cameras.width + 0.5, line - view * cameras.height + 0.5
     directions = cameras.camera_to_world[:, :3, :3] @ torch.linalg.inv(cameras.intrinsics)
-    return pixels @ directions.transpose(1, 2)[:, None]
+    right, down, first = directions.mT.index_select(0, view).unbind(1)
+    return x[:, None] * right + y[:, None] * down + first
 
 
 def _at_corners(values: Float[Tensor, "n v"], faces: Int[Tensor, "f 3"]) -> list[Float[Tensor, "n f"]]:
@@ -150,10 +164,6 @@ def _before_camera(depth: Float[Tensor, "n v"], faces: Int[Tensor, "f 3"]) -> Bo
         return True
     a, b, c = _at_corners(depth, faces)
     return (a > NEAR) & (b > NEAR) & (c > NEAR)
-
-
-def _signed_areas(x: list[Float[Tensor, "n f"]], y: list[Float[Tensor, "n f"]]) -> Float[Tensor, "n f"]:
-    return (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
 
 
 def _pixel_range(coordinate: list[Float[Tensor, "n f"]], size: int) -> tuple[Int[Tensor, "n f"], Int[Tensor, "n f"]]:
