@@ -346,7 +346,7 @@ def test_training_in_a_field(kind: str, tmp_path: Path) -> None:
     optimisation = Optimisation(model, TrainingData.from_views(views, CPU), Progress(90))
     fit(optimisation, lambda step: steps.append(step.terms["image"]))
     assert np.mean(steps[:10]) > 1.2 * np.mean(steps[45:54])  # within the warm-up
-    assert model.hints is not None and model.hints.guided
+    assert model.hints is not None and model.hints.looks == 4
     save_model(model, tmp_path / "model.pt")
     loaded = load_model(tmp_path)
     assert loaded.hints is None

@@ -49,6 +49,7 @@ class Background(nn.Module):
     Attributes:
         seen: cells of contracted space that enough cameras see; the field is nothing elsewhere.
         occupied: cells among them where there is something; rays skip the others.
+        turning: whether what is seen of a point depends on where from; not to begin with.
     """
 
     def __init__(self, config: FieldConfig, brightness: float) -> None:
@@ -58,11 +59,12 @@ class Background(nn.Module):
         self.field = GridField(config.resolution, start) if config.representation == "grid" else MlpField(start)
         self.seen = nn.Buffer(torch.ones(CELLS, CELLS, CELLS, dtype=torch.bool))
         self.occupied = nn.Buffer(torch.ones(CELLS, CELLS, CELLS, dtype=torch.bool))
+        self.turning = nn.Buffer(torch.tensor(False))
 
     @property
     def space(self) -> Space:
         # A cell of the finest grid can go from clear to opaque: nothing thinner can be told apart.
-        return Space(self.field, self.config.resolution / 4, self.occupied)
+        return Space(self.field, self.config.resolution / 4, self.occupied, bool(self.turning))
 
     @property
     def empty(self) -> bool:

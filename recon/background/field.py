@@ -8,6 +8,9 @@ camera, and with ambient light what it shows whatever the distance:
 A surface that reflects diffusely has offset 0 and its normal as slope, so the form is exact for it;
 it says too little for shiny ones. Compare Bi et al. 2020, "Neural Reflectance Fields", and Cheng et
 al. 2023, "WildLight".
+
+To begin with nothing turns: the factor max(0, ...) is 1. A wall that may look different to every camera can
+show the object to those before whom it stands.
 """
 
 from typing import NamedTuple
@@ -45,12 +48,14 @@ def start_values(brightness: float, ambient: bool) -> Float[Tensor, " c"]:
     return torch.tensor([*values, *[EMPTY] * 3] if ambient else values)
 
 
-def activate(values: Float[Tensor, "s c"], towards: Float[Tensor, "s 3"]) -> Medium:
-    """The medium of a field's values. `towards` are unit directions to the camera.
+def activate(values: Float[Tensor, "s c"], towards: Float[Tensor, "s 3"], turning: bool = True) -> Medium:
+    """The medium of a field's values. `towards` are unit directions to the camera, which count where `turning`.
 
     Activation comes after interpolation, so that a surface may lie anywhere within a cell
     (Sun et al. 2022, "Direct Voxel Grid Optimization", section 4.2).
     """
-    facing = (values[:, 4] + (values[:, 5:8] * towards).sum(1)).clamp(min=0)
+    reflected = softplus(values[:, 1:4])
+    if turning:
+        reflected = reflected * (values[:, 4:5] + (values[:, 5:8] * towards).sum(1, keepdim=True)).clamp(min=0)
     ambient = softplus(values[:, 8:]) if values.shape[1] > 8 else None
-    return Medium(softplus(values[:, 0]), softplus(values[:, 1:4]) * facing[:, None], ambient)
+    return Medium(softplus(values[:, 0]), reflected, ambient)

@@ -7,6 +7,7 @@ from torch.nn.functional import interpolate, max_pool2d
 
 from recon.background.background import Background, no_shift
 from recon.background.contraction import contract
+from recon.background.hull import CHUNK, DARK, object_guide
 from recon.background.march import cell_of
 from recon.background.rays import front_borders, rays_through
 from recon.camera import Cameras
@@ -14,21 +15,16 @@ from recon.camera import Cameras
 STRIDE = 4
 """Pixels between the rays that look for something in front of the sphere."""
 
-DARK = 0.03
-"""Radiance that says nothing of where it comes from."""
-
 UNSURE = 0.25
 """Least weight of the guide: where all is dark, the object is less likely than not."""
-
-CHUNK = 4096
-"""Rays marched at once."""
 
 
 class Hints(nn.Module):
     """Per training view: the object's likely coverage, and where something may stand before it.
 
     Attributes:
-        guide: coverage and how sure it is, in 255ths, (n, h, w, 2); meaningful once `guided`.
+        guide: coverage and how sure it is, in 255ths, (n, h, w, 2); meaningful after the first of the `looks`.
+        looks: how often the object has been looked for.
         veiled: pixels where the field is marched although the surface covers them, (n, h, w).
     """
 
@@ -36,7 +32,7 @@ class Hints(nn.Module):
         super().__init__()
         self.guide = nn.Buffer(torch.zeros(count, height, width, 2, dtype=torch.uint8))
         self.veiled = nn.Buffer(torch.ones(count, height, width, dtype=torch.bool))
-        self.guided = nn.Buffer(torch.tensor(False))
+        self.looks = nn.Buffer(torch.tensor(0))
 
     @torch.no_grad()
     def find_veils(self, background: Background, cameras: Cameras) -> None:
@@ -54,14 +50,26 @@ class Hints(nn.Module):
             self.veiled[view] = interpolate(near, size=(height, width))[0, 0] > 0
 
     @torch.no_grad()
-    def find_object(self, background: Background, cameras: Cameras) -> None:
-        """Keep as guide which pixels the unit sphere's inside makes what they are."""
-        size = cameras.height * cameras.width
-        pixels = torch.arange(size, device=self.guide.device)
-        for view in range(len(cameras)):
-            share = torch.cat([inner_share(background, cameras[[view]], part) for part in pixels.split(CHUNK)])
-            self.guide[view] = (share * 255).round().to(torch.uint8).view(cameras.height, cameras.width, 2)
-        self.guided.fill_(True)
+    def find_object(self, background: Background, cameras: Cameras, images: Float[Tensor, "n h w 3"]) -> None:
+        """Keep as guide which pixels show the object.
+
+        At the first look those that the unit sphere's inside makes what they are; later, when the field has
+        got better and the inside is the surface's, those that the field does not explain.
+        """
+        if self.looks == 0:
+            views = (inner_share_of_view(background, cameras[[view]]) for view in range(len(cameras)))
+        else:
+            views = iter(object_guide(background, cameras, images))
+        for view, share in enumerate(views):
+            self.guide[view] = (share * 255).round().to(torch.uint8)
+        self.looks.add_(1)
+
+
+def inner_share_of_view(background: Background, cameras: Cameras) -> Float[Tensor, "h w 2"]:
+    """`inner_share` of all pixels of one view."""
+    pixels = torch.arange(cameras.height * cameras.width, device=cameras.intrinsics.device)
+    share = torch.cat([inner_share(background, cameras, part) for part in pixels.split(CHUNK)])
+    return share.view(cameras.height, cameras.width, 2)
 
 
 def inner_share(background: Background, cameras: Cameras, pixels: Tensor) -> Float[Tensor, "r 2"]:

@@ -12,11 +12,13 @@ from recon.background.rays import Rays
 
 
 class Space(NamedTuple):
-    """A field, how sharply it may change, and the cells of contracted space where it is looked up."""
+    """A field, how sharply it may change, the cells of contracted space where it is looked up, and whether
+    what it shows depends on the direction."""
 
     field: nn.Module
     sharpness: float
     cells: Bool[Tensor, "k k k"]
+    turning: bool = True
 
 
 class Passage(NamedTuple):
@@ -67,7 +69,7 @@ def _samples(space: Space, rays: Rays, borders: Float[Tensor, "r _"]) -> Samples
 
 def _passage(space: Space, rays: Rays, samples: Samples, values: Float[Tensor, "s c"], count: int) -> Passage:
     ray = torch.div(samples.used, count, rounding_mode="floor")
-    medium = activate(values, -rays.directions.index_select(0, ray))
+    medium = activate(values, -rays.directions.index_select(0, ray), space.turning)
     radiance = medium.reflected / samples.distance[:, None] ** 2
     if medium.ambient is not None:
         radiance = radiance + medium.ambient

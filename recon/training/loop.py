@@ -61,7 +61,7 @@ class Optimisation:
         rate = learning_rate(config.train, fraction)
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        look_around(self.model, self._data.cameras, progress.iteration, fraction)
+        look_around(self.model, self._data, progress.iteration, fraction)
         terms = self._evaluate(fraction)
         weights = config.loss.model_dump()
         total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from recon.background.background import Surroundings
+from recon.background.hull import ALIKE
 from recon.background.march import Passage
 from recon.background.rays import Rays
 from recon.render.edges import mesh_edges
@@ -19,9 +20,6 @@ from recon.training.data import Batch
 
 SAFE_DETERMINANT = 0.2
 """Volume change of one step below which folding is near; usual steps keep more than half."""
-
-ALIKE = 0.03
-"""Difference of radiance up to which two explanations of a pixel count as alike."""
 
 LARGEST_WEIGHT = 4.0
 """Of an outline pixel: what is behind it is not known to better than a few hundredths."""

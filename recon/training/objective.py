@@ -5,17 +5,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon.background.compose import chosen_pixels, compose_some
+from recon.background.hull import ALIKE
 from recon.background.rays import rays_through
 from recon.config import RunConfig
 from recon.surface.icosphere import icosphere
 from recon.surface.model import Model, SurfaceMesh
 from recon.training.crop import cropped, draw_windows, inside_windows, occupied_pixels
 from recon.training.data import Batch, random_rotation
-from recon.training.losses import ALIKE, guide_loss, loss_terms, outline_weights, spread_loss, surplus_loss, veil_loss
+from recon.training.losses import guide_loss, loss_terms, outline_weights, spread_loss, surplus_loss, veil_loss
 from recon.training.schedule import level
 from recon.training.warm_up import hinted, surface_fraction, warm_up_terms, warming_up
 
-GUIDED = 0.4
+GUIDED = 0.85
 """Fraction of the surface's schedule at which the guide has faded out."""
 
 STRICTER = 0.5

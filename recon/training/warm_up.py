@@ -3,17 +3,20 @@
 A surface that starts as the unit sphere hides what stands behind it, and what hides something
 wrongly has no gradient that says so. A volume starts transparent and hides nothing. So the field,
 with its continuation into the unit sphere, learns the images alone first, and what it then shows
-inside the sphere guides the surface's outline for a while.
+inside the sphere guides the surface's outline. Soon the field is better, and what it leaves unexplained
+guides the surface instead.
 """
 
 import torch
 from torch import Tensor
 
 from recon.background.rays import rays_through
-from recon.camera import Cameras
 from recon.surface.model import Model
-from recon.training.data import Batch
+from recon.training.data import Batch, TrainingData
 from recon.training.losses import spread_loss, veil_loss
+
+LOOKS = (0.0, 0.15, 0.3, 0.45)
+"""Fractions of the surface's schedule at which the object is looked for."""
 
 REFRESH = 100
 """Iterations between looks at where the field is empty."""
@@ -34,19 +37,21 @@ def surface_fraction(model: Model, fraction: float) -> float:
     return max(fraction - start, 0.0) / (1 - start)
 
 
-def look_around(model: Model, cameras: Cameras, iteration: int, fraction: float) -> None:
-    """What follows from the field from time to time: empty cells, veils, and once the guide."""
+def look_around(model: Model, data: TrainingData, iteration: int, fraction: float) -> None:
+    """What follows from the field from time to time: empty cells, veils, and the guide."""
     if model.surroundings is None or model.hints is None or model.surroundings.empty:
         return
     ready = not warming_up(model, fraction)
-    first = ready and not model.hints.guided
-    if not first and (iteration == 0 or iteration % REFRESH):
+    due = ready and int(model.hints.looks) < sum(surface_fraction(model, fraction) >= at for at in LOOKS)
+    if not due and (iteration == 0 or iteration % REFRESH):
         return
     model.surroundings.prune()
-    if first:
-        model.hints.find_object(model.surroundings, cameras)
+    if due:
+        model.hints.find_object(model.surroundings, data.cameras, data.images)
+        # From here on the surface covers what a wall could be made to show.
+        model.surroundings.turning.fill_(int(model.hints.looks) == len(LOOKS))
     if ready:
-        model.hints.find_veils(model.surroundings, cameras)
+        model.hints.find_veils(model.surroundings, data.cameras)
 
 
 def hinted(batch: Batch, model: Model) -> Batch:
