@@ -94,7 +94,7 @@ class LossConfig(Section):
     velocity_points: int = Field(256, ge=1, description="random points that estimate the velocity term")
     fold: Weight = Field(5.0, description="mean hinge on the volume change of the flow's steps: keeps it from folding")
     silhouette: Weight = Field(0.0, description="mean absolute error of the coverage; needs masks")
-    guide: Weight = Field(1.0, description="with a field: coverage against the warm-up's, early in the schedule")
+    guide: Weight = Field(1.0, description="with a field: coverage against what it leaves unexplained, less and less")
     surplus: Weight = Field(0.3, description="with a field: coverage of outline pixels that the field explains alone")
     veil: Weight = Field(
         0.05,
