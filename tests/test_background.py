@@ -13,7 +13,6 @@ from recon.background.contraction import RADIUS, contract, expand
 from recon.background.coverage import black_beside_sphere, seen_cells
 from recon.background.field import activate, start_values
 from recon.background.grid import GridField, interpolate
-from recon.background.hints import UNSURE, Hints, inner_share
 from recon.background.hull import FINEST, grid_of_pixels, object_guide
 from recon.background.march import Passage, Space, cell_of, march
 from recon.background.rays import NEAR, Rays, behind_borders, front_borders, inner_borders, rays_through
@@ -227,24 +226,6 @@ def test_an_outline_counts_before_a_wall_as_before_black() -> None:
     torch.testing.assert_close(wrong, torch.full((2,), 0.1 * surface))
 
 
-def test_the_guide_is_unsure_where_all_is_dark_and_knows_what_hides_light() -> None:
-    cameras = ring(2, 4, 4)
-
-    class Layers(Background):
-        def with_volume(self, rays: Rays, shift: Tensor) -> tuple[Surroundings, Passage]:
-            count = len(rays.enter)
-            bright, dark = torch.ones(count, 3), torch.zeros(count, 3)
-            ones, none, no = torch.ones(count), torch.zeros(count), torch.zeros(count, 1)
-            behind = bright * (torch.arange(count) < 8)[:, None]
-            return Surroundings(Passage(dark, ones, no), Passage(behind, none, no)), Passage(dark, none, no)
-
-    share = inner_share(Layers(FieldConfig(resolution=4), 1.0), cameras[[0]], torch.arange(16))
-    # A black object hides a bright background in the first eight pixels, and nothing in the others.
-    torch.testing.assert_close(share[:8, 0], torch.ones(8))
-    assert (share[:8, 1] > 0.9).all()
-    assert (share[8:, 0] == 0).all() and (share[8:, 1] == UNSURE).all()
-
-
 class Wall(Background):
     """The same radiance behind everything, and nothing before it."""
 
@@ -303,13 +284,16 @@ def test_the_guide_costs_no_more_for_large_views() -> None:
     assert (inside & masks).sum() > 0.9 * (inside | masks).sum()
 
 
-def test_the_object_is_looked_for_first_in_the_volume_then_in_what_the_field_leaves() -> None:
-    cameras, images, masks = before_a_wall(0.2)
-    hints, wall = Hints(24, 32, 32), Wall(0.2)
-    hints.find_object(wall, cameras, images)
-    assert hints.looks == 1 and hints.guide[..., 0].max() == 0  # the volume starts empty
-    hints.find_object(wall, cameras, images)
-    assert hints.looks == 2 and (hints.guide[..., 0][masks] == 255).float().mean() > 0.98
+def test_the_volume_can_be_left_empty() -> None:
+    rays, background = beam(), Background(FieldConfig(resolution=4), 1.0)
+    with torch.no_grad():
+        background.field.grids[1].normal_()  # type: ignore[union-attr, operator]
+    around, volume = background.with_volume(rays, no_shift(rays), empty=True)
+    assert torch.equal(volume.transmittance, torch.ones(2)) and torch.equal(volume.radiance, torch.zeros(2, 3))
+    expected, full = background.with_volume(rays, no_shift(rays))
+    assert full.transmittance[0] < 1
+    for part, other in zip(around, expected, strict=True):
+        torch.testing.assert_close(part.radiance, other.radiance)
 
 
 def test_to_begin_with_nothing_turns() -> None:

@@ -7,16 +7,13 @@ from torch.nn.functional import interpolate, max_pool2d
 
 from recon.background.background import Background, no_shift
 from recon.background.contraction import contract
-from recon.background.hull import CHUNK, DARK, object_guide
+from recon.background.hull import object_guide
 from recon.background.march import cell_of
 from recon.background.rays import front_borders, rays_through
 from recon.camera import Cameras
 
 STRIDE = 4
 """Pixels between the rays that look for something in front of the sphere."""
-
-UNSURE = 0.25
-"""Least weight of the guide: where all is dark, the object is less likely than not."""
 
 
 class Hints(nn.Module):
@@ -51,38 +48,6 @@ class Hints(nn.Module):
 
     @torch.no_grad()
     def find_object(self, background: Background, cameras: Cameras, images: Float[Tensor, "n h w 3"]) -> None:
-        """Keep as guide which pixels show the object.
-
-        At the first look those that the unit sphere's inside makes what they are; later, when the field has
-        got better and the inside is the surface's, those that the field does not explain.
-        """
-        if self.looks == 0:
-            views = (inner_share_of_view(background, cameras[[view]]) for view in range(len(cameras)))
-        else:
-            views = iter(object_guide(background, cameras, images))
-        for view, share in enumerate(views):
-            self.guide[view] = (share * 255).round().to(torch.uint8)
+        """Keep as guide which pixels show the object, by what the field leaves unexplained."""
+        self.guide.copy_((object_guide(background, cameras, images) * 255).round())
         self.looks.add_(1)
-
-
-def inner_share_of_view(background: Background, cameras: Cameras) -> Float[Tensor, "h w 2"]:
-    """`inner_share` of all pixels of one view."""
-    pixels = torch.arange(cameras.height * cameras.width, device=cameras.intrinsics.device)
-    share = torch.cat([inner_share(background, cameras, part) for part in pixels.split(CHUNK)])
-    return share.view(cameras.height, cameras.width, 2)
-
-
-def inner_share(background: Background, cameras: Cameras, pixels: Tensor) -> Float[Tensor, "r 2"]:
-    """How much the unit sphere's inside makes pixels what they are, 0 to 1, mostly either, and how sure that is.
-
-    It adds light or hides light. Opacity alone would not tell: black vapour before black does neither, so
-    nothing removes it.
-    """
-    rays = rays_through(cameras, pixels)
-    (front, behind), volume = background.with_volume(rays, no_shift(rays))
-    beyond = behind.radiance.sum(1)
-    outer = volume.transmittance * beyond
-    inner = volume.radiance.sum(1) + beyond - outer
-    share = inner / (inner + outer + DARK)
-    sure = (front.transmittance * (inner + outer) / (inner + outer + 3 * DARK)).clamp(min=UNSURE)
-    return torch.stack([((share - 0.4) * 2.5).clamp(0, 1), sure], dim=1)

@@ -116,7 +116,7 @@ def sample_path(path: list[Float[Tensor, "v 3"]], count: int, generator: torch.G
 
 
 def guide_loss(coverage: Float[Tensor, "b h w"], guide: Float[Tensor, "b h w 2"]) -> Float[Tensor, ""]:
-    """Mean absolute difference between the surface's coverage and what a field's warm-up makes of it, times
+    """Mean absolute difference between the surface's coverage and what the field makes of it, times
     how sure that is; `guide` holds the two."""
     return ((coverage - guide[..., 0]).abs() * guide[..., 1]).mean()
 

@@ -26,7 +26,7 @@ STRICTER = 0.5
 def evaluate(model: Model, batch: Batch, fraction: float, generator: torch.Generator) -> dict[str, Tensor]:
     """The loss terms of a batch of whole views, or of a window of each, at `fraction` of the run."""
     if warming_up(model, fraction):
-        return warm_up_terms(model, batch, generator)
+        return warm_up_terms(model, batch, fraction, generator)
     fraction = surface_fraction(model, fraction)
     sphere, faces = icosphere(level(model.config.train, fraction), model.device)
     if model.config.train.random_rotation:

@@ -1,10 +1,9 @@
 """The first part of a run with a radiance field: a volume in place of the surface.
 
 A surface that starts as the unit sphere hides what stands behind it, and what hides something
-wrongly has no gradient that says so. A volume starts transparent and hides nothing. So the field,
-with its continuation into the unit sphere, learns the images alone first, and what it then shows
-inside the sphere guides the surface's outline. Soon the field is better, and what it leaves unexplained
-guides the surface instead.
+wrongly has no gradient that says so. A volume starts transparent and hides nothing. So the field learns
+the images alone first, and then together with its continuation into the unit sphere, which takes over
+the object. What the field outside leaves unexplained guides the surface's outline from then on.
 """
 
 import torch
@@ -14,6 +13,10 @@ from recon.background.rays import rays_through
 from recon.surface.model import Model
 from recon.training.data import Batch, TrainingData
 from recon.training.losses import spread_loss, veil_loss
+
+ALONE = 0.4
+"""Part of the warm-up in which the field has nothing in the unit sphere: a volume that is there from the start
+takes a share of the wall as well, as fog before it."""
 
 LOOKS = (0.0, 0.15, 0.3, 0.45)
 """Fractions of the surface's schedule at which the object is looked for."""
@@ -62,7 +65,7 @@ def hinted(batch: Batch, model: Model) -> Batch:
     return batch._replace(guide=model.hints.guide[index].float() / 255, veiled=model.hints.veiled[index])
 
 
-def warm_up_terms(model: Model, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+def warm_up_terms(model: Model, batch: Batch, fraction: float, generator: torch.Generator) -> dict[str, Tensor]:
     """The loss terms of the field alone, on random pixels of whole views."""
     assert model.surroundings is not None
     config = model.config
@@ -70,7 +73,7 @@ def warm_up_terms(model: Model, batch: Batch, generator: torch.Generator) -> dic
     pixel = torch.randint(count, (config.field.rays,), generator=generator).to(model.device)
     rays = rays_through(batch.cameras, pixel)
     shift = torch.rand(len(pixel), 1, generator=generator).to(rays.enter)
-    around, volume = model.surroundings.with_volume(rays, shift)
+    around, volume = model.surroundings.with_volume(rays, shift, empty=fraction < ALONE * warm_up(model))
     prediction = around.around(volume.radiance, 1 - volume.transmittance)
     target = batch.images.flatten(0, 2).index_select(0, pixel)
     terms = {"image": (prediction - target).abs().mean()}
