@@ -7,10 +7,13 @@ from torch.nn.functional import interpolate, max_pool2d
 
 from recon.background.background import Background, no_shift
 from recon.background.contraction import contract
-from recon.background.hull import object_guide
+from recon.background.hull import CHUNK, DARK, object_guide
 from recon.background.march import cell_of
 from recon.background.rays import front_borders, rays_through
 from recon.camera import Cameras
+
+UNSURE = 0.25
+"""Least weight of the guide: where all is dark, the object is less likely than not."""
 
 STRIDE = 4
 """Pixels between the rays that look for something in front of the sphere."""
@@ -47,7 +50,45 @@ class Hints(nn.Module):
             self.veiled[view] = interpolate(near, size=(height, width))[0, 0] > 0
 
     @torch.no_grad()
-    def find_object(self, background: Background, cameras: Cameras, images: Float[Tensor, "n h w 3"]) -> None:
-        """Keep as guide which pixels show the object, by what the field leaves unexplained."""
-        self.guide.copy_((object_guide(background, cameras, images) * 255).round())
+    def guess_object(self, background: Background, cameras: Cameras) -> None:
+        """Keep as guide which pixels the volume in the unit sphere makes what they are."""
+        pixels = torch.arange(cameras.height * cameras.width, device=self.guide.device)
+        shares = []
+        for view in range(len(cameras)):
+            parts = [inner_share(background, cameras[[view]], part) for part in pixels.split(CHUNK)]
+            shares.append(torch.cat(parts).view(cameras.height, cameras.width, 2))
+        self._keep(torch.stack(shares))
+
+    @torch.no_grad()
+    def find_object(
+        self,
+        background: Background,
+        cameras: Cameras,
+        images: Float[Tensor, "n h w 3"],
+        coverage: Float[Tensor, "n h w"],
+    ) -> None:
+        """Keep as guide which pixels the field leaves unexplained. The views may be smaller than the guide; see
+        `object_guide`."""
+        self._keep(object_guide(background, cameras, images, coverage))
+
+    def _keep(self, guide: Float[Tensor, "n r c 2"]) -> None:
+        for view, planes in enumerate(guide.permute(0, 3, 1, 2)):
+            whole = interpolate(planes[None], size=self.guide.shape[1:3])[0].permute(1, 2, 0)
+            self.guide[view] = (whole * 255).round().to(torch.uint8)
         self.looks.add_(1)
+
+
+def inner_share(background: Background, cameras: Cameras, pixels: Tensor) -> Float[Tensor, "r 2"]:
+    """How much the unit sphere's inside makes pixels what they are, 0 to 1, mostly either, and how sure that is.
+
+    It adds light or hides light. Opacity alone would not tell: black vapour before black does neither, so
+    nothing removes it.
+    """
+    rays = rays_through(cameras, pixels)
+    (front, behind), volume = background.with_volume(rays, no_shift(rays))
+    beyond = behind.radiance.sum(1)
+    outer = volume.transmittance * beyond
+    inner = volume.radiance.sum(1) + beyond - outer
+    share = inner / (inner + outer + DARK)
+    sure = (front.transmittance * (inner + outer) / (inner + outer + 3 * DARK)).clamp(min=UNSURE)
+    return torch.stack([((share - 0.4) * 2.5).clamp(0, 1), sure], dim=1)

@@ -9,11 +9,11 @@ as in Franco and Boyer 2005, "Fusion of Multi-View Silhouette Cues Using a Space
 of nearly its brightness an object is told from it in some views only; the others lend their knowledge.
 """
 
-import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
@@ -41,80 +41,85 @@ STEPS = 48
 """Points along a ray through it."""
 
 FINEST = 128
-"""Rays along the longer side of a view: to the guide no more is known."""
+"""Pixels along the longer side of the views that are looked at: to the guide no more is known."""
 
 CHUNK = 4096
 """Rays marched at once."""
 
 
-class Evidence(NamedTuple):
-    """Of a grid of pixels in every view: mean absolute difference of the photograph from the field alone, and
-    how much that says, which is little where both are dark. Both are 0 beside the unit sphere."""
+def shrunk(cameras: Cameras, images: Float[Tensor, "n h w 3"]) -> tuple[Cameras, Float[Tensor, "n r c 3"]]:
+    """The same views with at most `FINEST` pixels along each side."""
+    factor = FINEST / max(cameras.height, cameras.width)
+    if factor >= 1:
+        return cameras, images
+    height, width = (max(round(factor * side), 1) for side in (cameras.height, cameras.width))
+    scale = torch.tensor([width / cameras.width, height / cameras.height, 1.0]).to(cameras.intrinsics)
+    small = replace(cameras, intrinsics=scale[:, None] * cameras.intrinsics, height=height, width=width)
+    return small, interpolate(images.permute(0, 3, 1, 2), size=(height, width), mode="area").permute(0, 2, 3, 1)
 
-    difference: Float[Tensor, "n r c"]
-    weight: Float[Tensor, "n r c"]
+
+class Evidence(NamedTuple):
+    """Of every pixel: mean absolute difference of the photograph from the field alone, and how much that says of
+    the points that it shows. Both are 0 beside the unit sphere."""
+
+    difference: Float[Tensor, "n h w"]
+    weight: Float[Tensor, "n h w"]
 
 
 @torch.no_grad()
 def object_guide(
-    background: Background, cameras: Cameras, images: Float[Tensor, "n h w 3"]
+    background: Background,
+    cameras: Cameras,
+    images: Float[Tensor, "n h w 3"],
+    coverage: Float[Tensor, "n h w"],
 ) -> Float[Tensor, "n h w 2"]:
-    """The object's likely coverage of every pixel, 0 or 1, and how sure that is, 0 to 1."""
-    rows, columns = grid_of_pixels(cameras)
-    evidence = gather(background, cameras, images, rows, columns)
-    support = supported(cameras, evidence, rows, columns)
-    guides = []
-    for view in range(len(cameras)):
-        best = best_on_rays(support, cameras[[view]], rows, columns)
-        guide = judged(best, evidence.difference[view]).permute(2, 0, 1)[None]
-        guides.append(interpolate(guide, size=(cameras.height, cameras.width))[0].permute(1, 2, 0))
-    return torch.stack(guides)
+    """The object's likely coverage of every pixel, 0 or 1, and how sure that is, 0 to 1; `coverage` is the
+    surface's so far.
 
-
-def grid_of_pixels(cameras: Cameras) -> tuple[Int[Tensor, " r"], Int[Tensor, " c"]]:
-    """Rows and columns of evenly spaced pixels."""
-    stride = math.ceil(max(cameras.height, cameras.width) / FINEST)
-    device = cameras.intrinsics.device
-    rows, columns = (torch.arange(stride // 2, side, stride, device=device) for side in (cameras.height, cameras.width))
-    return rows, columns
+    What the surface hides says nothing: the field has not been compared there, and would confirm the surface.
+    """
+    evidence = gather(background, cameras, images, coverage)
+    support = supported(cameras, evidence)
+    best = torch.stack([best_on_rays(support, cameras[[view]]) for view in range(len(cameras))])
+    inside = best > SUPPORTED
+    own = (1 - torch.exp(-((evidence.difference / ALIKE) ** 2))) * (coverage < 1)
+    return torch.stack([inside.float(), torch.where(inside, own, (best < 0).float())], dim=3)
 
 
 def gather(
     background: Background,
     cameras: Cameras,
     images: Float[Tensor, "n h w 3"],
-    rows: Int[Tensor, " r"],
-    columns: Int[Tensor, " c"],
+    coverage: Float[Tensor, "n h w"],
 ) -> Evidence:
-    """What the views say of the field."""
-    pixels = (rows[:, None] * cameras.width + columns).flatten()
-    evidence = torch.zeros(2, len(cameras), len(pixels), device=pixels.device)
+    """What the views say of the field. Where photograph and field both are dark, and where the surface covers a
+    pixel, this is little."""
+    pixels = torch.arange(cameras.height * cameras.width, device=images.device)
+    difference, weight = (torch.zeros(len(cameras), len(pixels), device=pixels.device) for _ in range(2))
     for view in range(len(cameras)):
         rays = rays_through(cameras[[view]], pixels)
-        for place in (rays.leave > rays.enter).nonzero().squeeze(1).split(CHUNK):
-            some = rays_through(cameras[[view]], pixels[place])
+        for part in (rays.leave > rays.enter).nonzero().squeeze(1).split(CHUNK):
+            some = rays_through(cameras[[view]], part)
             around = background.surroundings(some, no_shift(some))
             alone = around.around(torch.zeros_like(around.behind.radiance), torch.zeros_like(some.enter))
-            shown = images[view].flatten(0, 1).index_select(0, pixels[place])
+            shown = images[view].flatten(0, 1).index_select(0, part)
             light = (shown + alone).mean(1)
-            evidence[0, view, place] = (shown - alone).abs().mean(1)
-            evidence[1, view, place] = light / (light + 3 * DARK)
-    return Evidence(*evidence.view(2, len(cameras), len(rows), len(columns)))
+            difference[view, part] = (shown - alone).abs().mean(1)
+            weight[view, part] = light / (light + 3 * DARK)
+    return Evidence(difference.view(coverage.shape), weight.view(coverage.shape) * (1 - coverage))
 
 
-def supported(
-    cameras: Cameras, evidence: Evidence, rows: Int[Tensor, " r"], columns: Int[Tensor, " c"]
-) -> Float[Tensor, "k k k"]:
-    """How well the views support that points of the unit sphere are the object's, `AGAINST` to `FOR`."""
-    stride = (int(rows[0]) * 2 + 1) if len(rows) == 1 else int(rows[1] - rows[0])
-    axis = (torch.arange(CELLS, device=rows.device) + 0.5) * (2 / CELLS) - 1
+def supported(cameras: Cameras, evidence: Evidence) -> Float[Tensor, "k k k"]:
+    """How well the views support that points of the unit sphere are the object's, `AGAINST` to `FOR`; 0 where
+    they say nothing."""
+    axis = (torch.arange(CELLS, device=evidence.weight.device) + 0.5) * (2 / CELLS) - 1
     points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=3).view(-1, 3)
     total, weights = torch.zeros_like(points[:, 0]), torch.full_like(points[:, 0], 1e-6)
     says = (evidence.difference.clamp(min=1e-6) / (ALIKE / 2)).log().clamp(AGAINST, FOR)
     for view in range(len(cameras)):
         x, y, depth = cameras[[view]].project(points)[0].unbind(1)
         shown = (depth > 0) & (x >= 0) & (x < cameras.width) & (y >= 0) & (y < cameras.height)
-        row, column = ((c / stride).long().clamp(0, len(a) - 1) for c, a in ((y, rows), (x, columns)))
+        column, row = x.long().clamp(0, cameras.width - 1), y.long().clamp(0, cameras.height - 1)
         weight = torch.where(shown, evidence.weight[view, row, column], 0)
         total += weight * says[view, row, column]
         weights += weight
@@ -122,25 +127,16 @@ def supported(
     return support.view(CELLS, CELLS, CELLS)
 
 
-def best_on_rays(
-    support: Float[Tensor, "k k k"], cameras: Cameras, rows: Int[Tensor, " r"], columns: Int[Tensor, " c"]
-) -> Float[Tensor, "r c"]:
+def best_on_rays(support: Float[Tensor, "k k k"], cameras: Cameras) -> Float[Tensor, "h w"]:
     """The largest support along the rays of one view."""
-    pixels = (rows[:, None] * cameras.width + columns).flatten()
-    best = torch.full(pixels.shape, AGAINST, device=pixels.device)
+    pixels = torch.arange(cameras.height * cameras.width, device=support.device)
+    best = torch.full(pixels.shape, AGAINST, device=support.device)
     rays = rays_through(cameras, pixels)
-    for place in (rays.leave > rays.enter).nonzero().squeeze(1).split(CHUNK):
-        some = rays_through(cameras, pixels[place])
+    for part in (rays.leave > rays.enter).nonzero().squeeze(1).split(CHUNK):
+        some = rays_through(cameras, part)
         along = inner_borders(some, STEPS, no_shift(some))
         points = some.origins[:, None] + along[..., None] * some.directions[:, None]
         # grid_sample takes coordinates from the last axis to the first.
         found = grid_sample(support[None, None], points.flip(2)[None, None], align_corners=False)
-        best[place] = found[0, 0, 0].amax(1)
-    return best.view(len(rows), len(columns))
-
-
-def judged(best: Float[Tensor, "r c"], difference: Float[Tensor, "r c"]) -> Float[Tensor, "r c 2"]:
-    """Coverage and how sure it is, from the best support on the rays and from what the pixels say themselves."""
-    own = 1 - torch.exp(-((difference / ALIKE) ** 2))
-    inside = best > SUPPORTED
-    return torch.stack([inside.float(), torch.where(inside, own, (best < 0).float())], dim=2)
+        best[part] = found[0, 0, 0].amax(1)
+    return best.view(cameras.height, cameras.width)

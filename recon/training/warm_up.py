@@ -3,16 +3,19 @@
 A surface that starts as the unit sphere hides what stands behind it, and what hides something
 wrongly has no gradient that says so. A volume starts transparent and hides nothing. So the field learns
 the images alone first, and then together with its continuation into the unit sphere, which takes over
-the object. What the field outside leaves unexplained guides the surface's outline from then on.
+the object and shows roughly which pixels are its own. They guide the surface's outline; soon the field is
+better, and what it leaves unexplained guides the surface instead.
 """
 
 import torch
 from torch import Tensor
 
+from recon.background.hull import shrunk
 from recon.background.rays import rays_through
 from recon.surface.model import Model
 from recon.training.data import Batch, TrainingData
 from recon.training.losses import spread_loss, veil_loss
+from recon.training.schedule import level
 
 ALONE = 0.4
 """Part of the warm-up in which the field has nothing in the unit sphere: a volume that is there from the start
@@ -50,11 +53,24 @@ def look_around(model: Model, data: TrainingData, iteration: int, fraction: floa
         return
     model.surroundings.prune()
     if due:
-        model.hints.find_object(model.surroundings, data.cameras, data.images)
-        # From here on the surface covers what a wall could be made to show.
+        find_object(model, data, surface_fraction(model, fraction))
+        # From the last look on the surface covers what a wall could be made to show.
         model.surroundings.turning.fill_(int(model.hints.looks) == len(LOOKS))
     if ready:
         model.hints.find_veils(model.surroundings, data.cameras)
+
+
+@torch.no_grad()
+def find_object(model: Model, data: TrainingData, fraction: float) -> None:
+    """Which pixels show the object: at first by the volume, later by what the field leaves unexplained."""
+    assert model.surroundings is not None and model.hints is not None
+    if model.hints.looks == 0:
+        model.hints.guess_object(model.surroundings, data.cameras)
+        return
+    cameras, images = shrunk(data.cameras, data.images)
+    mesh = model.mesh(level(model.config.train, fraction))
+    coverage = [model.render_surface(mesh, cameras[[view]]).coverage for view in range(len(cameras))]
+    model.hints.find_object(model.surroundings, cameras, images, torch.cat(coverage))
 
 
 def hinted(batch: Batch, model: Model) -> Batch:
