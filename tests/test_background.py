@@ -13,7 +13,8 @@ from recon.background.contraction import RADIUS, contract, expand
 from recon.background.coverage import black_beside_sphere, seen_cells
 from recon.background.field import activate, start_values
 from recon.background.grid import GridField, interpolate
-from recon.background.hull import FINEST, grid_of_pixels, object_guide
+from recon.background.hints import UNSURE, Hints, inner_share
+from recon.background.hull import FINEST, object_guide, shrunk
 from recon.background.march import Passage, Space, cell_of, march
 from recon.background.rays import NEAR, Rays, behind_borders, front_borders, inner_borders, rays_through
 from recon.camera import Cameras
@@ -226,6 +227,24 @@ def test_an_outline_counts_before_a_wall_as_before_black() -> None:
     torch.testing.assert_close(wrong, torch.full((2,), 0.1 * surface))
 
 
+def test_the_first_guess_is_unsure_where_all_is_dark_and_knows_what_hides_light() -> None:
+    cameras = ring(2, 4, 4)
+
+    class Layers(Background):
+        def with_volume(self, rays: Rays, shift: Tensor, empty: bool = False) -> tuple[Surroundings, Passage]:
+            count = len(rays.enter)
+            bright, dark = torch.ones(count, 3), torch.zeros(count, 3)
+            ones, none, no = torch.ones(count), torch.zeros(count), torch.zeros(count, 1)
+            behind = bright * (torch.arange(count) < 8)[:, None]
+            return Surroundings(Passage(dark, ones, no), Passage(behind, none, no)), Passage(dark, none, no)
+
+    share = inner_share(Layers(FieldConfig(resolution=4), 1.0), cameras[[0]], torch.arange(16))
+    # A black object hides a bright background in the first eight pixels, and nothing in the others.
+    torch.testing.assert_close(share[:8, 0], torch.ones(8))
+    assert (share[:8, 1] > 0.9).all()
+    assert (share[8:, 0] == 0).all() and (share[8:, 1] == UNSURE).all()
+
+
 class Wall(Background):
     """The same radiance behind everything, and nothing before it."""
 
@@ -256,7 +275,7 @@ def test_the_object_is_what_the_wall_explains_in_no_view() -> None:
     ghost[5, 2:5, 10:14] = True  # and one sees something beside it that the others do not
     assert not (ghost & masks).any()
     images[ghost] = 0.9
-    inside, sure = object_guide(Wall(0.2), cameras, images).unbind(3)
+    inside, sure = object_guide(Wall(0.2), cameras, images, torch.zeros_like(images[..., 0])).unbind(3)
     far = torch.nn.functional.max_pool2d(masks.float(), 5, stride=1, padding=2) == 0
     assert inside[masks].mean() > 0.95 and sure[masks & ~hidden].mean() > 0.85
     assert inside[far].mean() < 0.02 and sure[far & ~ghost].mean() > 0.9
@@ -270,18 +289,45 @@ def test_what_is_dark_before_black_is_neither_object_nor_not_by_itself() -> None
     dark = torch.zeros_like(masks)
     dark[:, :, :16] = True
     images[dark & masks] = 0  # half of the ball is black in every view
-    inside, sure = object_guide(Wall(0.0), cameras, images).unbind(3)
+    inside, sure = object_guide(Wall(0.0), cameras, images, torch.zeros_like(images[..., 0])).unbind(3)
     assert inside[masks & ~dark].mean() > 0.95
     assert (sure * inside)[masks & dark].mean() < 0.1
 
 
-def test_the_guide_costs_no_more_for_large_views() -> None:
-    cameras, images, masks = before_a_wall(0.2, 3 * FINEST)
-    rows, columns = grid_of_pixels(cameras[[0]])
-    assert len(rows) == len(columns) == FINEST
-    inside = object_guide(Wall(0.2), cameras[[0, 6, 13]], images[[0, 6, 13]])[..., 0] > 0.5
-    masks = masks[[0, 6, 13]]
-    assert (inside & masks).sum() > 0.9 * (inside | masks).sum()
+def test_a_surface_does_not_confirm_itself() -> None:
+    """Behind what the surface covers the field was never compared: that it is wrong there says nothing."""
+    cameras, images, masks = before_a_wall(0.2)
+    covered = torch.nn.functional.max_pool2d(masks.float(), 9, stride=1, padding=4)
+    wrong = images.clone()
+    wrong[(covered == 1) & ~masks] = 0.6  # as if the field were far too dark there
+    inside, sure = object_guide(Wall(0.2), cameras, wrong, covered).unbind(3)
+    assert (inside * sure)[covered == 1].max() == 0
+    # One view whose surface is right shows the wall through what the others cover.
+    covered[::2] = masks[::2].float()
+    inside, sure = object_guide(Wall(0.2), cameras, images, covered).unbind(3)
+    membrane = (covered == 1) & ~torch.nn.functional.max_pool2d(masks.float(), 5, stride=1, padding=2).bool()
+    assert membrane.any() and (sure * (1 - inside))[membrane].mean() > 0.9
+
+
+def test_large_views_are_shrunk_and_small_ones_are_not() -> None:
+    cameras, images = ring(2, FINEST, FINEST), torch.rand(2, FINEST, FINEST, 3)
+    assert shrunk(cameras, images)[1] is images
+    large, points = ring(2, 2 * FINEST, 3 * FINEST), 0.5 * torch.randn(10, 3)
+    images = torch.rand(2, 2 * FINEST, 3 * FINEST, 3)
+    small, shown = shrunk(large, images)
+    assert (small.height, small.width) == shown.shape[1:3] == (round(2 * FINEST / 3), FINEST)
+    scale = torch.tensor([1 / 3, small.height / large.height, 1])
+    torch.testing.assert_close(small.project(points), large.project(points) * scale, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(shown.mean(), images.mean(), rtol=1e-2, atol=0)
+
+
+def test_the_guide_of_small_views_is_kept_for_whole_ones() -> None:
+    cameras, images, masks = before_a_wall(0.2)
+    hints = Hints(24, 64, 64)
+    hints.find_object(Wall(0.2), cameras, images, torch.zeros_like(images[..., 0]))
+    assert hints.looks == 1
+    guide = hints.guide[:, ::2, ::2, 0]
+    assert (guide[masks] == 255).float().mean() > 0.95
 
 
 def test_the_volume_can_be_left_empty() -> None:
