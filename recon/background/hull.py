@@ -60,7 +60,7 @@ def shrunk(cameras: Cameras, images: Float[Tensor, "n h w 3"]) -> tuple[Cameras,
 
 class Evidence(NamedTuple):
     """Of every pixel: mean absolute difference of the photograph from the field alone, and how much that says of
-    the points that it shows. Both are 0 beside the unit sphere."""
+    the points that it shows, little where both are dark. Both are 0 beside the unit sphere."""
 
     difference: Float[Tensor, "n h w"]
     weight: Float[Tensor, "n h w"]
@@ -76,24 +76,20 @@ def object_guide(
     """The object's likely coverage of every pixel, 0 or 1, and how sure that is, 0 to 1; `coverage` is the
     surface's so far.
 
-    What the surface hides says nothing: the field has not been compared there, and would confirm the surface.
+    Where the surface covers a pixel the field has not been compared, and does not say whether it is right. Such
+    pixels are taken for the object's, and do not pull at the surface.
     """
-    evidence = gather(background, cameras, images, coverage)
-    support = supported(cameras, evidence)
+    difference, weight = gather(background, cameras, images)
+    says = (difference.clamp(min=1e-6) / (ALIKE / 2)).log().clamp(AGAINST, FOR)
+    support = supported(cameras, torch.lerp(says, torch.full_like(says, FOR), coverage), weight)
     best = torch.stack([best_on_rays(support, cameras[[view]]) for view in range(len(cameras))])
     inside = best > SUPPORTED
-    own = (1 - torch.exp(-((evidence.difference / ALIKE) ** 2))) * (coverage < 1)
+    own = (1 - torch.exp(-((difference / ALIKE) ** 2))) * (coverage < 1)
     return torch.stack([inside.float(), torch.where(inside, own, (best < 0).float())], dim=3)
 
 
-def gather(
-    background: Background,
-    cameras: Cameras,
-    images: Float[Tensor, "n h w 3"],
-    coverage: Float[Tensor, "n h w"],
-) -> Evidence:
-    """What the views say of the field. Where photograph and field both are dark, and where the surface covers a
-    pixel, this is little."""
+def gather(background: Background, cameras: Cameras, images: Float[Tensor, "n h w 3"]) -> Evidence:
+    """What the views say of the field."""
     pixels = torch.arange(cameras.height * cameras.width, device=images.device)
     difference, weight = (torch.zeros(len(cameras), len(pixels), device=pixels.device) for _ in range(2))
     for view in range(len(cameras)):
@@ -106,23 +102,23 @@ def gather(
             light = (shown + alone).mean(1)
             difference[view, part] = (shown - alone).abs().mean(1)
             weight[view, part] = light / (light + 3 * DARK)
-    return Evidence(difference.view(coverage.shape), weight.view(coverage.shape) * (1 - coverage))
+    shape = images.shape[:3]
+    return Evidence(difference.view(shape), weight.view(shape))
 
 
-def supported(cameras: Cameras, evidence: Evidence) -> Float[Tensor, "k k k"]:
+def supported(cameras: Cameras, says: Float[Tensor, "n h w"], weight: Float[Tensor, "n h w"]) -> Float[Tensor, "k k k"]:
     """How well the views support that points of the unit sphere are the object's, `AGAINST` to `FOR`; 0 where
-    they say nothing."""
-    axis = (torch.arange(CELLS, device=evidence.weight.device) + 0.5) * (2 / CELLS) - 1
+    they say nothing. The weighted mean of what the pixels say that show a point."""
+    axis = (torch.arange(CELLS, device=says.device) + 0.5) * (2 / CELLS) - 1
     points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=3).view(-1, 3)
     total, weights = torch.zeros_like(points[:, 0]), torch.full_like(points[:, 0], 1e-6)
-    says = (evidence.difference.clamp(min=1e-6) / (ALIKE / 2)).log().clamp(AGAINST, FOR)
     for view in range(len(cameras)):
         x, y, depth = cameras[[view]].project(points)[0].unbind(1)
         shown = (depth > 0) & (x >= 0) & (x < cameras.width) & (y >= 0) & (y < cameras.height)
         column, row = x.long().clamp(0, cameras.width - 1), y.long().clamp(0, cameras.height - 1)
-        weight = torch.where(shown, evidence.weight[view, row, column], 0)
-        total += weight * says[view, row, column]
-        weights += weight
+        counts = torch.where(shown, weight[view, row, column], 0)
+        total += counts * says[view, row, column]
+        weights += counts
     support = torch.where(points.norm(dim=1) < 1, total / weights, AGAINST)
     return support.view(CELLS, CELLS, CELLS)
 
