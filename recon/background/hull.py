@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import grid_sample, interpolate
+from torch.nn.functional import grid_sample, interpolate, max_pool2d
 
 from recon.background.background import Background, no_shift
 from recon.background.rays import inner_borders, rays_through
@@ -33,6 +33,9 @@ is not the object's, but may see the object before or behind such a point."""
 
 SUPPORTED = 0.2
 """Mean from which a point is the object's; below 0 it is not, and between them nobody knows."""
+
+BORDER = 0.25
+"""How much less sure pixels are beside others that are not the object's: they may be its own in part, or noise."""
 
 CELLS = 64
 """Points along each axis of the unit sphere."""
@@ -76,16 +79,19 @@ def object_guide(
     """The object's likely coverage of every pixel, 0 or 1, and how sure that is, 0 to 1; `coverage` is the
     surface's so far.
 
-    Where the surface covers a pixel the field has not been compared, and does not say whether it is right. Such
-    pixels are taken for the object's, and do not pull at the surface.
+    Where the surface covers a pixel the field is not compared any more. That it fails there must not confirm the
+    surface, so such pixels are not sure to be the object's; that it explains them speaks against the surface.
     """
     difference, weight = gather(background, cameras, images)
     says = (difference.clamp(min=1e-6) / (ALIKE / 2)).log().clamp(AGAINST, FOR)
-    support = supported(cameras, torch.lerp(says, torch.full_like(says, FOR), coverage), weight)
+    support = supported(cameras, says, weight)
     best = torch.stack([best_on_rays(support, cameras[[view]]) for view in range(len(cameras))])
     inside = best > SUPPORTED
-    own = (1 - torch.exp(-((difference / ALIKE) ** 2))) * (coverage < 1)
-    return torch.stack([inside.float(), torch.where(inside, own, (best < 0).float())], dim=3)
+    own = 1 - torch.exp(-((difference / ALIKE) ** 2))
+    border = max_pool2d((~inside | (own < 0.5)).float(), 3, stride=1, padding=1) > 0
+    own = own * torch.where(border, BORDER, 1) * (coverage < 1)
+    sure = torch.where(inside, own, (best < 0).float())
+    return torch.stack([inside.float(), sure], dim=3)
 
 
 def gather(background: Background, cameras: Cameras, images: Float[Tensor, "n h w 3"]) -> Evidence:
