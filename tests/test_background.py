@@ -231,7 +231,7 @@ def test_the_first_guess_is_unsure_where_all_is_dark_and_knows_what_hides_light(
     cameras = ring(2, 4, 4)
 
     class Layers(Background):
-        def with_volume(self, rays: Rays, shift: Tensor, empty: bool = False) -> tuple[Surroundings, Passage]:
+        def with_volume(self, rays: Rays, shift: Tensor) -> tuple[Surroundings, Passage]:
             count = len(rays.enter)
             bright, dark = torch.ones(count, 3), torch.zeros(count, 3)
             ones, none, no = torch.ones(count), torch.zeros(count), torch.zeros(count, 1)
@@ -279,7 +279,7 @@ def test_the_object_is_what_the_wall_explains_in_no_view() -> None:
     ghost[5, 2:5, 10:14] = True  # and one sees something beside it that the others do not
     assert not (ghost & masks).any()
     images[ghost] = 0.9
-    inside, sure = object_guide(Wall(0.2), cameras, images, torch.zeros_like(images[..., 0])).unbind(3)
+    inside, sure = object_guide(Wall(0.2), cameras, images).unbind(3)
     far, within = ~grown(masks, 2), ~grown(~masks | hidden, 2)
     assert inside[masks].mean() > 0.95 and sure[within].mean() > 0.95
     assert inside[far].mean() < 0.02 and sure[far & ~ghost].mean() > 0.9
@@ -293,24 +293,9 @@ def test_what_is_dark_before_black_is_neither_object_nor_not_by_itself() -> None
     dark = torch.zeros_like(masks)
     dark[:, :, :16] = True
     images[dark & masks] = 0  # half of the ball is black in every view
-    inside, sure = object_guide(Wall(0.0), cameras, images, torch.zeros_like(images[..., 0])).unbind(3)
+    inside, sure = object_guide(Wall(0.0), cameras, images).unbind(3)
     assert inside[masks & ~dark].mean() > 0.95
     assert (sure * inside)[masks & dark].mean() < 0.1
-
-
-def test_a_surface_does_not_confirm_itself() -> None:
-    """Behind what the surface covers the field was never compared: that it is wrong there says nothing."""
-    cameras, images, masks = before_a_wall(0.2)
-    covered = grown(masks, 4).float()
-    wrong = images.clone()
-    wrong[(covered == 1) & ~masks] = 0.6  # as if the field were far too dark there
-    inside, sure = object_guide(Wall(0.2), cameras, wrong, covered).unbind(3)
-    assert (inside * sure)[covered == 1].max() == 0
-    # One view whose surface is right shows the wall through what the others cover.
-    covered[::2] = masks[::2].float()
-    inside, sure = object_guide(Wall(0.2), cameras, images, covered).unbind(3)
-    membrane = (covered == 1) & ~grown(masks, 2)
-    assert membrane.any() and (sure * (1 - inside))[membrane].mean() > 0.9
 
 
 def test_large_views_are_shrunk_and_small_ones_are_not() -> None:
@@ -328,22 +313,10 @@ def test_large_views_are_shrunk_and_small_ones_are_not() -> None:
 def test_the_guide_of_small_views_is_kept_for_whole_ones() -> None:
     cameras, images, masks = before_a_wall(0.2)
     hints = Hints(24, 64, 64)
-    hints.find_object(Wall(0.2), cameras, images, torch.zeros_like(images[..., 0]))
+    hints.find_object(Wall(0.2), cameras, images)
     assert hints.looks == 1
     guide = hints.guide[:, ::2, ::2, 0]
     assert (guide[masks] == 255).float().mean() > 0.95
-
-
-def test_the_volume_can_be_left_empty() -> None:
-    rays, background = beam(), Background(FieldConfig(resolution=4), 1.0)
-    with torch.no_grad():
-        background.field.grids[1].normal_()  # type: ignore[union-attr, operator]
-    around, volume = background.with_volume(rays, no_shift(rays), empty=True)
-    assert torch.equal(volume.transmittance, torch.ones(2)) and torch.equal(volume.radiance, torch.zeros(2, 3))
-    expected, full = background.with_volume(rays, no_shift(rays))
-    assert full.transmittance[0] < 1
-    for part, other in zip(around, expected, strict=True):
-        torch.testing.assert_close(part.radiance, other.radiance)
 
 
 def test_to_begin_with_nothing_turns() -> None:

@@ -100,18 +100,14 @@ class Background(nn.Module):
             behind = torch.where(covered[:, None], behind[:, :1], behind)
         return Surroundings(*march(self.space, rays, front, behind))
 
-    def with_volume(self, rays: Rays, shift: Float[Tensor, "r 1"], empty: bool = False) -> tuple[Surroundings, Passage]:
-        """The field outside and inside it; inside, it stands for the object until there is a surface.
-
-        Where the inside is to be `empty` it is not looked up.
-        """
+    def with_volume(self, rays: Rays, shift: Float[Tensor, "r 1"]) -> tuple[Surroundings, Passage]:
+        """The field outside and inside it; inside, it stands for the object until there is a surface."""
         samples = self.config.samples
-        inside = inner_borders(rays, samples, shift)
         front, inner, behind = march(
             self.space,
             rays,
             front_borders(rays, samples // 2, shift),
-            inside[:, :1].expand_as(inside) if empty else inside,
+            inner_borders(rays, samples, shift),
             behind_borders(rays, samples, shift),
         )
         return Surroundings(front, behind), inner

@@ -60,16 +60,9 @@ class Hints(nn.Module):
         self._keep(torch.stack(shares))
 
     @torch.no_grad()
-    def find_object(
-        self,
-        background: Background,
-        cameras: Cameras,
-        images: Float[Tensor, "n h w 3"],
-        coverage: Float[Tensor, "n h w"],
-    ) -> None:
-        """Keep as guide which pixels the field leaves unexplained. The views may be smaller than the guide; see
-        `object_guide`."""
-        self._keep(object_guide(background, cameras, images, coverage))
+    def find_object(self, background: Background, cameras: Cameras, images: Float[Tensor, "n h w 3"]) -> None:
+        """Keep as guide which pixels the field leaves unexplained. The views may be smaller than the guide."""
+        self._keep(object_guide(background, cameras, images))
 
     def _keep(self, guide: Float[Tensor, "n r c 2"]) -> None:
         for view, planes in enumerate(guide.permute(0, 3, 1, 2)):

@@ -71,17 +71,9 @@ class Evidence(NamedTuple):
 
 @torch.no_grad()
 def object_guide(
-    background: Background,
-    cameras: Cameras,
-    images: Float[Tensor, "n h w 3"],
-    coverage: Float[Tensor, "n h w"],
+    background: Background, cameras: Cameras, images: Float[Tensor, "n h w 3"]
 ) -> Float[Tensor, "n h w 2"]:
-    """The object's likely coverage of every pixel, 0 or 1, and how sure that is, 0 to 1; `coverage` is the
-    surface's so far.
-
-    Where the surface covers a pixel the field is not compared any more. That it fails there must not confirm the
-    surface, so such pixels are not sure to be the object's; that it explains them speaks against the surface.
-    """
+    """The object's likely coverage of every pixel, 0 or 1, and how sure that is, 0 to 1."""
     difference, weight = gather(background, cameras, images)
     says = (difference.clamp(min=1e-6) / (ALIKE / 2)).log().clamp(AGAINST, FOR)
     support = supported(cameras, says, weight)
@@ -89,9 +81,8 @@ def object_guide(
     inside = best > SUPPORTED
     own = 1 - torch.exp(-((difference / ALIKE) ** 2))
     border = max_pool2d((~inside | (own < 0.5)).float(), 3, stride=1, padding=1) > 0
-    own = own * torch.where(border, BORDER, 1) * (coverage < 1)
-    sure = torch.where(inside, own, (best < 0).float())
-    return torch.stack([inside.float(), sure], dim=3)
+    own = own * torch.where(border, BORDER, 1)
+    return torch.stack([inside.float(), torch.where(inside, own, (best < 0).float())], dim=3)
 
 
 def gather(background: Background, cameras: Cameras, images: Float[Tensor, "n h w 3"]) -> Evidence:

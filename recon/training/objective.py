@@ -26,7 +26,7 @@ STRICTER = 0.5
 def evaluate(model: Model, batch: Batch, fraction: float, generator: torch.Generator) -> dict[str, Tensor]:
     """The loss terms of a batch of whole views, or of a window of each, at `fraction` of the run."""
     if warming_up(model, fraction):
-        return warm_up_terms(model, batch, fraction, generator)
+        return warm_up_terms(model, batch, generator)
     fraction = surface_fraction(model, fraction)
     sphere, faces = icosphere(level(model.config.train, fraction), model.device)
     if model.config.train.random_rotation:
@@ -65,7 +65,7 @@ def surrounded_terms(
         alike = ALIKE * min(1.0, 1 + STRICTER - fraction)
         terms["surplus"] = surplus_loss(rendering.coverage, around, pixel, batch.images, alike)
     if config.guide and fraction < GUIDED:
-        terms["guide"] = (1 - fraction / GUIDED) * guide_loss(rendering.coverage, guide)
+        terms["guide"] = guide_weight(fraction) * guide_loss(rendering.coverage, guide)
     if config.veil:
         terms["veil"] = veil_loss(rays, around)
     if config.spread:
@@ -73,6 +73,11 @@ def surrounded_terms(
     if config.smoothness:
         terms["smoothness"] = model.surroundings.roughness(generator)
     return terms
+
+
+def guide_weight(fraction: float) -> float:
+    """One to begin with, a half from a fifth of the surface's schedule on, and nothing from `GUIDED` on."""
+    return max(1 - 2.5 * fraction, min(0.5, (GUIDED - fraction) / 0.8), 0.0)
 
 
 def crop(batch: Batch, mesh: SurfaceMesh, config: RunConfig, generator: torch.Generator) -> Batch:

@@ -1,10 +1,10 @@
 """The first part of a run with a radiance field: a volume in place of the surface.
 
 A surface that starts as the unit sphere hides what stands behind it, and what hides something
-wrongly has no gradient that says so. A volume starts transparent and hides nothing. So the field learns
-the images alone first, and then together with its continuation into the unit sphere, which takes over
-the object and shows roughly which pixels are its own. They guide the surface's outline; soon the field is
-better, and what it leaves unexplained guides the surface instead.
+wrongly has no gradient that says so. A volume starts transparent and hides nothing. So the field,
+with its continuation into the unit sphere, learns the images alone first, and what it then shows
+inside the sphere guides the surface's outline. Soon the field is better, and what it leaves unexplained
+guides the surface instead.
 """
 
 import torch
@@ -15,11 +15,6 @@ from recon.background.rays import rays_through
 from recon.surface.model import Model
 from recon.training.data import Batch, TrainingData
 from recon.training.losses import spread_loss, veil_loss
-from recon.training.schedule import level
-
-ALONE = 0.4
-"""Part of the warm-up in which the field has nothing in the unit sphere: a volume that is there from the start
-takes a share of the wall as well, as fog before it."""
 
 LOOKS = (0.0, 0.15, 0.3, 0.45)
 """Fractions of the surface's schedule at which the object is looked for."""
@@ -53,24 +48,20 @@ def look_around(model: Model, data: TrainingData, iteration: int, fraction: floa
         return
     model.surroundings.prune()
     if due:
-        find_object(model, data, surface_fraction(model, fraction))
+        find_object(model, data)
         # From the last look on the surface covers what a wall could be made to show.
         model.surroundings.turning.fill_(int(model.hints.looks) == len(LOOKS))
     if ready:
         model.hints.find_veils(model.surroundings, data.cameras)
 
 
-@torch.no_grad()
-def find_object(model: Model, data: TrainingData, fraction: float) -> None:
+def find_object(model: Model, data: TrainingData) -> None:
     """Which pixels show the object: at first by the volume, later by what the field leaves unexplained."""
     assert model.surroundings is not None and model.hints is not None
     if model.hints.looks == 0:
         model.hints.guess_object(model.surroundings, data.cameras)
         return
-    cameras, images = shrunk(data.cameras, data.images)
-    mesh = model.mesh(level(model.config.train, fraction))
-    coverage = [model.render_surface(mesh, cameras[[view]]).coverage for view in range(len(cameras))]
-    model.hints.find_object(model.surroundings, cameras, images, torch.cat(coverage))
+    model.hints.find_object(model.surroundings, *shrunk(data.cameras, data.images))
 
 
 def hinted(batch: Batch, model: Model) -> Batch:
@@ -81,7 +72,7 @@ def hinted(batch: Batch, model: Model) -> Batch:
     return batch._replace(guide=model.hints.guide[index].float() / 255, veiled=model.hints.veiled[index])
 
 
-def warm_up_terms(model: Model, batch: Batch, fraction: float, generator: torch.Generator) -> dict[str, Tensor]:
+def warm_up_terms(model: Model, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
     """The loss terms of the field alone, on random pixels of whole views."""
     assert model.surroundings is not None
     config = model.config
@@ -89,7 +80,7 @@ def warm_up_terms(model: Model, batch: Batch, fraction: float, generator: torch.
     pixel = torch.randint(count, (config.field.rays,), generator=generator).to(model.device)
     rays = rays_through(batch.cameras, pixel)
     shift = torch.rand(len(pixel), 1, generator=generator).to(rays.enter)
-    around, volume = model.surroundings.with_volume(rays, shift, empty=fraction < ALONE * warm_up(model))
+    around, volume = model.surroundings.with_volume(rays, shift)
     prediction = around.around(volume.radiance, 1 - volume.transmittance)
     target = batch.images.flatten(0, 2).index_select(0, pixel)
     terms = {"image": (prediction - target).abs().mean()}
