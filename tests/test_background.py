@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from recon.training.data import TrainingData, check_given
 from recon.training.initialise import initial_model
 from recon.training.loop import Optimisation, fit
 from recon.training.losses import LARGEST_WEIGHT, outline_weights, spread_loss, surplus_loss
+from recon.training.objective import GUIDED, guide_weight
 from recon.training.schedule import Progress
 from recon.training.warm_up import surface_fraction, warming_up
 from recon.views import Views
@@ -363,6 +365,13 @@ def test_some_pixels_are_composited_as_all_are() -> None:
     torch.testing.assert_close(whole.surface, rendering.radiance)
     clear = rendering.coverage == 0
     torch.testing.assert_close(whole.radiance[clear], whole.background[clear])
+
+
+def test_the_guide_fades() -> None:
+    assert guide_weight(0.0) == 1 and guide_weight(GUIDED) == 0 and guide_weight(1.0) == 0
+    weights = [guide_weight(fraction / 100) for fraction in range(101)]
+    assert all(earlier >= later for earlier, later in itertools.pairwise(weights))
+    assert guide_weight(0.3) == guide_weight(0.4) == 0.5
 
 
 def test_the_surface_waits_for_the_warm_up() -> None:
