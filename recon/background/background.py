@@ -37,6 +37,11 @@ class Surroundings(NamedTuple):
     front: Passage
     behind: Passage
 
+    @property
+    def alone(self) -> Float[Tensor, "r 3"]:
+        """The light without a surface in the sphere."""
+        return self.front.radiance + self.front.transmittance[:, None] * self.behind.radiance
+
     def around(self, surface: Float[Tensor, "r 3"], coverage: Float[Tensor, " r"]) -> Float[Tensor, "r 3"]:
         """The composite with a surface in the sphere; `surface` is its radiance times its coverage."""
         inner = surface + (1 - coverage)[:, None] * self.behind.radiance

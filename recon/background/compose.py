@@ -5,12 +5,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from recon.background.background import Background, Surroundings, no_shift
-from recon.background.rays import rays_through
+from recon.background.rays import CHUNK, rays_through
 from recon.camera import Cameras
 from recon.render.renderer import Rendering
-
-CHUNK = 4096
-"""Rays composited at once where no gradient is asked for."""
 
 
 @torch.no_grad()
@@ -22,7 +19,7 @@ def compose(rendering: Rendering, background: Background, cameras: Cameras) -> R
         rays = rays_through(cameras, pixel)
         around = background.surroundings(rays, no_shift(rays))
         whole.append(around.around(surface[pixel], coverage[pixel]))
-        alone.append(around.around(torch.zeros_like(surface[pixel]), torch.zeros_like(coverage[pixel])))
+        alone.append(around.alone)
     shape = rendering.radiance.shape
     return rendering._replace(
         radiance=torch.cat(whole).view(shape), surface=rendering.radiance, background=torch.cat(alone).view(shape)

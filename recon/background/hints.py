@@ -7,9 +7,9 @@ from torch.nn.functional import interpolate, max_pool2d
 
 from recon.background.background import Background, no_shift
 from recon.background.contraction import contract
-from recon.background.hull import CHUNK, DARK, object_guide
+from recon.background.hull import DARK, object_guide
 from recon.background.march import cell_of
-from recon.background.rays import front_borders, rays_through
+from recon.background.rays import CHUNK, front_borders, rays_through
 from recon.camera import Cameras
 
 UNSURE = 0.25
@@ -53,22 +53,21 @@ class Hints(nn.Module):
     def guess_object(self, background: Background, cameras: Cameras) -> None:
         """Keep as guide which pixels the volume in the unit sphere makes what they are."""
         pixels = torch.arange(cameras.height * cameras.width, device=self.guide.device)
-        shares = []
         for view in range(len(cameras)):
             parts = [inner_share(background, cameras[[view]], part) for part in pixels.split(CHUNK)]
-            shares.append(torch.cat(parts).view(cameras.height, cameras.width, 2))
-        self._keep(torch.stack(shares))
+            self._keep(view, torch.cat(parts).view(cameras.height, cameras.width, 2))
+        self.looks.add_(1)
 
     @torch.no_grad()
     def find_object(self, background: Background, cameras: Cameras, images: Float[Tensor, "n h w 3"]) -> None:
         """Keep as guide which pixels the field leaves unexplained. The views may be smaller than the guide."""
-        self._keep(object_guide(background, cameras, images))
-
-    def _keep(self, guide: Float[Tensor, "n r c 2"]) -> None:
-        for view, planes in enumerate(guide.permute(0, 3, 1, 2)):
-            whole = interpolate(planes[None], size=self.guide.shape[1:3])[0].permute(1, 2, 0)
-            self.guide[view] = (whole * 255).round().to(torch.uint8)
+        for view, guide in enumerate(object_guide(background, cameras, images)):
+            self._keep(view, guide)
         self.looks.add_(1)
+
+    def _keep(self, view: int, guide: Float[Tensor, "r c 2"]) -> None:
+        whole = interpolate(guide.permute(2, 0, 1)[None], size=self.guide.shape[1:3])[0].permute(1, 2, 0)
+        self.guide[view] = (whole * 255).round().to(torch.uint8)
 
 
 def inner_share(background: Background, cameras: Cameras, pixels: Tensor) -> Float[Tensor, "r 2"]:

@@ -18,7 +18,9 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate, max_pool2d
 
 from recon.background.background import Background, no_shift
-from recon.background.rays import inner_borders, rays_through
+from recon.background.contraction import RADIUS
+from recon.background.coverage import cell_centers
+from recon.background.rays import inner_borders, rays_into_sphere
 from recon.camera import Cameras
 
 ALIKE = 0.03
@@ -45,9 +47,6 @@ STEPS = 48
 
 FINEST = 128
 """Pixels along the longer side of the views that are looked at: to the guide no more is known."""
-
-CHUNK = 4096
-"""Rays marched at once."""
 
 
 def shrunk(cameras: Cameras, images: Float[Tensor, "n h w 3"]) -> tuple[Cameras, Float[Tensor, "n r c 3"]]:
@@ -87,18 +86,15 @@ def object_guide(
 
 def gather(background: Background, cameras: Cameras, images: Float[Tensor, "n h w 3"]) -> Evidence:
     """What the views say of the field."""
-    pixels = torch.arange(cameras.height * cameras.width, device=images.device)
-    difference, weight = (torch.zeros(len(cameras), len(pixels), device=pixels.device) for _ in range(2))
+    pictures = images.flatten(1, 2)
+    difference, weight = (torch.zeros_like(pictures[..., 0]) for _ in range(2))
     for view in range(len(cameras)):
-        rays = rays_through(cameras[[view]], pixels)
-        for part in (rays.leave > rays.enter).nonzero().squeeze(1).split(CHUNK):
-            some = rays_through(cameras[[view]], part)
-            around = background.surroundings(some, no_shift(some))
-            alone = around.around(torch.zeros_like(around.behind.radiance), torch.zeros_like(some.enter))
-            shown = images[view].flatten(0, 1).index_select(0, part)
+        for pixel, rays in rays_into_sphere(cameras[[view]]):
+            alone = background.surroundings(rays, no_shift(rays)).alone
+            shown = pictures[view].index_select(0, pixel)
             light = (shown + alone).mean(1)
-            difference[view, part] = (shown - alone).abs().mean(1)
-            weight[view, part] = light / (light + 3 * DARK)
+            difference[view, pixel] = (shown - alone).abs().mean(1)
+            weight[view, pixel] = light / (light + 3 * DARK)
     shape = images.shape[:3]
     return Evidence(difference.view(shape), weight.view(shape))
 
@@ -106,8 +102,7 @@ def gather(background: Background, cameras: Cameras, images: Float[Tensor, "n h 
 def supported(cameras: Cameras, says: Float[Tensor, "n h w"], weight: Float[Tensor, "n h w"]) -> Float[Tensor, "k k k"]:
     """How well the views support that points of the unit sphere are the object's, `AGAINST` to `FOR`; 0 where
     they say nothing. The weighted mean of what the pixels say that show a point."""
-    axis = (torch.arange(CELLS, device=says.device) + 0.5) * (2 / CELLS) - 1
-    points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=3).view(-1, 3)
+    points = cell_centers(CELLS, says.device) / RADIUS
     total, weights = torch.zeros_like(points[:, 0]), torch.full_like(points[:, 0], 1e-6)
     for view in range(len(cameras)):
         x, y, depth = cameras[[view]].project(points)[0].unbind(1)
@@ -122,14 +117,11 @@ def supported(cameras: Cameras, says: Float[Tensor, "n h w"], weight: Float[Tens
 
 def best_on_rays(support: Float[Tensor, "k k k"], cameras: Cameras) -> Float[Tensor, "h w"]:
     """The largest support along the rays of one view."""
-    pixels = torch.arange(cameras.height * cameras.width, device=support.device)
-    best = torch.full(pixels.shape, AGAINST, device=support.device)
-    rays = rays_through(cameras, pixels)
-    for part in (rays.leave > rays.enter).nonzero().squeeze(1).split(CHUNK):
-        some = rays_through(cameras, part)
-        along = inner_borders(some, STEPS, no_shift(some))
-        points = some.origins[:, None] + along[..., None] * some.directions[:, None]
+    best = torch.full((cameras.height * cameras.width,), AGAINST, device=support.device)
+    for pixel, rays in rays_into_sphere(cameras):
+        along = inner_borders(rays, STEPS, no_shift(rays))
+        points = rays.origins[:, None] + along[..., None] * rays.directions[:, None]
         # grid_sample takes coordinates from the last axis to the first.
         found = grid_sample(support[None, None], points.flip(2)[None, None], align_corners=False)
-        best[part] = found[0, 0, 0].amax(1)
+        best[pixel] = found[0, 0, 0].amax(1)
     return best.view(cameras.height, cameras.width)

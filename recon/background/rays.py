@@ -6,6 +6,7 @@
 A ray that misses the unit sphere enters and leaves it where it comes nearest to the origin.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,9 @@ from recon.render.rasterize import pixel_rays
 
 NEAR = 0.05
 """Nothing is sought nearer to a camera than this, in radii of the unit sphere."""
+
+CHUNK = 4096
+"""Rays followed at once where no gradient is asked for: bounds the memory."""
 
 FAR = 30.0
 """Nor farther beyond the unit sphere than this: there the flash lights nothing."""
@@ -40,6 +44,14 @@ def rays_through(cameras: Cameras, pixel: Int[Tensor, " r"]) -> Rays:
     squared = (origins * origins).sum(1) - closest**2
     half = (1 - squared).clamp(min=0).sqrt()
     return Rays(origins, directions, (closest - half).clamp(min=NEAR), (closest + half).clamp(min=NEAR))
+
+
+def rays_into_sphere(cameras: Cameras) -> Iterator[tuple[Int[Tensor, " p"], Rays]]:
+    """The pixels whose rays meet the unit sphere, and these rays, at most `CHUNK` at a time."""
+    pixels = torch.arange(len(cameras) * cameras.height * cameras.width, device=cameras.intrinsics.device)
+    rays = rays_through(cameras, pixels)
+    for part in (rays.leave > rays.enter).nonzero().squeeze(1).split(CHUNK):
+        yield part, Rays(*(values.index_select(0, part) for values in rays))
 
 
 def front_borders(rays: Rays, count: int, shift: Float[Tensor, "r 1"]) -> Float[Tensor, "r k"]:

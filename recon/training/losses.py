@@ -152,7 +152,7 @@ def surplus_loss(
     """
     seen = coverage.flatten().index_select(0, pixel)
     with torch.no_grad():
-        alone = around.around(torch.zeros_like(around.behind.radiance), torch.zeros_like(seen))
+        alone = around.alone
         difference = (alone - images.flatten(0, 2).index_select(0, pixel)).abs().mean(1)
         # Before black the image error alone moves outlines, and a price would eat what is dark itself.
         lit = alone.mean(1) / (alone.mean(1) + LIT)
