@@ -64,6 +64,11 @@ class Cameras:
         """Camera centres in the world, where the flashes are too."""
         return self.camera_to_world[:, :3, 3]
 
+    @property
+    def world_to_image(self) -> Float[Tensor, "n 3 3"]:
+        """K R^T, from offsets in the world to homogeneous pixel coordinates."""
+        return self.intrinsics @ self.camera_to_world[:, :3, :3].mT
+
     def scaled(self, factor: int) -> "Cameras":
         """The same cameras with `factor` times as many pixels along each axis."""
         intrinsics = self.intrinsics.clone()
@@ -80,13 +85,24 @@ class Cameras:
         intrinsics[:, :2, 2] -= offsets.flip(1).to(intrinsics)
         return replace(self, intrinsics=intrinsics, height=height, width=width)
 
+    def padded(self, margin: int) -> "Cameras":
+        """The same cameras with `margin` more pixels on each of the four sides."""
+        intrinsics = self.intrinsics.clone()
+        intrinsics[:, :2, 2] += margin
+        return replace(self, intrinsics=intrinsics, height=self.height + 2 * margin, width=self.width + 2 * margin)
+
     def project(self, points: Float[Tensor, "v 3"]) -> Float[Tensor, "n v 3"]:
         """Pixel coordinates (x, y) and depth along the optical axis of world points in every camera."""
-        # K R^T (X - c) in one product of matrices a camera, so that other cameras do not change the rounding.
-        to_image = self.intrinsics @ self.camera_to_world[:, :3, :3].mT
-        offset = -(to_image @ self.centers[:, :, None])
-        x, y, depth = torch.baddbmm(offset, to_image, points.mT.expand(len(self), -1, -1)).unbind(dim=1)
-        return torch.stack([x / depth, y / depth, depth], dim=-1)
+        # One product of matrices a camera, so that other cameras do not change the rounding; the principal point
+        # last, so that a window's pixels are rounded as those of the whole image.
+        world_to_camera = self.camera_to_world[:, :3, :3].mT
+        offset = world_to_camera @ self.centers[:, :, None]
+        local = torch.baddbmm(offset, world_to_camera, points.mT.expand(len(self), -1, -1), beta=-1)
+        depth = local[:, 2]
+        on_plane = local[:, :2] / depth[:, None]
+        x, y = torch.baddbmm(self.intrinsics[:, :2, 2:], self.intrinsics[:, :2, :2], on_plane).unbind(dim=1)
+        # In memory coordinate by coordinate, as the rasteriser gathers them.
+        return torch.stack([x, y, depth]).permute(1, 2, 0)
 
 
 def homogeneous_lights(views: Views) -> Float[np.ndarray, "n 4"] | None:

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from recon.camera import Cameras
-from recon.render.rasterize import pixel_rays
+from recon.render.intersect import pixel_rays
 
 NEAR = 0.05
 """Nothing is sought nearer to a camera than this, in radii of the unit sphere."""

@@ -7,15 +7,16 @@ triangle that they see, and find none where triangles are smaller than pixels. H
 look for the pixel pairs that they cross, which holds at any resolution of the mesh.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from recon.camera import Cameras
 from recon.render.edges import mesh_edges
-from recon.render.rasterize import NEAR, OnScreen
+from recon.render.rasterize import NEAR, OnScreen, outside
 
 
 class Crossings(NamedTuple):
@@ -27,6 +28,40 @@ class Crossings(NamedTuple):
 
     near: Int[Tensor, " c"]
     far: Int[Tensor, " c"]
+    distance: Float[Tensor, " c"]
+
+
+class Silhouettes(NamedTuple):
+    """Edges in a picture where the surface turns away: the view, the vertices at both ends, where these are on
+    the screen (x, y, depth), and the third corner of the face that is seen (x, y)."""
+
+    view: Int[Tensor, " k"]
+    ends: Int[Tensor, "2 k"]
+    points: Float[Tensor, "3 2 k"]
+    inner: Float[Tensor, "2 k"]
+
+
+class OnLines(NamedTuple):
+    """Silhouettes along the lines through pixel centres that they meet: columns where `flat`, else rows.
+
+    Position on the line and 1 / depth are affine in the coordinate across the lines. `before`: the face lies
+    towards the lower pixels of the line.
+    """
+
+    flat: Bool[Tensor, " k"]
+    before: Bool[Tensor, " k"]
+    across: Float[Tensor, "2 k"]
+    start: Float[Tensor, "2 k"]
+    slope: Float[Tensor, "2 k"]
+
+
+class Pairs(NamedTuple):
+    """Pixels on either side of a crossing, which edge it is of, on which line, and how far from the near centre."""
+
+    near: Int[Tensor, " c"]
+    far: Int[Tensor, " c"]
+    edge: Int[Tensor, " c"]
+    line: Int[Tensor, " c"]
     distance: Float[Tensor, " c"]
 
 
@@ -49,84 +84,71 @@ def find_crossings(
     zbuf: Float[Tensor, "n h w"],
 ) -> Crossings:
     """All visible crossings of the mesh's silhouettes. `zbuf` is not positive where nothing is seen."""
-    view, ends, opposite = _silhouettes(faces, screen, cameras.height, cameras.width)
-    points = _project_pairs(vertices, cameras, view, ends)
-    return _cross(points, screen.points[view, opposite, :2], view, zbuf)
-
-
-@torch.no_grad()
-def _silhouettes(
-    faces: Int[Tensor, "f 3"], screen: OnScreen, height: int, width: int
-) -> tuple[Int[Tensor, " k"], Int[Tensor, "k 2"], Int[Tensor, " k"]]:
-    """View, ends, and the visible face's third corner, of each edge in a picture where the surface turns away."""
-    edges = mesh_edges(faces)
-    first_face, second_face = edges.faces.unbind(1)
-    first = screen.front.index_select(1, first_face)
-    second = screen.front.index_select(1, second_face.clamp(min=0)) & (second_face >= 0)
-    view, edge = (first != second).nonzero(as_tuple=True)
-    ends = edges.vertices[edge]
-    x, y, depth = screen.points[view[:, None], ends].unbind(2)
-    beside = (x < 0).all(1) | (x > width).all(1) | (y < 0).all(1) | (y > height).all(1)
-    kept = ((depth > NEAR).all(1) & ~beside).nonzero().squeeze(1)
-    view, edge = view[kept], edge[kept]
-    side = torch.where(first[view, edge], 0, 1)
-    return view, ends[kept], edges.opposite[edge, side]
-
-
-def _project_pairs(
-    vertices: Float[Tensor, "v 3"], cameras: Cameras, view: Int[Tensor, " k"], ends: Int[Tensor, "k 2"]
-) -> Float[Tensor, "k 2 3"]:
-    """Pixel coordinates and depth of both ends of each edge, with gradient."""
-    points = vertices.index_select(0, ends.flatten()).view(-1, 2, 3)
-    rotation = cameras.camera_to_world[:, :3, :3].index_select(0, view)
-    local = (points - cameras.centers.index_select(0, view)[:, None]) @ rotation
-    homogeneous = local @ cameras.intrinsics.index_select(0, view).transpose(1, 2)
-    return torch.cat([homogeneous[..., :2] / local[..., 2:], local[..., 2:]], dim=-1)
-
-
-def _cross(
-    points: Float[Tensor, "k 2 3"], inner: Float[Tensor, "k 2"], view: Int[Tensor, " k"], zbuf: Float[Tensor, "n h w"]
-) -> Crossings:
-    """Crossings of edges, the flat ones with pairs one above the other, the steep ones with pairs side by side.
-
-    Each edge meets the lines through pixel centres that run across it, rows or columns; the crossing lies
-    between two centres of that line. Below, the first coordinate runs along these lines.
-    """
-    extent = (points[:, 1] - points[:, 0]).detach().abs()
-    flat = extent[:, 0] > extent[:, 1]
-    points = torch.where(flat[:, None, None], points[..., [1, 0, 2]], points)
-    inner = torch.where(flat[:, None], inner.flip(1), inner)
-    _, height, width = zbuf.shape
-    length, lines = torch.where(flat, height, width), torch.where(flat, width, height)
-    step, line_step = torch.where(flat, width, 1), torch.where(flat, 1, width)
-
-    span = points.detach()[..., 1]
-    first = (span.amin(1) - 0.5).ceil().clamp(min=0).minimum(lines).long()
-    last = ((span.amax(1) - 0.5).ceil() - 1).clamp(min=-1).minimum(lines - 1).long()
-    counts = (last - first + 1).clamp(min=0)
-    edge = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
-    line = torch.arange(len(edge), device=counts.device) - (counts.cumsum(0) - counts - first)[edge]
-    start, end = points.index_select(0, edge).unbind(1)
-    t = (line + 0.5 - start[:, 1]) / (end[:, 1] - start[:, 1])
-    position = start[:, 0] + t * (end[:, 0] - start[:, 0])
     with torch.no_grad():
-        depth = 1 / ((1 - t) / start[:, 2] + t / end[:, 2])
-        low = (position - 0.5).floor().long()
-        within = ((low >= 0) & (low < length[edge] - 1)).nonzero().squeeze(1)
-        before = _side(start, end, inner.index_select(0, edge))[within] < 0
-        low, line, edge = low[within], line[within], edge[within]
-        near_index, far_index = torch.where(before, low, low + 1), torch.where(before, low + 1, low)
-        base = view[edge] * (height * width) + line * line_step[edge]
-        near, far = base + near_index * step[edge], base + far_index * step[edge]
-        seen = _visible(zbuf, near, far, depth[within]).nonzero().squeeze(1)
-    distance = (position.index_select(0, within[seen]) - 0.5 - near_index[seen]).abs()
-    return _outermost(Crossings(near[seen], far[seen], distance))
+        edges = _silhouettes(faces, screen, cameras.height, cameras.width)
+        lines = _on_lines(edges)
+        near, far, edge, line, distance = _pairs(edges, lines, zbuf)
+        jacobian = _jacobian(edges, lines, edge, line, cameras)
+        ends = edges.ends.index_select(1, edge).T
+    return Crossings(near, far, _WithJacobian.apply(vertices, distance, ends, jacobian))
 
 
-def _side(start: Float[Tensor, "c 3"], end: Float[Tensor, "c 3"], inner: Float[Tensor, "c 2"]) -> Float[Tensor, " c"]:
-    """Negative where the face lies towards lower first coordinates, as seen from its edge."""
-    t = (inner[:, 1] - start[:, 1]) / (end[:, 1] - start[:, 1])
-    return inner[:, 0] - (start[:, 0] + t * (end[:, 0] - start[:, 0]))
+def _silhouettes(faces: Int[Tensor, "f 3"], screen: OnScreen, height: int, width: int) -> Silhouettes:
+    """The silhouettes that may reach into the pictures."""
+    edges = mesh_edges(faces)
+    beside = edges.faces.T
+    first, second = outside(screen.area.index_select(1, beside.clamp(min=0).flatten())).chunk(2, dim=1)
+    turning = (first != (second & (beside[1] >= 0))).flatten().nonzero().squeeze(1)
+    view = torch.div(turning, len(edges.vertices), rounding_mode="floor")
+    edge = turning - view * len(edges.vertices)
+    opposite = torch.where(first.flatten().index_select(0, turning), *edges.opposite.index_select(0, edge).unbind(1))
+    corners = torch.cat([edges.vertices.index_select(0, edge), opposite[:, None]], dim=1).T
+    points = screen.points.flatten(1).index_select(1, (view * screen.points.shape[2] + corners).flatten())
+    points = points.view(3, 3, -1)
+    (left, above, nearest), (right, below, _) = points[:, :2].aminmax(dim=1)
+    kept = ((right >= 0) & (left <= width) & (below >= 0) & (above <= height) & (nearest > NEAR)).nonzero().squeeze(1)
+    points, corners = points.index_select(2, kept), corners.index_select(1, kept)
+    return Silhouettes(view.index_select(0, kept), corners[:2], points[:, :2], points[:2, 2])
+
+
+def _on_lines(edges: Silhouettes) -> OnLines:
+    """The flat edges on columns, with pixel pairs one above the other, the steep ones on rows."""
+    x, y, depth = edges.points
+    flat = (x[1] - x[0]).abs() > (y[1] - y[0]).abs()
+    across, along = torch.where(flat, x, y), torch.where(flat, y, x)
+    start, end = torch.stack([along, 1 / depth], dim=1)
+    slope = (end - start) / (across[1] - across[0])
+    inner, inner_across = torch.where(flat, edges.inner.flip(0), edges.inner)
+    return OnLines(flat, inner < start[0] + slope[0] * (inner_across - across[0]), across, start, slope)
+
+
+def _pairs(edges: Silhouettes, lines: OnLines, zbuf: Float[Tensor, "n h w"]) -> Pairs:
+    """The pairs of neighbouring pixels that see a crossing between their centres."""
+    _, height, width = zbuf.shape
+    edge, line = _lines_met(lines, height, width)
+    table = torch.cat([lines.across[:1], lines.start, lines.slope]).index_select(1, edge)
+    position, inverse_depth = torch.addcmul(table[1:3], table[3:], line + 0.5 - table[0])
+    view, flat, before = (values.index_select(0, edge) for values in (edges.view, lines.flat, lines.before))
+    low = (position - 0.5).floor().long()
+    lower = view * (height * width) + torch.where(flat, low * width + line, line * width + low)
+    upper = lower + 1 + flat * (width - 1)
+    near, far = torch.where(before, lower, upper), torch.where(before, upper, lower)
+    distance = (position - 0.5 - torch.where(before, low, low + 1)).abs()
+    within = ((low >= 0) & (low < width - 1 + flat * (height - width))).nonzero().squeeze(1)
+    pairs = Pairs(near, far, edge, line, distance)
+    seen = within[_visible(zbuf, near[within], far[within], 1 / inverse_depth[within])]
+    outermost = _outermost(((lower * 2 + flat) * 2 + before)[seen], distance[seen])
+    return Pairs(*(values.index_select(0, seen[outermost]) for values in pairs))
+
+
+def _lines_met(lines: OnLines, height: int, width: int) -> tuple[Int[Tensor, " c"], Int[Tensor, " c"]]:
+    """The edges, each as often as there are lines that it meets, and these lines."""
+    low, high = (lines.across - 0.5).ceil_().aminmax(dim=0)
+    first = low.clamp_(min=0).long()
+    counts = (torch.minimum(high, height + lines.flat * (width - height)).long() - first).clamp_(min=0)
+    edge = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+    skipped = counts.cumsum(0) - counts - first
+    return edge, torch.arange(len(edge), device=counts.device) - skipped.index_select(0, edge)
 
 
 def _visible(
@@ -141,14 +163,53 @@ def _visible(
     return at_near.isfinite() & (depth < at_far) & (at_near <= (depth + at_far) / 2)
 
 
-def _outermost(crossings: Crossings) -> Crossings:
+def _outermost(pair: Int[Tensor, " c"], distance: Float[Tensor, " c"]) -> Int[Tensor, " p"]:
     """One crossing a pair, the farthest out: silhouettes of fine meshes zigzag within a pixel."""
-    near, far, distance = crossings
-    beside = (far - near).abs() == 1
-    pair = (near * 2 + beside) * 2 + (far > near)
-    order = distance.detach().argsort(stable=True)
-    order = order[pair[order].argsort(stable=True)]
-    last = torch.ones_like(order, dtype=torch.bool)
-    last[:-1] = pair[order[:-1]] != pair[order[1:]]
-    winner = order[last]
-    return Crossings(near[winner], far[winner], distance.index_select(0, winner))
+    # Bits of positive floats sort as the floats do.
+    order = (pair << 32 | distance.float().view(torch.int32)).argsort(stable=True)
+    pair = pair.index_select(0, order)
+    last = torch.ones_like(pair, dtype=torch.bool)
+    last[:-1] = pair[:-1] != pair[1:]
+    return order[last]
+
+
+def _jacobian(
+    edges: Silhouettes, lines: OnLines, edge: Int[Tensor, " c"], line: Int[Tensor, " c"], cameras: Cameras
+) -> Float[Tensor, "c 2 3"]:
+    """How distances change as the ends of the edges move in the world.
+
+    Across the lines an end that moves by d carries the crossing along by -slope * d, along them by d; either as
+    much as the crossing is near that end.
+    """
+    flat, before, view = (values.index_select(0, edge) for values in (lines.flat, lines.before, edges.view))
+    across, tilt = lines.across.index_select(1, edge), -lines.slope[0].index_select(0, edge)
+    share = (line + 0.5 - across[0]) / (across[1] - across[0])
+    share = torch.stack([1 - share, share]) * torch.where(before, 1.0, -1.0)
+    by_x, by_y = torch.where(flat, tilt, 1), torch.where(flat, 1, tilt)
+    x, y, depth = edges.points.index_select(2, edge)
+    # The derivative of a projection (x, y) = (u, v) / depth.
+    homogeneous = torch.stack([by_x.expand_as(x), by_y.expand_as(y), -(by_x * x + by_y * y)]) * (share / depth)
+    return homogeneous.permute(2, 1, 0) @ cameras.world_to_image.index_select(0, view)
+
+
+class _WithJacobian(torch.autograd.Function):
+    """Numbers that were computed without gradient, given their derivatives with respect to some points each."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        points: Float[Tensor, "v 3"],
+        values: Float[Tensor, " c"],
+        index: Int[Tensor, "c m"],
+        jacobian: Float[Tensor, "c m 3"],
+    ) -> Float[Tensor, " c"]:
+        ctx.save_for_backward(index, jacobian)
+        ctx.points = len(points)
+        return values.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Float[Tensor, " c"]) -> tuple[Float[Tensor, "v 3"], None, None, None]:
+        index, jacobian = ctx.saved_tensors
+        moved = gradient[:, None, None] * jacobian
+        return moved.new_zeros(ctx.points, 3).index_add_(0, index.flatten(), moved.flatten(0, 1)), None, None, None

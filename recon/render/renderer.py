@@ -9,7 +9,8 @@ from torch import Tensor
 from recon.camera import Cameras
 from recon.render.antialias import antialias as blend_edges
 from recon.render.antialias import find_crossings
-from recon.render.rasterize import Hits, intersect, on_screen, visible_faces
+from recon.render.intersect import Hits, intersect
+from recon.render.rasterize import on_screen, visible_faces
 from recon.render.shade import Angles, face_normals, illuminate, vertex_normals
 
 MARGIN = 1
@@ -78,16 +79,18 @@ def render(
         samples: shade samples x samples points a pixel and average them; depth and normals are
             averages over the seen ones.
     """
-    fine = _render_samples(
-        vertices, faces, cameras.scaled(samples), albedo, shader, antialias=antialias, smooth=smooth, cull=cull
+    image, details = (
+        average(plane, samples)
+        for plane in _render_samples(
+            vertices, faces, cameras.scaled(samples), albedo, shader, antialias=antialias, smooth=smooth, cull=cull
+        )
     )
-    image, depth, normals = (average(plane, samples) for plane in fine)
     coverage = image[..., 3]
     radiance = image[..., :3]
     if background is not None:
         radiance = radiance + (1 - coverage)[..., None] * background
-    seen = depth[..., 1].clamp(min=1e-12)
-    return Rendering(radiance, coverage, depth[..., 0] / seen, torch.nn.functional.normalize(normals, dim=-1))
+    depth = details[..., 3] / details[..., 4].clamp(min=1e-12)
+    return Rendering(radiance, coverage, depth, torch.nn.functional.normalize(details[..., :3], dim=-1))
 
 
 def _render_samples(
@@ -100,26 +103,23 @@ def _render_samples(
     antialias: bool,
     smooth: bool,
     cull: bool,
-) -> tuple[Float[Tensor, "n h w 4"], Float[Tensor, "n h w 2"], Float[Tensor, "n h w 3"]]:
-    """Radiance and coverage, depth and whether there is any, normals; one sample a pixel."""
+) -> tuple[Float[Tensor, "n h w 4"], Float[Tensor, "n h w 5"]]:
+    """Radiance and coverage; and normals, depth, and whether there is any; one sample a pixel."""
     margin = MARGIN if antialias else 0
-    offsets = torch.full((len(cameras), 2), -margin, device=vertices.device)
-    padded = cameras.cropped(offsets, cameras.height + 2 * margin, cameras.width + 2 * margin)
+    padded = cameras.padded(margin)
     screen = on_screen(vertices, faces, padded)
     pix_to_face = visible_faces(screen, faces, padded.height, padded.width, cull)
     hits = intersect(vertices, faces, padded, pix_to_face)
-    points, normals, attributes = _surface_at(vertices, faces, albedo, hits, pix_to_face, smooth)
-    radiance = shader(attributes, *illuminate(points, normals, padded, hits.view))
-    shape = pix_to_face.shape
+    attributes, normals = _surface_at(vertices, faces, albedo, hits, pix_to_face, smooth)
+    radiance = shader(attributes, *illuminate(hits.points, normals, padded, hits.view))
     ones = torch.ones_like(radiance[:, :1])
-    image = _scatter(hits, torch.cat([radiance, ones], dim=1), shape)
+    image = _scatter(hits, torch.cat([radiance, ones], dim=1), pix_to_face.shape)
     with torch.no_grad():
-        depth = _scatter(hits, torch.cat([hits.depth[:, None], ones], dim=1), shape)
-        normal_map = _scatter(hits, normals, shape)
+        details = _scatter(hits, torch.cat([normals, hits.depth[:, None], ones], dim=1), pix_to_face.shape)
     if antialias:
-        image = blend_edges(image, find_crossings(vertices, faces, padded, screen, depth[..., 0]))
+        image = blend_edges(image, find_crossings(vertices, faces, padded, screen, details[..., 3]))
     inner = slice(margin, margin + cameras.height), slice(margin, margin + cameras.width)
-    return image[:, *inner], depth[:, *inner], normal_map[:, *inner]
+    return image[:, *inner], details[:, *inner]
 
 
 def average(image: Float[Tensor, "n h w c"], factor: int) -> Float[Tensor, "n _ _ c"]:
@@ -137,22 +137,19 @@ def _surface_at(
     hits: Hits,
     pix_to_face: Int[Tensor, "n h w"],
     smooth: bool,
-) -> tuple[Float[Tensor, "p 3"], Float[Tensor, "p 3"], Float[Tensor, "p k"]]:
-    """Points, unit normals and attributes at the visible points."""
-    table = [vertices, attributes]
-    if smooth:
-        table.append(vertex_normals(vertices, faces))
-    else:
-        seen = pix_to_face.flatten().index_select(0, hits.pixel)
-        flat = face_normals(vertices, faces).index_select(0, seen)
-    rows = torch.cat(table, dim=1)
+) -> tuple[Float[Tensor, "p k"], Float[Tensor, "p 3"]]:
+    """Attributes and unit normals at the visible points."""
+    rows = torch.cat([attributes, vertex_normals(vertices, faces)], dim=1) if smooth else attributes
     # Corner by corner: a sum along an axis of three costs twice as much.
     parts = zip(hits.bary.split(1, dim=1), hits.corners.unbind(1), strict=True)
     first, second, third = (share * rows.index_select(0, corner) for share, corner in parts)
     mixed = first + second + third
-    width = attributes.shape[1]
-    normals = mixed[:, 3 + width :] if smooth else flat
-    return mixed[:, :3], torch.nn.functional.normalize(normals, dim=1), mixed[:, 3 : 3 + width]
+    if smooth:
+        mixed, normals = mixed.split([attributes.shape[1], 3], dim=1)
+    else:
+        seen = pix_to_face.flatten().index_select(0, hits.pixel)
+        normals = face_normals(vertices, faces).index_select(0, seen)
+    return mixed, torch.nn.functional.normalize(normals, dim=1)
 
 
 def _scatter(hits: Hits, values: Float[Tensor, "p c"], shape: torch.Size) -> Float[Tensor, "n h w c"]:
