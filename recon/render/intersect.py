@@ -87,11 +87,11 @@ class _Intersection(torch.autograd.Function):
     ) -> tuple[Float[Tensor, "v 3"], None, None, None]:
         corners, bary, rays, edge1, edge2, normal, scale = ctx.saved_tensors
         by_b0, by_b1, by_b2 = bary_gradient.unbind(1)
-        # How the solution changes as the triangle moves against the point that the ray stays at.
-        pull = ((by_b1 - by_b0) * scale)[:, None] * normal
-        pull += ((by_b2 - by_b0) * scale)[:, None] * torch.linalg.cross(edge1, rays)
-        pull += (depth_gradient * scale)[:, None] * torch.linalg.cross(edge1, edge2)
-        gradient = pull.new_zeros(ctx.vertices, 3)
+        # The solution's derivative by the point of the triangle that the ray meets.
+        by_point = ((by_b0 - by_b1) * scale)[:, None] * normal
+        by_point += ((by_b2 - by_b0) * scale)[:, None] * torch.linalg.cross(rays, edge1)
+        by_point -= (depth_gradient * scale)[:, None] * torch.linalg.cross(edge1, edge2)
+        gradient = by_point.new_zeros(ctx.vertices, 3)
         for corner, share in zip(corners.unbind(1), bary.split(1, dim=1), strict=True):
-            gradient.index_add_(0, corner, share * pull, alpha=-1)
+            gradient.index_add_(0, corner, share * by_point)
         return gradient, None, None, None
