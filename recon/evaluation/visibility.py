@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, max_pool2d
 
 from recon.camera import Cameras
-from recon.render.shade import vertex_normals
+from recon.render.normals import vertex_normals
 
 SLACK = 0.05
 """Depth, in the unit frame, by which a point may lie behind what its pixel shows."""

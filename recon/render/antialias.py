@@ -65,15 +65,14 @@ class Pairs(NamedTuple):
     distance: Float[Tensor, " c"]
 
 
-def antialias(image: Float[Tensor, "n h w c"], crossings: Crossings) -> Float[Tensor, "n h w c"]:
+def antialias(image: Float[Tensor, "c n h w"], crossings: Crossings) -> Float[Tensor, "c n h w"]:
     """Blend each pair of pixels so that either holds the box-filtered share of both colours."""
-    flat = image.flatten(0, 2)
+    flat = image.flatten(1)
     near, far, distance = crossings
     # The border between the pair's pixels moves from 1/2 to `distance`: that share changes colour.
-    change = (distance - 0.5)[:, None] * (flat.index_select(0, near) - flat.index_select(0, far))
-    inside = (distance < 0.5)[:, None]
-    flat = flat.index_add(0, near, torch.where(inside, change, 0))
-    return flat.index_add(0, far, torch.where(inside, 0, change)).view(image.shape)
+    change = (distance - 0.5) * (flat.index_select(1, near) - flat.index_select(1, far))
+    changing = torch.where(distance < 0.5, near, far)
+    return flat.index_add(1, changing, change).view(image.shape)
 
 
 def find_crossings(

@@ -13,7 +13,8 @@ from torch import Tensor
 from recon.camera import Cameras
 from recon.errors import ReconError
 from recon.render.renderer import Rendering, Shader, average, diffuse
-from recon.render.shade import illuminate, vertex_normals
+from recon.render.normals import vertex_normals
+from recon.render.shade import illuminate
 
 SIGMA = 1e-4
 """Width of the soft edges, in squared normalised device coordinates (Liu et al. 2019, equation 1)."""

@@ -92,13 +92,14 @@ def visible_faces(
         span = columns.index_select(0, fragment)
         row = torch.div(offset, span, rounding_mode="floor")
         column = offset - row * span
-        b0, b1, inverse_depth = _evaluate(planes.index_select(0, fragment), column, row)
+        b0, b1, inverse_depth = _evaluate(planes.index_select(1, fragment), column, row)
         inside = (b0 >= -INSIDE_TOLERANCE) & (b1 >= -INSIDE_TOLERANCE) & (b0 + b1 <= 1 + INSIDE_TOLERANCE)
-        fragment, row, column = fragment[inside], row[inside], column[inside]
+        kept = inside.nonzero().squeeze(1)
+        fragment = fragment.index_select(0, kept)
+        pixel = start.index_select(0, fragment) + (row * width + column).index_select(0, kept)
         # Bits of positive floats sort as the floats do: one integer minimum finds depth and face.
-        depth_bits = (1 / inverse_depth[inside]).float().view(torch.int32).long()
-        key = (depth_bits << 32) | face.index_select(0, fragment)
-        nearest.scatter_reduce_(0, start.index_select(0, fragment) + row * width + column, key, "amin")
+        depth_bits = (1 / inverse_depth.index_select(0, kept)).float().view(torch.int32).long()
+        nearest.scatter_reduce_(0, pixel, (depth_bits << 32) | face.index_select(0, fragment), "amin")
     pix_to_face = torch.where(nearest == empty, -1, nearest & 0xFFFFFFFF)
     return pix_to_face.view(n, height, width)
 
@@ -110,7 +111,7 @@ def rasterize(
     pix_to_face = visible_faces(on_screen(vertices, faces, cameras), faces, cameras.height, cameras.width, cull)
     hits = intersect(vertices, faces, cameras, pix_to_face)
     zbuf = vertices.new_full((pix_to_face.numel(),), -1).index_copy(0, hits.pixel, hits.depth)
-    bary = vertices.new_full((pix_to_face.numel(), 3), -1).index_copy(0, hits.pixel, hits.bary)
+    bary = vertices.new_full((pix_to_face.numel(), 3), -1).index_copy(0, hits.pixel, hits.bary.T)
     return Fragments(pix_to_face, zbuf.view(pix_to_face.shape), bary.view(*pix_to_face.shape, 3))
 
 
@@ -132,7 +133,7 @@ def _pixel_ranges(
 
 def _planes(
     corners: list[Float[Tensor, "3 k"]], area: Float[Tensor, " k"], first: Float[Tensor, "2 k"]
-) -> Float[Tensor, "k 9"]:
+) -> Float[Tensor, "9 k"]:
     """Values, x slopes and y slopes, from the pixel `first`, of two barycentric coordinates and of 1/depth.
 
     1/depth is affine on the screen; starting at the bounding box keeps the numbers small and exact.
@@ -146,12 +147,12 @@ def _planes(
     last, *others = (1 / corner[2] for corner in (corners[2], *corners[:2]))
     inverse_depth = functions[:, 0] * (others[0] - last) + functions[:, 1] * (others[1] - last)
     inverse_depth[0] += last
-    return torch.cat([functions, inverse_depth[:, None]], dim=1).view(9, -1).T.contiguous()
+    return torch.cat([functions, inverse_depth[:, None]], dim=1).view(9, -1)
 
 
-def _evaluate(planes: Float[Tensor, "m 9"], column: Int[Tensor, " m"], row: Int[Tensor, " m"]) -> tuple[Tensor, ...]:
-    value, slope_x, slope_y = planes.view(-1, 3, 3).unbind(1)
-    return (value + slope_x * column[:, None] + slope_y * row[:, None]).unbind(-1)
+def _evaluate(planes: Float[Tensor, "9 m"], column: Int[Tensor, " m"], row: Int[Tensor, " m"]) -> Float[Tensor, "3 m"]:
+    value, slope_x, slope_y = planes.view(3, 3, -1)
+    return value + slope_x * column + slope_y * row
 
 
 def _chunks(counts: Int[Tensor, " k"]) -> list[slice]:

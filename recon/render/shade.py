@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from recon.camera import Cameras
+from recon.render.intersect import of_views
 
 
 class Angles(NamedTuple):
@@ -24,21 +25,6 @@ class Angles(NamedTuple):
     view: Float[Tensor, " p"]
     half: Float[Tensor, " p"]
     difference: Float[Tensor, " p"]
-
-
-def vertex_normals(vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"]) -> Float[Tensor, "v 3"]:
-    """Unit normals at the vertices: face normals weighted by area, outward for outward faces."""
-    crossed = face_normals(vertices, faces)
-    summed = torch.zeros_like(vertices)
-    for corner in faces.unbind(1):
-        summed = summed.index_add(0, corner, crossed)
-    return torch.nn.functional.normalize(summed, dim=1)
-
-
-def face_normals(vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"]) -> Float[Tensor, "f 3"]:
-    """Outward normals of the faces, twice as long as the face's area."""
-    a, b, c = vertices.index_select(0, faces.T.reshape(-1)).view(3, -1, 3)
-    return torch.linalg.cross(b - a, c - a)
 
 
 def collocated_irradiance(
@@ -63,10 +49,10 @@ def illuminate(
 
     These are None where the light is the camera's flash, for then all directions are one.
     """
-    centers = cameras.centers.index_select(0, view)
+    centers = of_views(cameras.centers, view).T
     if cameras.lights is None:
         return (*collocated_irradiance(points, normals, centers), None)
-    return separate_irradiance(points, normals, centers, cameras.lights.index_select(0, view))
+    return separate_irradiance(points, normals, centers, of_views(cameras.lights, view).T)
 
 
 def separate_irradiance(

@@ -12,7 +12,7 @@ from recon.background.march import Passage
 from recon.background.rays import Rays
 from recon.render.edges import mesh_edges
 from recon.render.renderer import Rendering
-from recon.render.shade import face_normals
+from recon.render.normals import face_normals
 from recon.surface.flow import step_determinants
 from recon.surface.model import Model, SurfaceMesh
 from recon.surface.velocity import laplacian
