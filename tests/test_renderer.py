@@ -7,8 +7,8 @@ from shapes import bumpy, ring
 
 from recon.camera import Cameras
 from recon.config import RunConfig
-from recon.render.renderer import Rendering, render
 from recon.render.normals import vertex_normals
+from recon.render.renderer import Rendering, render
 from recon.surface.icosphere import icosphere
 from recon.surface.model import Model
 

@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from recon.camera import Cameras
 from recon.render.edges import mesh_edges
+from recon.render.intersect import of_views
 from recon.render.rasterize import NEAR, OnScreen, outside
 
 
@@ -86,28 +87,31 @@ def find_crossings(
     with torch.no_grad():
         edges = _silhouettes(faces, screen, cameras.height, cameras.width)
         lines = _on_lines(edges)
-        near, far, edge, line, distance = _pairs(edges, lines, zbuf)
-        jacobian = _jacobian(edges, lines, edge, line, cameras)
-        ends = edges.ends.index_select(1, edge).T
-    return Crossings(near, far, _WithJacobian.apply(vertices, distance, ends, jacobian))
+        pairs = _pairs(edges, lines, zbuf)
+        jacobian = _jacobian(edges, lines, pairs, cameras)
+        ends = edges.ends.index_select(1, pairs.edge)
+    return Crossings(pairs.near, pairs.far, _WithJacobian.apply(vertices, pairs.distance, ends, jacobian))
 
 
 def _silhouettes(faces: Int[Tensor, "f 3"], screen: OnScreen, height: int, width: int) -> Silhouettes:
     """The silhouettes that may reach into the pictures."""
     edges = mesh_edges(faces)
-    beside = edges.faces.T
-    first, second = outside(screen.area.index_select(1, beside.clamp(min=0).flatten())).chunk(2, dim=1)
-    turning = (first != (second & (beside[1] >= 0))).flatten().nonzero().squeeze(1)
+    sides = edges.faces.T if edges.closed else edges.faces.T.clamp(min=0)
+    first, second = outside(screen.area.index_select(1, sides.flatten())).chunk(2, dim=1)
+    if not edges.closed:
+        second = second & (edges.faces[:, 1] >= 0)
+    turning = (first != second).flatten().nonzero().squeeze(1)
     view = torch.div(turning, len(edges.vertices), rounding_mode="floor")
     edge = turning - view * len(edges.vertices)
-    opposite = torch.where(first.flatten().index_select(0, turning), *edges.opposite.index_select(0, edge).unbind(1))
-    corners = torch.cat([edges.vertices.index_select(0, edge), opposite[:, None]], dim=1).T
+    of_first, of_second = edges.opposite.T.index_select(1, edge)
+    opposite = torch.where(first.flatten().index_select(0, turning), of_first, of_second)
+    corners = torch.cat([edges.vertices.T.index_select(1, edge), opposite[None]])
     points = screen.points.flatten(1).index_select(1, (view * screen.points.shape[2] + corners).flatten())
-    points = points.view(3, 3, -1)
-    (left, above, nearest), (right, below, _) = points[:, :2].aminmax(dim=1)
+    (left, above, nearest), (right, below, _) = points.view(3, 3, -1)[:, :2].aminmax(dim=1)
     kept = ((right >= 0) & (left <= width) & (below >= 0) & (above <= height) & (nearest > NEAR)).nonzero().squeeze(1)
-    points, corners = points.index_select(2, kept), corners.index_select(1, kept)
-    return Silhouettes(view.index_select(0, kept), corners[:2], points[:, :2], points[:2, 2])
+    points = points.view(9, -1).index_select(1, kept).view(3, 3, -1)
+    ends = corners[:2].index_select(1, kept)
+    return Silhouettes(view.index_select(0, kept), ends, points[:, :2], points[:2, 2])
 
 
 def _on_lines(edges: Silhouettes) -> OnLines:
@@ -132,12 +136,15 @@ def _pairs(edges: Silhouettes, lines: OnLines, zbuf: Float[Tensor, "n h w"]) -> 
     lower = view * (height * width) + torch.where(flat, low * width + line, line * width + low)
     upper = lower + 1 + flat * (width - 1)
     near, far = torch.where(before, lower, upper), torch.where(before, upper, lower)
-    distance = (position - 0.5 - torch.where(before, low, low + 1)).abs()
+    distance = (position - (low + 1.5 - before.long())).abs()
+    pairs = torch.stack([near, far, edge, line, (lower * 2 + flat) * 2 + before])
+
     within = ((low >= 0) & (low < width - 1 + flat * (height - width))).nonzero().squeeze(1)
-    pairs = Pairs(near, far, edge, line, distance)
-    seen = within[_visible(zbuf, near[within], far[within], 1 / inverse_depth[within])]
-    outermost = _outermost(((lower * 2 + flat) * 2 + before)[seen], distance[seen])
-    return Pairs(*(values.index_select(0, seen[outermost]) for values in pairs))
+    visible = _visible(zbuf, pairs[:2].index_select(1, within), 1 / inverse_depth.index_select(0, within))
+    seen = within.index_select(0, visible.nonzero().squeeze(1))
+    seen = seen.index_select(0, _outermost(pairs[4].index_select(0, seen), distance.index_select(0, seen)))
+    near, far, edge, line, _ = pairs.index_select(1, seen)
+    return Pairs(near, far, edge, line, distance.index_select(0, seen))
 
 
 def _lines_met(lines: OnLines, height: int, width: int) -> tuple[Int[Tensor, " c"], Int[Tensor, " c"]]:
@@ -145,20 +152,19 @@ def _lines_met(lines: OnLines, height: int, width: int) -> tuple[Int[Tensor, " c
     low, high = (lines.across - 0.5).ceil_().aminmax(dim=0)
     first = low.clamp_(min=0).long()
     counts = (torch.minimum(high, height + lines.flat * (width - height)).long() - first).clamp_(min=0)
-    edge = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+    edge = torch.repeat_interleave(counts)
     skipped = counts.cumsum(0) - counts - first
     return edge, torch.arange(len(edge), device=counts.device) - skipped.index_select(0, edge)
 
 
-def _visible(
-    zbuf: Float[Tensor, "n h w"], near: Int[Tensor, " c"], far: Int[Tensor, " c"], depth: Float[Tensor, " c"]
-) -> Bool[Tensor, " c"]:
+def _visible(zbuf: Float[Tensor, "n h w"], pairs: Int[Tensor, "2 c"], depth: Float[Tensor, " c"]) -> Bool[Tensor, " c"]:
     """The edge hides what the far pixel sees, and the near pixel sees the edge's own sheet.
 
     The sheet is told from what lies behind it by being nearer to the edge's depth than to the far
     pixel's: beside a silhouette a smooth surface changes depth too quickly for a fixed tolerance.
     """
-    at_near, at_far = (torch.where(d > 0, d, torch.inf) for d in (zbuf.flatten()[near], zbuf.flatten()[far]))
+    seen = zbuf.flatten().index_select(0, pairs.flatten())
+    at_near, at_far = torch.where(seen > 0, seen, torch.inf).view(2, -1)
     return at_near.isfinite() & (depth < at_far) & (at_near <= (depth + at_far) / 2)
 
 
@@ -172,23 +178,20 @@ def _outermost(pair: Int[Tensor, " c"], distance: Float[Tensor, " c"]) -> Int[Te
     return order[last]
 
 
-def _jacobian(
-    edges: Silhouettes, lines: OnLines, edge: Int[Tensor, " c"], line: Int[Tensor, " c"], cameras: Cameras
-) -> Float[Tensor, "c 2 3"]:
-    """How distances change as the ends of the edges move in the world.
-
-    Across the lines an end that moves by d carries the crossing along by -slope * d, along them by d; either as
-    much as the crossing is near that end.
+def _jacobian(edges: Silhouettes, lines: OnLines, pairs: Pairs, cameras: Cameras) -> Float[Tensor, "3 2 c"]:
+    """How distances change as the ends of the edges move in the world: along the normal of the plane through
+    the camera and the edge, each end as much as the crossing is near it on the screen.
     """
-    flat, before, view = (values.index_select(0, edge) for values in (lines.flat, lines.before, edges.view))
-    across, tilt = lines.across.index_select(1, edge), -lines.slope[0].index_select(0, edge)
-    share = (line + 0.5 - across[0]) / (across[1] - across[0])
-    share = torch.stack([1 - share, share]) * torch.where(before, 1.0, -1.0)
-    by_x, by_y = torch.where(flat, tilt, 1), torch.where(flat, 1, tilt)
-    x, y, depth = edges.points.index_select(2, edge)
-    # The derivative of a projection (x, y) = (u, v) / depth.
-    homogeneous = torch.stack([by_x.expand_as(x), by_y.expand_as(y), -(by_x * x + by_y * y)]) * (share / depth)
-    return homogeneous.permute(2, 1, 0) @ cameras.world_to_image.index_select(0, view)
+    flat, before, view = (values.index_select(0, pairs.edge) for values in (lines.flat, lines.before, edges.view))
+    table = torch.cat([lines.across, edges.points[2], lines.start[:1], lines.slope[:1]]).index_select(1, pairs.edge)
+    across, depth, (along, slope) = table[:2], table[2:4], table[4:]
+    share = (pairs.line + 0.5 - across[0]) / (across[1] - across[0])
+    weights = torch.stack([1 - share, share]) * (2.0 * before - 1) / depth
+    # The edge's line on the screen: along - slope * across is the same everywhere on it.
+    by_x, by_y = torch.where(flat, -slope, 1), torch.where(flat, 1, -slope)
+    on_screen = torch.stack([by_x, by_y, slope * across[0] - along])
+    to_image = of_views(cameras.world_to_image.flatten(1), view).view(3, 3, -1)
+    return weights * (on_screen[:, None] * to_image).sum(0)[:, None]
 
 
 class _WithJacobian(torch.autograd.Function):
@@ -199,8 +202,8 @@ class _WithJacobian(torch.autograd.Function):
         ctx: Any,
         points: Float[Tensor, "v 3"],
         values: Float[Tensor, " c"],
-        index: Int[Tensor, "c m"],
-        jacobian: Float[Tensor, "c m 3"],
+        index: Int[Tensor, "m c"],
+        jacobian: Float[Tensor, "3 m c"],
     ) -> Float[Tensor, " c"]:
         ctx.save_for_backward(index, jacobian)
         ctx.points = len(points)
@@ -210,5 +213,5 @@ class _WithJacobian(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Float[Tensor, " c"]) -> tuple[Float[Tensor, "v 3"], None, None, None]:
         index, jacobian = ctx.saved_tensors
-        moved = gradient[:, None, None] * jacobian
-        return moved.new_zeros(ctx.points, 3).index_add_(0, index.flatten(), moved.flatten(0, 1)), None, None, None
+        moved = jacobian.new_zeros(3, ctx.points)
+        return moved.index_add_(1, index.flatten(), (gradient * jacobian).flatten(1)).T, None, None, None

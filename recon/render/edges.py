@@ -10,11 +10,13 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 class Edges(NamedTuple):
     """Undirected edges; `faces` holds the two faces at each (the second is -1 on a boundary) and
-    `opposite` the corner of each of these faces that is not on the edge."""
+    `opposite` the corner of each of these faces that is not on the edge. In memory column by column."""
 
     vertices: Int[Tensor, "e 2"]
     faces: Int[Tensor, "e 2"]
     opposite: Int[Tensor, "e 2"]
+    closed: bool
+    """Whether there is no boundary."""
 
 
 _cache = WeakTensorKeyDictionary()
@@ -42,7 +44,8 @@ def _build(faces: Int[Tensor, "f 3"]) -> Edges:
     second = torch.where(paired, second, -1)
     face_of = torch.where(second >= 0, second // 3, -1)
     return Edges(
-        vertices,
-        torch.stack([first // 3, face_of], dim=1),
-        torch.stack([opposite[first], opposite[second]], dim=1),
+        vertices.T.contiguous().T,
+        torch.stack([first // 3, face_of]).T,
+        torch.stack([opposite[first], opposite[second]]).T,
+        closed=bool(paired.all()),
     )

@@ -49,6 +49,11 @@ def intersect(
     return Hits(pixel, view, corners, bary, depth, torch.addcmul(centers, depth, rays))
 
 
+def interpolate(attributes: Float[Tensor, "k v"], hits: Hits) -> Float[Tensor, "k p"]:
+    """Attributes of the vertices where the rays hit."""
+    return _Interpolation.apply(attributes, hits.bary, hits.corners)
+
+
 def pixel_rays(cameras: Cameras, pixel: Int[Tensor, " p"]) -> Float[Tensor, "p 3"]:
     """World directions through the centres of pixels, flat indices into (n, h, w), scaled to advance one unit
     along the optical axis."""
@@ -104,3 +109,26 @@ class _Intersection(torch.autograd.Function):
         for corner, share in zip(corners, bary, strict=True):
             gradient.index_add_(1, corner, share * by_point)
         return gradient.T, None, None, None
+
+
+class _Interpolation(torch.autograd.Function):
+    """Sums over the corners of what is there times the barycentric coordinate."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, attributes: Float[Tensor, "k v"], bary: Float[Tensor, "3 p"], corners: Int[Tensor, "3 p"]
+    ) -> Float[Tensor, "k p"]:
+        first, second, third = (attributes.index_select(1, corner) for corner in corners)
+        ctx.save_for_backward(bary, corners, first, second, third)
+        ctx.vertices = attributes.shape[1]
+        mixed = torch.addcmul(bary[0] * first, bary[1], second)
+        return mixed.addcmul_(bary[2], third)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Float[Tensor, "k p"]) -> tuple[Float[Tensor, "k v"], Float[Tensor, "3 p"], None]:
+        bary, corners, *there = ctx.saved_tensors
+        by_attributes = gradient.new_zeros(len(gradient), ctx.vertices)
+        for corner, share in zip(corners, bary, strict=True):
+            by_attributes.index_add_(1, corner, share * gradient)
+        return by_attributes, torch.stack([(gradient * values).sum(0) for values in there]), None

@@ -7,6 +7,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+SHORTEST = 1e-12
+"""Vectors shorter than this are taken to be that long."""
+
 
 def vertex_normals(vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"]) -> Float[Tensor, "v 3"]:
     """Unit normals at the vertices: face normals weighted by area, outward for outward faces."""
@@ -22,12 +25,31 @@ def face_normals(vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"]) -> F
 def cross(a: Float[Tensor, "3 m"], b: Float[Tensor, "3 m"]) -> Float[Tensor, "3 m"]:
     """Cross products, coordinate by coordinate; on the CPU in a quarter of the time of `torch.linalg.cross`."""
     (ax, ay, az), (bx, by, bz) = a, b
-    return torch.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
+    minuends = (ay * bz, az, by), (az * bx, ax, bz), (ax * by, ay, bx)
+    return torch.stack([torch.addcmul(*terms, value=-1) for terms in minuends])
 
 
-def unit(vectors: Float[Tensor, "3 *m"]) -> Float[Tensor, "3 *m"]:
+def unit(vectors: Float[Tensor, "3 m"]) -> Float[Tensor, "3 m"]:
     """Vectors of length one, zero where they are zero; a norm along the first axis costs twenty times as much."""
-    return vectors / (vectors * vectors).sum(0).clamp(min=1e-24).sqrt()
+    return _Unit.apply(vectors)
+
+
+class _Unit(torch.autograd.Function):
+    """v / |v|, and its derivative (1 - u u^T) / |v|."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Float[Tensor, "3 m"]) -> Float[Tensor, "3 m"]:
+        inverse = (vectors * vectors).sum(0).clamp_(min=SHORTEST**2).rsqrt_()
+        units = vectors * inverse
+        ctx.save_for_backward(units, inverse)
+        return units
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Float[Tensor, "3 m"]) -> Float[Tensor, "3 m"]:
+        units, inverse = ctx.saved_tensors
+        along = (gradient * units).sum(0)
+        return torch.addcmul(gradient, along, units, value=-1) * inverse
 
 
 class _SummedFaceNormals(torch.autograd.Function):

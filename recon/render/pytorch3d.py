@@ -12,8 +12,9 @@ from torch import Tensor
 
 from recon.camera import Cameras
 from recon.errors import ReconError
-from recon.render.renderer import Rendering, Shader, average, diffuse
+from recon.render.box_filter import average
 from recon.render.normals import vertex_normals
+from recon.render.renderer import Rendering, Shader, diffuse
 from recon.render.shade import illuminate
 
 SIGMA = 1e-4
@@ -67,7 +68,7 @@ def render(
     colors = vertices.new_zeros((*hit.shape, 3)).masked_scatter(hit[..., None], shaded)
     far = float(fragments.zbuf.max()) + 1
     params = BlendParams(sigma=SIGMA, gamma=GAMMA, background_color=(0.0, 0.0, 0.0))
-    image = average(softmax_rgb_blend(colors, fragments, params, znear=0.01, zfar=far), samples)
+    image = _average(softmax_rgb_blend(colors, fragments, params, znear=0.01, zfar=far), samples)
     coverage = image[..., 3]
     radiance = image[..., :3]
     if background is not None:
@@ -121,7 +122,11 @@ def _nearest(
 ) -> tuple[Float[Tensor, "n h w"], Float[Tensor, "n h w 3"]]:
     """Depth and normals of the first fragment, averaged over the samples that have one."""
     first = hit[..., :1].to(normals)
-    depth = average(torch.cat([fragments.zbuf[..., :1] * first, first], dim=-1), samples)
+    depth = _average(torch.cat([fragments.zbuf[..., :1] * first, first], dim=-1), samples)
     spread = normals.new_zeros((*hit.shape, 3)).masked_scatter(hit[..., None], normals)
-    normal_map = torch.nn.functional.normalize(average(spread[..., 0, :], samples), dim=-1)
+    normal_map = torch.nn.functional.normalize(_average(spread[..., 0, :], samples), dim=-1)
     return depth[..., 0] / depth[..., 1].clamp(min=1e-12), normal_map
+
+
+def _average(image: Float[Tensor, "n h w c"], samples: int) -> Float[Tensor, "n _ _ c"]:
+    return average(image.movedim(-1, 0), samples).movedim(0, -1)

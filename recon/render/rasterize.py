@@ -85,10 +85,11 @@ def visible_faces(
     empty = torch.iinfo(torch.int64).max
     nearest = torch.full((n * height * width,), empty, device=faces.device)
     for part in _chunks(counts):
-        fragment = torch.repeat_interleave(torch.arange(len(chosen), device=faces.device)[part], counts[part])
-        ends = counts[part].cumsum(0)
+        here = counts[part]
+        fragment = torch.repeat_interleave(here)
         offset = torch.arange(len(fragment), device=faces.device)
-        offset -= (ends - counts[part]).repeat_interleave(counts[part])
+        offset -= (here.cumsum(0) - here).index_select(0, fragment)
+        fragment += part.start
         span = columns.index_select(0, fragment)
         row = torch.div(offset, span, rounding_mode="floor")
         column = offset - row * span

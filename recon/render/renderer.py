@@ -9,7 +9,8 @@ from torch import Tensor
 from recon.camera import Cameras
 from recon.render.antialias import antialias as blend_edges
 from recon.render.antialias import find_crossings
-from recon.render.intersect import Hits, intersect
+from recon.render.box_filter import average
+from recon.render.intersect import Hits, interpolate, intersect
 from recon.render.normals import face_normals, unit, vertex_normals
 from recon.render.rasterize import on_screen, visible_faces
 from recon.render.shade import Angles, illuminate
@@ -80,17 +81,19 @@ def render(
         samples: shade samples x samples points a pixel and average them; depth and normals are
             averages over the seen ones.
     """
+    margin = MARGIN if antialias else 0
+    fine = cameras.scaled(samples).padded(margin)
     image, details = (
-        average(planes, samples)
+        average(planes, samples, margin)
         for planes in _render_samples(
-            vertices, faces, cameras.scaled(samples), albedo, shader, antialias=antialias, smooth=smooth, cull=cull
+            vertices, faces, fine, albedo, shader, antialias=antialias, smooth=smooth, cull=cull
         )
     )
     radiance, coverage = image[:3].permute(1, 2, 3, 0), image[3]
     if background is not None:
         radiance = radiance + (1 - coverage)[..., None] * background
     depth = details[3] / details[4].clamp(min=1e-12)
-    return Rendering(radiance, coverage, depth, unit(details[:3]).permute(1, 2, 3, 0))
+    return Rendering(radiance, coverage, depth, unit(details[:3].flatten(1)).T.view(*depth.shape, 3))
 
 
 def _render_samples(
@@ -105,30 +108,18 @@ def _render_samples(
     cull: bool,
 ) -> tuple[Float[Tensor, "4 n h w"], Float[Tensor, "5 n h w"]]:
     """Radiance and coverage; and normals, depth, and whether there is any; one sample a pixel."""
-    margin = MARGIN if antialias else 0
-    padded = cameras.padded(margin)
-    screen = on_screen(vertices, faces, padded)
-    pix_to_face = visible_faces(screen, faces, padded.height, padded.width, cull)
-    hits = intersect(vertices, faces, padded, pix_to_face)
+    screen = on_screen(vertices, faces, cameras)
+    pix_to_face = visible_faces(screen, faces, cameras.height, cameras.width, cull)
+    hits = intersect(vertices, faces, cameras, pix_to_face)
     attributes, normals = _surface_at(vertices, faces, albedo, hits, pix_to_face, smooth)
-    radiance = shader(attributes.T, *illuminate(hits.points.T, normals.T, padded, hits.view))
+    radiance = shader(attributes.T, *illuminate(hits.points.T, normals.T, cameras, hits.view))
     ones = torch.ones_like(hits.depth)[None]
     image = _scatter(hits, torch.cat([radiance.T, ones]), pix_to_face.shape)
     with torch.no_grad():
         details = _scatter(hits, torch.cat([normals, hits.depth[None], ones]), pix_to_face.shape)
     if antialias:
-        image = blend_edges(image, find_crossings(vertices, faces, padded, screen, details[3]))
-    inner = slice(margin, margin + cameras.height), slice(margin, margin + cameras.width)
-    return image[..., *inner], details[..., *inner]
-
-
-def average(planes: Float[Tensor, "*c h w"], factor: int) -> Float[Tensor, "*c _ _"]:
-    """Box filter."""
-    if factor == 1:
-        return planes
-    # Adding rows and columns costs a fifth of a pooling and less of a mean over two axes.
-    rows = sum(planes[..., i::factor, :] for i in range(factor))
-    return sum(rows[..., i::factor] for i in range(factor)) / factor**2
+        image = blend_edges(image, find_crossings(vertices, faces, cameras, screen, details[3]))
+    return image, details
 
 
 def _surface_at(
@@ -141,10 +132,7 @@ def _surface_at(
 ) -> tuple[Float[Tensor, "k p"], Float[Tensor, "3 p"]]:
     """Attributes and unit normals at the visible points."""
     rows = torch.cat([attributes.T, vertex_normals(vertices, faces).T]) if smooth else attributes.T.contiguous()
-    # Corner by corner: a sum along an axis of three costs twice as much.
-    shares = zip(hits.bary, hits.corners, strict=True)
-    first, second, third = (share * rows.index_select(1, corner) for share, corner in shares)
-    mixed = first + second + third
+    mixed = interpolate(rows, hits)
     if smooth:
         mixed, normals = mixed.split([attributes.shape[1], 3])
     else:

@@ -11,8 +11,8 @@ from recon.background.hull import ALIKE
 from recon.background.march import Passage
 from recon.background.rays import Rays
 from recon.render.edges import mesh_edges
-from recon.render.renderer import Rendering
 from recon.render.normals import face_normals
+from recon.render.renderer import Rendering
 from recon.surface.flow import step_determinants
 from recon.surface.model import Model, SurfaceMesh
 from recon.surface.velocity import laplacian
