@@ -7,9 +7,10 @@ import torch
 
 from benchmarks.timing import median_milliseconds, medians_in_turn
 from recon.camera import Cameras, intrinsics_from_fov, look_at
+from recon.config import RunConfig
 from recon.render.renderer import render
 from recon.surface.icosphere import icosphere
-from recon.training.crop import draw_windows
+from recon.training.crop import draw_windows, views_per_iteration
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -44,18 +45,20 @@ def one_view() -> str:
 
 
 def window() -> str:
-    """Four views as an iteration renders them: whole, and in windows where training draws them."""
-    whole = camera(100)[[0] * 4]
-    anywhere = torch.ones(4, 100, 100, dtype=torch.bool)
+    """Four whole views, as an iteration renders them, against as many windows and the windows of an iteration."""
     generator = torch.Generator().manual_seed(0)
 
-    def windows() -> Cameras:
-        return whole.cropped(draw_windows(anywhere, 50, generator).offsets.to(DEVICE), 50, 50)
+    def whole() -> None:
+        forward_and_backward(camera(100)[[0] * 4], 4, 2)
 
-    some, all_ = medians_in_turn(
-        [lambda: forward_and_backward(windows(), 4, 2), lambda: forward_and_backward(whole, 4, 2)]
-    )
+    def windows(count: int) -> None:
+        offsets = draw_windows(torch.ones(count, 100, 100, dtype=torch.bool), 50, generator).offsets
+        forward_and_backward(camera(100)[[0] * count].cropped(offsets.to(DEVICE), 50, 50), 4, 2)
+
+    usual = views_per_iteration(RunConfig.model_validate({"train": {"crop": {"size": 50}}}).train, 100, 100)
+    all_, some, more = medians_in_turn([whole, lambda: windows(4), lambda: windows(usual)])
     return (
-        f"crop: rendering an iteration in 50x50 windows of 100x100 costs {some / all_:.2f} of whole views "
-        f"({some:.1f} of {all_:.1f} ms)"
+        f"crop: rendering an iteration in four 50x50 windows of 100x100 costs {some / all_:.2f} of four whole views "
+        f"({some:.1f} of {all_:.1f} ms); in the {usual} of a training, each costs {more / usual / all_ * 4:.2f} of a "
+        f"whole view ({more:.1f} ms; {DEVICE}, {torch.get_num_threads()} threads)"
     )
