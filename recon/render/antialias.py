@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recon.camera import Cameras
-from recon.render.edges import mesh_edges
 from recon.render.intersect import of_views
-from recon.render.rasterize import NEAR, OnScreen, outside
+from recon.render.rasterize import OnScreen
+from recon.render.silhouettes import Silhouettes, silhouettes
 
 
 class Crossings(NamedTuple):
@@ -30,16 +30,6 @@ class Crossings(NamedTuple):
     near: Int[Tensor, " c"]
     far: Int[Tensor, " c"]
     distance: Float[Tensor, " c"]
-
-
-class Silhouettes(NamedTuple):
-    """Edges in a picture where the surface turns away: the view, the vertices at both ends, where these are on
-    the screen (x, y, depth), and the third corner of the face that is seen (x, y)."""
-
-    view: Int[Tensor, " k"]
-    ends: Int[Tensor, "2 k"]
-    points: Float[Tensor, "3 2 k"]
-    inner: Float[Tensor, "2 k"]
 
 
 class OnLines(NamedTuple):
@@ -85,33 +75,12 @@ def find_crossings(
 ) -> Crossings:
     """All visible crossings of the mesh's silhouettes. `zbuf` is not positive where nothing is seen."""
     with torch.no_grad():
-        edges = _silhouettes(faces, screen, cameras.height, cameras.width)
+        edges = silhouettes(faces, screen, cameras.height, cameras.width)
         lines = _on_lines(edges)
         pairs = _pairs(edges, lines, zbuf)
         jacobian = _jacobian(edges, lines, pairs, cameras)
         ends = edges.ends.index_select(1, pairs.edge)
     return Crossings(pairs.near, pairs.far, _WithJacobian.apply(vertices, pairs.distance, ends, jacobian))
-
-
-def _silhouettes(faces: Int[Tensor, "f 3"], screen: OnScreen, height: int, width: int) -> Silhouettes:
-    """The silhouettes that may reach into the pictures."""
-    edges = mesh_edges(faces)
-    sides = edges.faces.T if edges.closed else edges.faces.T.clamp(min=0)
-    first, second = outside(screen.area.index_select(1, sides.flatten())).chunk(2, dim=1)
-    if not edges.closed:
-        second = second & (edges.faces[:, 1] >= 0)
-    turning = (first != second).flatten().nonzero().squeeze(1)
-    view = torch.div(turning, len(edges.vertices), rounding_mode="floor")
-    edge = turning - view * len(edges.vertices)
-    of_first, of_second = edges.opposite.T.index_select(1, edge)
-    opposite = torch.where(first.flatten().index_select(0, turning), of_first, of_second)
-    corners = torch.cat([edges.vertices.T.index_select(1, edge), opposite[None]])
-    points = screen.points.flatten(1).index_select(1, (view * screen.points.shape[2] + corners).flatten())
-    (left, above, nearest), (right, below, _) = points.view(3, 3, -1)[:, :2].aminmax(dim=1)
-    kept = ((right >= 0) & (left <= width) & (below >= 0) & (above <= height) & (nearest > NEAR)).nonzero().squeeze(1)
-    points = points.view(9, -1).index_select(1, kept).view(3, 3, -1)
-    ends = corners[:2].index_select(1, kept)
-    return Silhouettes(view.index_select(0, kept), ends, points[:, :2], points[:2, 2])
 
 
 def _on_lines(edges: Silhouettes) -> OnLines:
