@@ -70,7 +70,7 @@ class TrainConfig(Section):
     views_per_iteration: int | None = Field(
         None,
         ge=1,
-        description="views rendered in an iteration; empty: 4, and of windows as many more as their side is smaller",
+        description="views rendered in an iteration; empty: 4, and of windows as many as make up their pixels",
     )
     levels: tuple[Annotated[int, Field(ge=0, le=7)], ...] = Field(
         (3, 4, 4, 5), min_length=1, description="icosphere levels over equal parts of the schedule"

@@ -175,7 +175,7 @@ def test_the_references_windows_seldom_hold_a_border() -> None:
 
 @pytest.mark.parametrize(
     ("overrides", "views"),
-    [([], 4), (["crop.size=50"], 8), (["crop.size=80"], 5), (["crop.size=50", "views_per_iteration=3"], 3)],
+    [([], 4), (["crop.size=50"], 16), (["crop.size=80"], 6), (["crop.size=50", "views_per_iteration=3"], 3)],
 )
 def test_small_windows_are_more(overrides: list[str], views: int) -> None:
     config = load_config(None, [f"train.{override}" for override in overrides])
