@@ -47,16 +47,19 @@ def one_view() -> str:
 def window() -> str:
     """Four whole views, as an iteration renders them, against as many windows and the windows of an iteration."""
     generator = torch.Generator().manual_seed(0)
+    views = camera(100)[[0] * 4]
 
-    def whole() -> None:
-        forward_and_backward(camera(100)[[0] * 4], 4, 2)
-
-    def windows(count: int) -> None:
-        offsets = draw_windows(torch.ones(count, 100, 100, dtype=torch.bool), 50, generator).offsets
-        forward_and_backward(camera(100)[[0] * count].cropped(offsets.to(DEVICE), 50, 50), 4, 2)
+    def windows(cameras: Cameras, anywhere: torch.Tensor) -> None:
+        offsets = draw_windows(anywhere, 50, generator).offsets
+        forward_and_backward(cameras.cropped(offsets.to(DEVICE), 50, 50), 4, 2)
 
     usual = views_per_iteration(RunConfig.model_validate({"train": {"crop": {"size": 50}}}).train, 100, 100)
-    all_, some, more = medians_in_turn([whole, lambda: windows(4), lambda: windows(usual)])
+    some_views, more_views = (
+        (views[[0] * count], torch.ones(count, 100, 100, dtype=torch.bool)) for count in (4, usual)
+    )
+    all_, some, more = medians_in_turn(
+        [lambda: forward_and_backward(views, 4, 2), lambda: windows(*some_views), lambda: windows(*more_views)]
+    )
     return (
         f"crop: rendering an iteration in four 50x50 windows of 100x100 costs {some / all_:.2f} of four whole views "
         f"({some:.1f} of {all_:.1f} ms); in the {usual} of a training, each costs {more / usual / all_ * 4:.2f} of a "

@@ -105,10 +105,7 @@ class _Intersection(torch.autograd.Function):
         by_point = (by_b0 - by_b1) * scale * normal
         by_point += (by_b2 - by_b0) * scale * cross(rays, edge1)
         by_point -= depth_gradient * scale * cross(edge1, edge2)
-        gradient = by_point.new_zeros(3, ctx.vertices)
-        for corner, share in zip(corners, bary, strict=True):
-            gradient.index_add_(1, corner, share * by_point)
-        return gradient.T, None, None, None
+        return _shared_out(by_point, bary, corners, ctx.vertices).T, None, None, None
 
 
 class _Interpolation(torch.autograd.Function):
@@ -128,7 +125,15 @@ class _Interpolation(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Float[Tensor, "k p"]) -> tuple[Float[Tensor, "k v"], Float[Tensor, "3 p"], None]:
         bary, corners, *there = ctx.saved_tensors
-        by_attributes = gradient.new_zeros(len(gradient), ctx.vertices)
-        for corner, share in zip(corners, bary, strict=True):
-            by_attributes.index_add_(1, corner, share * gradient)
+        by_attributes = _shared_out(gradient, bary, corners, ctx.vertices)
         return by_attributes, torch.stack([(gradient * values).sum(0) for values in there]), None
+
+
+def _shared_out(
+    values: Float[Tensor, "k p"], bary: Float[Tensor, "3 p"], corners: Int[Tensor, "3 p"], count: int
+) -> Float[Tensor, "k v"]:
+    """What each of `count` vertices gets of the values at points, by barycentric coordinates."""
+    sums = values.new_zeros(len(values), count)
+    for corner, share in zip(corners, bary, strict=True):
+        sums.index_add_(1, corner, share * values)
+    return sums
