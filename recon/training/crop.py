@@ -10,7 +10,7 @@ import functools
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -52,23 +52,19 @@ def draw_windows(occupied: Bool[Tensor, "b h w"], size: int, generator: torch.Ge
 
     A window without one has no error, so leaving it out saves a step and biases nothing.
     """
-    count, height, width = occupied.shape
-    if occupied.all():
-        probability, inclusion = (table.expand(count, -1, -1) for table in anywhere(height, width, size))
-    else:
-        probability = offset_probability(occupied.cpu(), size)
-        inclusion = inclusion_probability(probability, size)
+    probability, inclusion = _probabilities(occupied.cpu(), size)
     # As multinomial does, which takes ten times as long.
     below = probability.flatten(1).double().cumsum(1)
-    drawn = torch.searchsorted(below, below[:, -1:] * torch.rand(count, 1, generator=generator), right=True).squeeze(1)
+    values = below[:, -1:] * torch.rand(len(occupied), 1, generator=generator)
+    drawn = torch.searchsorted(below if len(below) > 1 else below[0], values, right=True).squeeze(1)
     offsets = torch.stack([drawn // probability.shape[2], drawn % probability.shape[2]], dim=1)
-    return Windows(offsets, window_weights(inclusion, offsets, size))
+    return Windows(offsets, window_weights(inclusion.expand(len(occupied), -1, -1), offsets, size))
 
 
 def offset_probability(occupied: Bool[Tensor, "b h w"], size: int) -> Float[Tensor, "b r c"]:
     """How probable each (row, column) offset is; zero for windows that hold no occupied pixel."""
     _, height, width = occupied.shape
-    holds = _box_sum(occupied.float(), size) > 0.5
+    holds = _box_sum(occupied, size) > 0
     probability = _uniform(height, width, size) * (holds | ~holds.any(dim=(1, 2), keepdim=True))
     return probability / probability.sum(dim=(1, 2), keepdim=True)
 
@@ -82,7 +78,7 @@ def anywhere(height: int, width: int, size: int) -> tuple[Float[Tensor, "1 r c"]
 
 def inclusion_probability(offsets: Float[Tensor, "b r c"], size: int) -> Float[Tensor, "b h w"]:
     """How probable it is that a window holds a pixel, from the probabilities of the windows' offsets."""
-    return _box_sum(pad(offsets, [size - 1] * 4), size)
+    return _box_sum(pad(offsets, [size - 1] * 4), size).to(offsets.dtype)
 
 
 def window_weights(inclusion: Float[Tensor, "b h w"], offsets: Int[Tensor, "b 2"], size: int) -> Float[Tensor, "b s s"]:
@@ -103,12 +99,12 @@ def inside_windows(images: Float[Tensor, "b h w 3"], size: int, generator: torch
 def offset_distribution(length: int, size: int) -> Float[Tensor, " o"]:
     """Probability of each offset along an axis of `length` pixels.
 
-    Uniform over offsets that may reach half a window over the border, moved back inside: with offsets
-    uniform inside, the border would be seen `size` times less often than the centre.
+    Uniform over all windows that overlap the axis, moved back inside. So a pixel is in a window at least with
+    probability size / (length + size - 1), that of a pixel of the border; with offsets uniform inside, the
+    border would be seen `size` times less often than the centre.
     """
     last = length - size
-    reach = size // 2
-    clamped = torch.arange(-reach, last + reach + 1).clamp(0, last)
+    clamped = torch.arange(1 - size, length).clamp(0, last)
     return clamped.bincount(minlength=last + 1) / len(clamped)
 
 
@@ -149,12 +145,22 @@ def slices(images: Tensor, offsets: Int[Tensor, "b 2"], size: int) -> Tensor:
     return images[view, rows, columns]
 
 
+def _probabilities(
+    occupied: Bool[Tensor, "b h w"], size: int
+) -> tuple[Float[Tensor, "_ r c"], Float[Tensor, "_ h w"]]:
+    """Those of offsets, and of pixels to lie in a window: one table for all views, where no window is empty."""
+    if not occupied.all() and not (probability := offset_probability(occupied, size)).all():
+        return probability, inclusion_probability(probability, size)
+    return anywhere(*occupied.shape[1:], size)
+
+
 def _uniform(height: int, width: int, size: int) -> Float[Tensor, "r c"]:
     return torch.outer(offset_distribution(height, size), offset_distribution(width, size))
 
 
-def _box_sum(values: Float[Tensor, "b h w"], size: int) -> Float[Tensor, "b _ _"]:
-    """Sums over all windows of `size` x `size` pixels that lie inside, by a summed-area table."""
-    table = pad(values.double().cumsum(1).cumsum(2), [1, 0, 1, 0])
-    rows = table[:, size:] - table[:, :-size]
-    return (rows[:, :, size:] - rows[:, :, :-size]).to(values.dtype)
+def _box_sum(values: Shaped[Tensor, "b h w"], size: int) -> Shaped[Tensor, "b _ _"]:
+    """Sums over all windows of `size` x `size` pixels that lie inside, as differences of running sums."""
+    exact = torch.int32 if values.dtype == torch.bool else torch.double
+    below = pad(values.cumsum(1, dtype=exact), [0, 0, 1, 0])
+    below = pad((below[:, size:] - below[:, :-size]).cumsum(2, dtype=exact), [1, 0])
+    return below[:, :, size:] - below[:, :, :-size]
