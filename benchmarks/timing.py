@@ -8,20 +8,26 @@ import torch
 
 
 def median_milliseconds(call: Callable[[], object], repetitions: int = 30, warm_up: int = 5) -> float:
-    return medians_in_turn([call], repetitions, warm_up)[0]
+    return 1000 * statistics.median([_seconds(call) for _ in range(warm_up + repetitions)][warm_up:])
 
 
-def medians_in_turn(calls: Sequence[Callable[[], object]], repetitions: int = 60, warm_up: int = 5) -> list[float]:
-    """Milliseconds of calls to be compared, taken in turn, so that what else the machine does slows all alike."""
-    for _ in range(warm_up):
-        for call in calls:
-            call()
+def medians_in_turn(calls: Sequence[Callable[[], object]], turns: int = 10, in_a_row: int = 8) -> list[float]:
+    """Milliseconds of calls to be compared, taken in turn, so that what else the machine does slows all alike.
+
+    A turn calls several times in a row, as a training does, and leaves out the first, which finds caches and heap
+    as another call left them. The first turn warms up.
+    """
     times: list[list[float]] = [[] for _ in calls]
-    for _ in range(repetitions):
+    for turn in range(1 + turns):
         for call, mine in zip(calls, times, strict=True):
-            start = time.perf_counter()
-            call()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            mine.append(time.perf_counter() - start)
+            seconds = [_seconds(call) for _ in range(in_a_row)]
+            mine += seconds[1:] if turn else []
     return [1000 * statistics.median(mine) for mine in times]
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start

@@ -34,7 +34,8 @@ def icosphere(level: int, device: torch.device | str = "cpu") -> Icosphere:
     a, b, c = coarse.faces.unbind(1)
     ab, bc, ca = (midpoint.view(-1, 3) + len(coarse.vertices)).unbind(1)
     quarters = [(a, ab, ca), (b, bc, ab), (c, ca, bc), (ab, bc, ca)]
-    return Icosphere(vertices, torch.cat([torch.stack(quarter, dim=1) for quarter in quarters]))
+    # In memory corner by corner, as the renderer gathers them.
+    return Icosphere(vertices, torch.stack([torch.cat(corner) for corner in zip(*quarters, strict=True)]).T)
 
 
 def _icosahedron() -> Icosphere:

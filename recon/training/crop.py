@@ -145,9 +145,7 @@ def slices(images: Tensor, offsets: Int[Tensor, "b 2"], size: int) -> Tensor:
     return images[view, rows, columns]
 
 
-def _probabilities(
-    occupied: Bool[Tensor, "b h w"], size: int
-) -> tuple[Float[Tensor, "_ r c"], Float[Tensor, "_ h w"]]:
+def _probabilities(occupied: Bool[Tensor, "b h w"], size: int) -> tuple[Float[Tensor, "_ r c"], Float[Tensor, "_ h w"]]:
     """Those of offsets, and of pixels to lie in a window: one table for all views, where no window is empty."""
     if not occupied.all() and not (probability := offset_probability(occupied, size)).all():
         return probability, inclusion_probability(probability, size)
