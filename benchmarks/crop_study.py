@@ -1,12 +1,16 @@
 """Why windows failed in the reference work: its choices, one by one, against ours.
 
-    python -m benchmarks.crop_study        (half an hour on one core)
+    python -m benchmarks.crop_study [--seeds 4] [--jobs 2]        (an hour of one core)
 
-Trains every row of `RUNS` on the bunny's head for the reference's 1,000 iterations, prints a table
-and writes the figures of docs/crops.md. Runs that exist under results/studies/crops are not repeated.
+Trains every row of `RUNS` on the bunny's head for the reference's 1,000 iterations, once a seed, prints a table
+of means with their standard errors, and writes the figures of docs/crops.md. Trainings whose images lie under
+results/studies/crops are not repeated.
 """
 
-import os
+import argparse
+import multiprocessing
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +23,11 @@ from recon.config import load_config
 from recon.evaluation.colour_maps import DIFFERENCE
 from recon.evaluation.pictures import absolute_difference, tone_map
 from recon.scenes.extract import extract
-from recon.training.checkpoint import load_model
 from recon.training.crop import inclusion_probability, offset_probability
-from recon.training.run import train
+from recon.training.data import TrainingData
+from recon.training.initialise import initial_model
+from recon.training.loop import Optimisation, fit
+from recon.training.schedule import Progress
 from recon.views import Views, load_views
 
 FOLDER = Path("results/studies/crops")
@@ -36,7 +42,6 @@ COMMON = [
     "train.schedule=constant",
     "train.levels=[4]",
     "train.views_per_iteration=4",
-    "train.checkpoints=5",
     "surface.integrator=euler",
     "render.samples=1",
     "loss.velocity_points=64",
@@ -52,6 +57,9 @@ RUNS = {
     "weighted windows": [SMALL],
     "windows inside, hard outlines, rate 5e-4": [HARD, SMALL, INSIDE, "train.learning_rate=5e-4"],
     "weighted windows, our schedule": [SMALL, *OURS],
+    "windows inside, our schedule": [SMALL, INSIDE, *OURS],
+    "sixteen windows inside, our schedule": [SMALL, INSIDE, *OURS, "train.views_per_iteration=16"],
+    "sixteen weighted windows, our schedule": [SMALL, *OURS, "train.views_per_iteration=16"],
     "whole views, our schedule": OURS,
 }
 DRAWN = {
@@ -60,7 +68,7 @@ DRAWN = {
     "windows inside, hard outlines": "windows inside,\nhard outlines",
     "windows inside": "windows inside",
     "weighted windows": "weighted windows",
-    "weighted windows, our schedule": "weighted windows,\nour schedule",
+    "sixteen weighted windows, our schedule": "16 weighted windows,\nour schedule",
 }
 
 RIM = 3
@@ -71,22 +79,36 @@ SHOWN = 14
 """The view in the picture, from the front."""
 
 
+Images = Mapping[str, np.ndarray]
+"""Those of one model, by viewpoint set."""
+
+
 def main() -> None:
-    os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{FOLDER}/mlflow.db")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=4, help="trainings of each row")
+    parser.add_argument("--jobs", type=int, default=2, help="trainings at once, one thread each")
+    options = parser.parse_args()
     sets = viewpoint_sets()
     write_samples(sets["front"])
+    with ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        jobs = {name: [pool.submit(images, name, seed) for seed in range(options.seeds)] for name in RUNS}
+        print("| run | front | its rim | its centre | full | above | below |")
+        print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
+        for name, of_name in jobs.items():
+            print_row(name, sets, [job.result() for job in of_name])
+    write_picture(sets["front"], {name: of_name[0].result()["front"] for name, of_name in jobs.items()})
+
+
+def print_row(name: str, sets: Mapping[str, Views], trainings: list[Images]) -> None:
+    """Mean absolute errors, averaged over the trainings of a row, and the standard error of that average."""
     rim, centre = regions(sets["front"])
-    print("| run | front | its rim | its centre | full | above | below |")
-    print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
-    predictions = {}
-    for name, overrides in RUNS.items():
-        images = predicted(name, overrides, sets)
-        errors = {key: absolute_difference(views.images, images[key]) for key, views in sets.items()}
-        front, *others = errors.values()
-        cells = [front, front[rim], front[centre], *others]
-        print(f"| {name} | {' | '.join(f'{cell.mean():.4f}' for cell in cells)} |", flush=True)
-        predictions[name] = images["front"]
-    write_picture(sets["front"], predictions)
+    rows = []
+    for predicted in trainings:
+        front, *others = (absolute_difference(views.images, predicted[key]) for key, views in sets.items())
+        rows.append([cell.mean() for cell in (front, front[rim], front[centre], *others)])
+    spread = np.std(rows, axis=0, ddof=1) / len(rows) ** 0.5 if len(rows) > 1 else np.full(len(rows[0]), np.nan)
+    cells = [f"{mean:.4f} ± {error:.4f}" for mean, error in zip(np.mean(rows, axis=0), spread, strict=True)]
+    print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def viewpoint_sets() -> dict[str, Views]:
@@ -98,15 +120,25 @@ def viewpoint_sets() -> dict[str, Views]:
     return {name: load_views(path) for name, path in paths.items()}
 
 
-def predicted(name: str, overrides: list[str], sets: dict[str, Views]) -> dict[str, np.ndarray]:
-    """The images of one run in every set, trained if it is not there."""
-    out = FOLDER / name.replace(" ", "-").replace(",", "")
-    if not (out / "model.pt").exists():
-        train(FOLDER / "front.npz", load_config(None, [*COMMON, *overrides]), out, quiet=True)
-    model = load_model(out)
+def images(name: str, seed: int) -> Images:
+    """The images of one training in every set; it is trained if they are not there."""
+    path = FOLDER / "study" / f"{name.replace(' ', '-').replace(',', '')}-{seed}.npz"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        np.savez(path, **trained([*COMMON, *RUNS[name], f"train.seed={seed}"]))
+    with np.load(path) as stored:
+        return dict(stored)
+
+
+def trained(overrides: list[str]) -> Images:
+    torch.set_num_threads(1)
+    config, device, sets = load_config(None, overrides), torch.device("cpu"), viewpoint_sets()
+    model = initial_model(config, sets["front"], device)
+    data = TrainingData.from_views(sets["front"], device)
+    fit(Optimisation(model, data, Progress(config.train.iterations)), lambda step: None)
     # However a run was trained, its surface is shown in the same way.
-    shown = model.config.render.model_copy(update={"antialias": True})
-    model.config = model.config.model_copy(update={"render": shown})
+    shown = config.render.model_copy(update={"antialias": True})
+    model.config = config.model_copy(update={"render": shown})
     with torch.no_grad():
         mesh = model.mesh(4)
         return {key: model.render(mesh, Cameras.from_views(views)).radiance.numpy() for key, views in sets.items()}

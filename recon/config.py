@@ -41,7 +41,7 @@ class CropConfig(Section):
     mode: Literal["uniform", "object", "inside"] = Field(
         "object",
         description="where windows fall: anywhere, never where there is nothing to compare, or (the reference's) "
-        "inside the picture without weights, where borders are seldom seen",
+        "inside the picture, one offset for all views and without weights, where borders are seldom seen",
     )
 
 

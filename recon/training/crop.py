@@ -87,13 +87,13 @@ def window_weights(inclusion: Float[Tensor, "b h w"], offsets: Int[Tensor, "b 2"
 
 
 def inside_windows(images: Float[Tensor, "b h w 3"], size: int, generator: torch.Generator) -> Windows:
-    """Windows with offsets uniform over those inside the picture, unweighted, as the reference work drew them.
+    """One offset for all views, uniform over those inside the picture, without weights: the reference work's.
 
     Its loss is that of another picture: a corner counts size^2 times less than the centre.
     """
     count, height, width, _ = images.shape
-    offsets = [torch.randint(length - size + 1, (count,), generator=generator) for length in (height, width)]
-    return Windows(torch.stack(offsets, dim=1), torch.ones(count, size, size))
+    offsets = [torch.randint(length - size + 1, (1,), generator=generator) for length in (height, width)]
+    return Windows(torch.stack(offsets, dim=1).expand(count, -1), torch.ones(count, size, size))
 
 
 def offset_distribution(length: int, size: int) -> Float[Tensor, " o"]:
