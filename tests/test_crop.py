@@ -69,6 +69,18 @@ def test_windows_are_drawn_as_probable_as_they_are_said_to_be() -> None:
     torch.testing.assert_close(found, expected, atol=4 * 0.5 / draws**0.5, rtol=0)
 
 
+@pytest.mark.parametrize("views", [1, 3])
+def test_where_no_window_is_empty_all_are_drawn_and_weighted_alike(views: int) -> None:
+    """Also by the table that all views share then."""
+    occupied = torch.zeros(views, 12, 12, dtype=torch.bool)
+    occupied[:, 5, 6] = True  # every window of 7 holds it
+    windows = draw_windows(occupied, 7, torch.Generator().manual_seed(0))
+    anywhere = draw_windows(torch.ones_like(occupied), 7, torch.Generator().manual_seed(0))
+    assert torch.equal(windows.offsets, anywhere.offsets)
+    inclusion = inclusion_probability(offset_probability(occupied, 7), 7)
+    torch.testing.assert_close(windows.weights, window_weights(inclusion, windows.offsets, 7))
+
+
 def test_no_window_is_empty() -> None:
     occupied = torch.zeros(200, 40, 40, dtype=torch.bool)
     occupied[:, 30, 3] = True
