@@ -13,25 +13,18 @@ import multiprocessing
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks.bunny_head import SETS, fitted, viewpoint_sets
 from recon.camera import Cameras
 from recon.config import load_config
 from recon.evaluation.image_metrics import image_metrics
-from recon.scenes.extract import extract
 from recon.surface.model import Model
-from recon.training.data import TrainingData
-from recon.training.initialise import initial_model
-from recon.training.loop import Optimisation, fit
 from recon.training.schedule import Progress
-from recon.views import load_views
+from recon.views import Views
 
-FOLDER = Path("results/studies/crops")
-SCENE = Path("config/scenes/bunny_head.yaml")
-SETS = ("front", "full", "above", "below")
 RUNS = {"whole views": [], "windows of 50": ["train.crop.size=50"], "windows of 80": ["train.crop.size=80"]}
 
 
@@ -53,7 +46,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind")
     parser.add_argument("--jobs", type=int, default=len(RUNS), help="trainings at once")
     options = parser.parse_args()
-    extract_sets()
+    viewpoint_sets()  # extracted once, before trainings side by side look for them
     # Processes that start afresh, for each training: it has one thread, and its clock begins at zero.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.jobs, mp_context=spawn, max_tasks_per_child=1) as pool:
@@ -81,28 +74,17 @@ def print_table(results: Results, title: str, seeds: Sequence[int]) -> None:
         print(f"| {name} | {iterations:.0f} | {' | '.join(cells)} |", flush=True)
 
 
-def extract_sets() -> None:
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    for name in SETS:
-        path, like = FOLDER / f"{name}.npz", None if name == "front" else FOLDER / "front.npz"
-        if not path.exists():
-            extract(SCENE, path, set_name=name, like=like)
-
-
 def trained(overrides: list[str], minutes: float) -> dict[str, float]:
     """Iterations that a training takes in its time, and its mean absolute error in every set."""
     torch.set_num_threads(1)
-    config, views, device = load_config(None, overrides), load_views(FOLDER / "front.npz"), torch.device("cpu")
-    model = initial_model(config, views, device)
+    config, sets = load_config(None, overrides), viewpoint_sets()
     progress = ProcessorTime(config.train.iterations, 60 * minutes, spent=-time.process_time())
-    fit(Optimisation(model, TrainingData.from_views(views, device), progress), lambda step: None)
-    errors = {name: error(model, FOLDER / f"{name}.npz") for name in SETS}
-    return {"iterations": progress.iteration, **errors}
+    model = fitted(config, sets["front"], progress)
+    return {"iterations": progress.iteration, **{name: error(model, views) for name, views in sets.items()}}
 
 
 @torch.no_grad()
-def error(model: Model, path: Path) -> float:
-    views = load_views(path)
+def error(model: Model, views: Views) -> float:
     prediction = model.render(model.mesh(model.export_level), Cameras.from_views(views)).radiance
     return image_metrics(prediction, torch.from_numpy(views.images))["mean_absolute_error"].mean().item()
 

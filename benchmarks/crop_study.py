@@ -18,22 +18,16 @@ import torch
 from matplotlib.figure import Figure
 from scipy.ndimage import distance_transform_edt
 
+from benchmarks.bunny_head import FOLDER, fitted, viewpoint_sets
 from recon.camera import Cameras
 from recon.config import load_config
 from recon.evaluation.colour_maps import DIFFERENCE
 from recon.evaluation.pictures import absolute_difference, tone_map
-from recon.scenes.extract import extract
 from recon.training.crop import inclusion_probability, offset_probability
-from recon.training.data import TrainingData
-from recon.training.initialise import initial_model
-from recon.training.loop import Optimisation, fit
 from recon.training.schedule import Progress
-from recon.views import Views, load_views
+from recon.views import Views
 
-FOLDER = Path("results/studies/crops")
-SCENE = Path("config/scenes/bunny_head.yaml")
 PICTURES = Path("docs/images")
-SETS = ("front", "full", "above", "below")
 
 # Besides the reference's: what makes an iteration cheap, for all rows alike.
 COMMON = [
@@ -111,15 +105,6 @@ def print_row(name: str, sets: Mapping[str, Views], trainings: list[Images]) -> 
     print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-def viewpoint_sets() -> dict[str, Views]:
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    paths = {name: FOLDER / f"{name}.npz" for name in SETS}
-    for name, path in paths.items():
-        if not path.exists():
-            extract(SCENE, path, set_name=name, like=None if name == "front" else paths["front"])
-    return {name: load_views(path) for name, path in paths.items()}
-
-
 def images(name: str, seed: int) -> Images:
     """The images of one training in every set; it is trained if they are not there."""
     path = FOLDER / "study" / f"{name.replace(' ', '-').replace(',', '')}-{seed}.npz"
@@ -132,10 +117,8 @@ def images(name: str, seed: int) -> Images:
 
 def trained(overrides: list[str]) -> Images:
     torch.set_num_threads(1)
-    config, device, sets = load_config(None, overrides), torch.device("cpu"), viewpoint_sets()
-    model = initial_model(config, sets["front"], device)
-    data = TrainingData.from_views(sets["front"], device)
-    fit(Optimisation(model, data, Progress(config.train.iterations)), lambda step: None)
+    config, sets = load_config(None, overrides), viewpoint_sets()
+    model = fitted(config, sets["front"], Progress(config.train.iterations))
     # However a run was trained, its surface is shown in the same way.
     shown = config.render.model_copy(update={"antialias": True})
     model.config = config.model_copy(update={"render": shown})
