@@ -56,7 +56,7 @@ def draw_windows(occupied: Bool[Tensor, "b h w"], size: int, generator: torch.Ge
     # As multinomial does, which takes ten times as long.
     below = probability.flatten(1).double().cumsum(1)
     values = below[:, -1:] * torch.rand(len(occupied), 1, generator=generator)
-    drawn = torch.searchsorted(below if len(below) > 1 else below[0], values, right=True).squeeze(1)
+    drawn = torch.searchsorted(below.squeeze(0), values, right=True).squeeze(1)
     offsets = torch.stack([drawn // probability.shape[2], drawn % probability.shape[2]], dim=1)
     return Windows(offsets, window_weights(inclusion.expand(len(occupied), -1, -1), offsets, size))
 
