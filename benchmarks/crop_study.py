@@ -31,6 +31,7 @@ PICTURES = Path("docs/images")
 
 # Besides the reference's: what makes an iteration cheap, for all rows alike.
 COMMON = [
+    "surface.representation=mlp",
     "train.iterations=1000",
     "train.learning_rate=1e-3",
     "train.schedule=constant",

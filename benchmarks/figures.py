@@ -87,7 +87,7 @@ def flow(record: RunRecord, model: Model) -> Figure:
     """The sphere on its way, with its lines of latitude and longitude on it."""
     sphere, faces = icosphere(LEVEL)
     with torch.no_grad():
-        path = model.trajectory(sphere)
+        path = model.flow().trajectory(sphere)
     camera = cameras_around(model, np.array([ANGLE]), SIZE)
     pictures = _trimmed([clay(points, faces, camera, sphere, graticule) for points in path])
     figure = Figure(figsize=(WIDTH, 1.65), layout="constrained")

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from recon.errors import ReconError
 from recon.files import atomic
 
+Integrator = Literal["euler", "midpoint", "rk4"]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -23,15 +24,31 @@ class Section(BaseModel):
 
 
 class SurfaceConfig(Section):
-    """The velocity network and its integration (Cheng et al. 2022, section 3)."""
+    """The velocity field and its integration (Cheng et al. 2022, section 3)."""
 
-    width: int = Field(128, ge=1, description="units of each hidden layer of the velocity network")
-    layers: int = Field(3, ge=1, description="hidden layers of the velocity network")
-    frequencies: int = Field(14, ge=1, description="bands of the positional encoding")
+    representation: Literal["grid", "mlp"] = Field(
+        "grid", description="the velocity field: B-splines on grids from coarse to fine, or the paper's network"
+    )
+    cells: tuple[Annotated[int, Field(ge=1, le=128)], ...] = Field(
+        (4, 8, 16, 32), min_length=1, description="grid: cells of each grid along an axis, each twice the one before"
+    )
+    degree: int = Field(2, ge=1, le=3, description="grid: of the B-splines")
+    falloff: float = Field(
+        1.5, ge=0, le=4, description="grid: a grid n times as fine takes steps that are n^falloff times as small"
+    )
+    width: int = Field(128, ge=1, description="mlp: units of each hidden layer")
+    layers: int = Field(3, ge=1, description="mlp: hidden layers")
+    frequencies: int = Field(14, ge=1, description="bands of the positional encoding (mlp, and reflectance)")
     frequency_base: float = Field(1.5, gt=1, description="band i has frequency base^i")
     amplitude_base: float = Field(1.3, ge=1, description="band i has amplitude base^-i")
     steps: int = Field(5, ge=1, description="integration steps from the sphere to the object")
-    integrator: Literal["euler", "midpoint", "rk4"] = Field("midpoint", description="scheme of one step")
+    integrator: Integrator = Field("midpoint", description="scheme of one step")
+
+    @model_validator(mode="after")
+    def _nested(self) -> "SurfaceConfig":
+        if any(fine != 2 * coarse for coarse, fine in zip(self.cells[:-1], self.cells[1:], strict=True)):
+            raise ValueError("'cells' must each be twice the one before")
+        return self
 
 
 class CropConfig(Section):
@@ -60,8 +77,8 @@ class StoppingConfig(Section):
 class TrainConfig(Section):
     """The optimisation and its schedule."""
 
-    iterations: int = Field(2000, ge=1, description="length of the schedule without --max-minutes")
-    learning_rate: float = Field(4e-3, gt=0, le=1, description="Adam's step size at the start")
+    iterations: int = Field(800, ge=1, description="length of the schedule without --max-minutes; mlp: 2000")
+    learning_rate: float = Field(0.02, gt=0, le=1, description="Adam's step size at the start; mlp: 0.004")
     schedule: Literal["constant", "cosine", "step"] = Field("cosine", description="course of the learning rate")
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (0.5, 0.75), min_length=1, description="with step: parts of the schedule after which the learning rate falls"
@@ -86,13 +103,25 @@ class TrainConfig(Section):
 
 
 class LossConfig(Section):
-    """Weights of the loss terms; the paper's two are on, and one that keeps the discrete flow from folding."""
+    """Weights of the loss terms; the paper's two are on, and three that keep flow and mesh from folding."""
 
     image: Weight = Field(1.0, description="mean absolute error of the images")
-    velocity: Weight = Field(0.03, description="regularity of the velocity, mean |(1 - alpha Laplacian) v|^2")
+    velocity: Weight = Field(
+        1e-3, description="regularity of the velocity, mean |(1 - alpha Laplacian) v|^2; mlp: 0.03"
+    )
     velocity_alpha: Weight = Field(0.01, description="alpha of the velocity term")
-    velocity_points: int = Field(256, ge=1, description="random points that estimate the velocity term")
+    velocity_points: int = Field(
+        2048,
+        ge=1,
+        description="random points that estimate fold and distortion, of an mlp velocity too; mlp: 256",
+    )
     fold: Weight = Field(5.0, description="mean hinge on the volume change of the flow's steps: keeps it from folding")
+    distortion: Weight = Field(
+        5.0, description="mean hinge on how unevenly the flow's steps stretch: keeps it from pleating; mlp: 0"
+    )
+    crossing: Weight = Field(
+        1.0, description="in the last tenth: how deep triangles of the mesh pass through one another; mlp: 0"
+    )
     silhouette: Weight = Field(0.0, description="mean absolute error of the coverage; needs masks")
     guide: Weight = Field(1.0, description="with a field: coverage against what it leaves unexplained, less and less")
     surplus: Weight = Field(0.3, description="with a field: coverage of outline pixels that the field explains alone")
@@ -127,6 +156,13 @@ class RenderConfig(Section):
     antialias: bool = Field(True, description="blend silhouettes; without it outlines have no gradient")
 
 
+MLP_DEFAULTS: dict[str, dict[str, float]] = {
+    "loss": {"velocity": 0.03, "velocity_points": 256, "distortion": 0.0, "crossing": 0.0},
+    "train": {"iterations": 2000, "learning_rate": 4e-3},
+}
+"""Where a network's defaults are other than a grid's."""
+
+
 class RunConfig(Section):
     """Everything that determines a training run, but for its data."""
 
@@ -143,6 +179,17 @@ class RunConfig(Section):
     render: RenderConfig = RenderConfig()
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_representation(cls, tree: Any) -> Any:
+        """The network's own defaults, for keys that are left out; the result states every value."""
+        surface = tree.get("surface") if isinstance(tree, Mapping) else None
+        if not isinstance(surface, Mapping) or surface.get("representation") != "mlp":
+            return tree
+        sections = {name: tree.get(name, {}) for name in MLP_DEFAULTS}
+        own = {name: {**MLP_DEFAULTS[name], **given} for name, given in sections.items() if isinstance(given, Mapping)}
+        return {**tree, **own}
 
 
 def load_config(path: str | Path | None, overrides: Iterable[str] = ()) -> RunConfig:

@@ -73,6 +73,7 @@ class Experiment:
 
     row: RowConfig
     config: RunConfig
+    counts_iterations: bool = False
 
     @property
     def name(self) -> str:
@@ -85,7 +86,7 @@ class Experiment:
         """The wall clock of the training; a row that counts iterations has none unless it says so."""
         if self.row.max_minutes is not None:
             return self.row.max_minutes
-        return None if "iterations" in self.config.train.model_fields_set else default
+        return None if self.counts_iterations else default
 
     def identity(self, default_minutes: float | None) -> str:
         return row_identity(self.config, self.max_minutes(default_minutes))
@@ -169,7 +170,8 @@ def _experiment(where: str, columns: Sequence[str], cells: Sequence[str]) -> Exp
     values = {key: _value(where, key, cell) for key, cell in zip(columns, cells, strict=False) if cell}
     row = {key: value for key, value in values.items() if key in RowConfig.model_fields}
     try:
-        return Experiment(RowConfig(**row), RunConfig.model_validate(_nested(values.keys() - row.keys(), values)))
+        config = RunConfig.model_validate(_nested(values.keys() - row.keys(), values))
+        return Experiment(RowConfig(**row), config, counts_iterations="train.iterations" in values)
     except ValidationError as error:
         raise ReconError(f"{where}, {_explain(error, columns)}") from None
 

@@ -50,7 +50,7 @@ class WorkflowConfig(Section):
         "config/experiments.tsv", description="table with one training run a row; its columns are the training keys"
     )
     max_minutes: float | None = Field(
-        6.0, gt=0, description="wall clock of one training; empty: as many iterations as `train.iterations` says"
+        None, gt=0, description="wall clock of one training; empty: as many iterations as `train.iterations` says"
     )
     threads: int = Field(4, ge=1, description="threads of one training, at most the cores that Snakemake has")
     tone: Literal["clamp", "scale"] = Field("clamp", description="what pictures show of a radiance above 1")

@@ -375,7 +375,7 @@ def test_the_guide_fades() -> None:
 
 
 def test_the_surface_waits_for_the_warm_up() -> None:
-    options = ["background=field", "field.warm_up=0.2", "field.resolution=4", "surface.width=4"]
+    options = ["background=field", "field.warm_up=0.2", "field.resolution=4", "surface.cells=[4]"]
     model = initial_model(load_config(None, options), in_a_room(), CPU)
     assert warming_up(model, 0.19) and not warming_up(model, 0.2)
     assert surface_fraction(model, 0.1) == 0
@@ -387,7 +387,7 @@ def test_the_surface_waits_for_the_warm_up() -> None:
 
 def test_before_black_a_field_changes_nothing() -> None:
     views = sphere_views(4, 24)
-    small = ["surface.width=16", "surface.steps=2", "train.levels=[2]", "render.samples=1", "train.iterations=6"]
+    small = ["surface.cells=[4,8]", "surface.steps=2", "train.levels=[2]", "render.samples=1", "train.iterations=6"]
     images = []
     for background in ("none", "field"):
         options = [f"background={background}", "field.resolution=8", *small]
@@ -434,7 +434,7 @@ def test_training_in_a_field(kind: str, tmp_path: Path) -> None:
         "train.crop.size=16",
         "field.warm_up=0.6",
     ]
-    small = ["surface.width=16", "surface.steps=2", "train.levels=[2]", "render.samples=1", "train.iterations=90"]
+    small = ["surface.cells=[4,8]", "surface.steps=2", "train.levels=[2]", "render.samples=1", "train.iterations=90"]
     config = load_config(None, ["background=field", f"field.representation={kind}", *options, *small])
     model = initial_model(config, views, CPU)
     steps: list[float] = []
@@ -455,7 +455,7 @@ def test_training_in_a_field(kind: str, tmp_path: Path) -> None:
 def test_the_warm_up_tells_the_object_from_what_is_behind_it() -> None:
     views = in_a_room()
     options = ["field.resolution=16", "field.samples=12", "field.rays=400", "field.ambient=true", "field.warm_up=0.99"]
-    small = ["surface.width=16", "surface.steps=2", "train.levels=[2]", "render.samples=1", "train.iterations=120"]
+    small = ["surface.cells=[4,8]", "surface.steps=2", "train.levels=[2]", "render.samples=1", "train.iterations=120"]
     model = initial_model(load_config(None, ["background=field", *options, *small]), views, CPU)
     fit(Optimisation(model, TrainingData.from_views(views, CPU), Progress(120)), lambda step: None)
     assert model.hints is not None and views.masks is not None
@@ -471,7 +471,7 @@ def test_a_given_background_is_composed_with_the_surface(tmp_path: Path) -> None
         4 * hollow.vertices, hollow.faces.flip(1), cameras, albedo=2 + torch.sin(5 * hollow.vertices), samples=2
     )
     views = replace(room, backgrounds=(empty.radiance / room.radiance_scale).numpy(), masks=None)
-    small = ["surface.width=16", "surface.steps=2", "train.levels=[2]", "render.samples=1", "train.iterations=40"]
+    small = ["surface.cells=[4,8]", "surface.steps=2", "train.levels=[2]", "render.samples=1", "train.iterations=40"]
     model = initial_model(load_config(None, ["background=given", "train.crop.size=16", *small]), views, CPU)
     steps: list[float] = []
     fit(

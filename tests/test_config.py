@@ -5,7 +5,7 @@ import jsonschema
 import pytest
 import yaml
 
-from recon.config import RunConfig, flatten, known_keys, load_config, save_config
+from recon.config import RunConfig, flatten, known_keys, load_config, overrides, save_config
 from recon.errors import ReconError
 from recon.workflow import WorkflowConfig, experiment_schema, generated, workflow_schema
 
@@ -31,6 +31,34 @@ def test_file_and_overrides(tmp_path: Path) -> None:
     assert (config.train.iterations, config.train.seed, config.train.crop.size) == (9, 3, 50)
     assert config.train.levels == (2, 3)
     assert config.background == "constant"
+
+
+def test_a_networks_defaults_are_its_own_and_are_written_out(tmp_path: Path) -> None:
+    config = load_config(None, ["surface.representation=mlp", "train.seed=2"])
+    assert (config.train.learning_rate, config.train.iterations, config.train.seed) == (4e-3, 2000, 2)
+    assert (config.loss.velocity, config.loss.velocity_points) == (0.03, 256)
+    assert (config.loss.distortion, config.loss.crossing, config.loss.fold) == (0, 0, 5)
+    assert "train.learning_rate=0.004" in overrides(config)
+    save_config(config, tmp_path / "train.yaml")
+    assert load_config(tmp_path / "train.yaml") == config
+
+
+def test_what_is_given_to_a_network_stays() -> None:
+    config = load_config(None, ["surface.representation=mlp", "train.learning_rate=0.001", "loss.crossing=1"])
+    assert (config.train.learning_rate, config.loss.crossing) == (1e-3, 1)
+
+
+@pytest.mark.parametrize("name", ["paper", "week3"])
+def test_presets_are_of_the_network(name: str) -> None:
+    config = load_config(ROOT / "config" / "presets" / f"{name}.yaml")
+    assert config.surface.representation == "mlp"
+    assert (config.surface.width, config.surface.steps, config.surface.integrator) == (256, 20, "euler")
+    assert (config.loss.fold, config.loss.silhouette, config.loss.distortion) == (0, 0, 0)
+
+
+def test_grids_are_nested() -> None:
+    with pytest.raises(ReconError, match="key 'surface': .*'cells' must each be twice the one before"):
+        load_config(None, ["surface.cells=[4, 12]"])
 
 
 def test_resolved_configuration_reads_back(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ def error_of_whole_views(model: Model, data: TrainingData) -> float:
 
 def test_training_lowers_the_error(ball: Path) -> None:
     views = views_from_diligent(ball, "ball")
-    small = ["surface.width=32", "surface.steps=4", "train.levels=[2]", "render.samples=1", "loss.fold=0"]
+    small = ["surface.cells=[4,8]", "surface.steps=4", "train.levels=[2]", "render.samples=1", "loss.fold=0"]
     config = load_config(None, [*small, "train.iterations=40", "train.crop.size=24", "reflectance=microfacet"])
     cpu = torch.device("cpu")
     model, data = initial_model(config, views, cpu), TrainingData.from_views(views, cpu)

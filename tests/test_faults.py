@@ -139,7 +139,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
         terms = evaluate(model, *arguments)
         if next(calls) >= count:
             # The slope of a square root at 0 is infinite, and infinite times 0 is not a number.
-            terms["fold"] = terms["fold"] + torch.sqrt(0 * model.velocity.output.weight.sum())
+            terms["fold"] = terms["fold"] + torch.sqrt(0 * model.velocity.grids[0].sum())
         return terms
 
     monkeypatch.setattr(loop, "evaluate", evaluate_then)

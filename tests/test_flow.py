@@ -2,14 +2,14 @@ import pytest
 import torch
 
 from recon.config import SurfaceConfig
-from recon.surface.flow import flow, jacobian_determinants, step_determinants, trajectory
+from recon.surface.flow import determinant, flow, jacobian_determinants, step_derivatives, trajectory
 from recon.surface.icosphere import icosphere
-from recon.surface.velocity import PositionalEncoding, VelocityField, laplacian
+from recon.surface.velocity import PositionalEncoding, VelocityNetwork, laplacian
 
 
-def smooth_field(frequencies: int = 4) -> VelocityField:
+def smooth_field(frequencies: int = 4) -> VelocityNetwork:
     torch.manual_seed(0)
-    field = VelocityField(SurfaceConfig(frequencies=frequencies, width=16)).double()
+    field = VelocityNetwork(SurfaceConfig(frequencies=frequencies, width=16)).double()
     for parameter in field.parameters():
         torch.nn.init.normal_(parameter, 0, 0.3)
     return field
@@ -25,7 +25,7 @@ def test_encoding_is_that_of_the_paper() -> None:
 def test_new_field_leaves_the_sphere_in_place() -> None:
     torch.manual_seed(0)
     sphere = icosphere(2).vertices
-    moved = flow(VelocityField(SurfaceConfig()), sphere, steps=10)
+    moved = flow(VelocityNetwork(SurfaceConfig()), sphere, steps=10)
     assert (moved - sphere).norm(dim=1).max() < 0.05
 
 
@@ -60,7 +60,7 @@ def test_the_steps_determinants_multiply_to_the_flows() -> None:
     field, points = smooth_field(), icosphere(1).vertices.double()
     for integrator in ("euler", "midpoint", "rk4"):
         path = trajectory(field, points, 4, integrator)
-        product = torch.stack([step_determinants(field, x, 4, integrator) for x in path[:-1]]).prod(0)
+        product = torch.stack([determinant(*step_derivatives(field, x, 4, integrator)) for x in path[:-1]]).prod(0)
         torch.testing.assert_close(product, jacobian_determinants(field, points, 4, integrator))
 
 

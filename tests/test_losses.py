@@ -9,7 +9,7 @@ from recon.surface.icosphere import icosphere
 from recon.surface.model import Model, SurfaceMesh
 from recon.training.data import Batch
 from recon.training.losses import (
-    SAFE_DETERMINANT,
+    distortion_loss,
     edge_loss,
     fold_loss,
     image_loss,
@@ -17,8 +17,14 @@ from recon.training.losses import (
     loss_terms,
     normal_loss,
     sample_path,
-    velocity_loss,
 )
+
+
+def scalings(along_x: list[float]) -> torch.Tensor:
+    """Derivatives along x, y and z of maps that scale x."""
+    derivatives = torch.eye(3)[:, None].repeat(1, len(along_x), 1)
+    derivatives[0, :, 0] = torch.tensor(along_x)
+    return derivatives
 
 
 def mesh(level: int = 2) -> SurfaceMesh:
@@ -32,19 +38,16 @@ def test_image_loss_leaves_out_what_is_saturated_in_both() -> None:
     assert image_loss(prediction, target).item() == pytest.approx((0 + 1.0 + 0.25) / 3)
 
 
-def test_velocity_loss_of_a_quadratic_field_is_exact() -> None:
-    # v = (x^2, y^2, z^2) has Laplacian (2, 2, 2).
-    points = torch.rand(5, 3, dtype=torch.float64)
-    field = torch.nn.Module()
-    field.forward = lambda x: x**2  # type: ignore[method-assign]
-    expected = (points**2 - 0.1 * 2).pow(2).sum(-1).mean()
-    torch.testing.assert_close(velocity_loss(field, points, 0.1), expected)
-    torch.testing.assert_close(velocity_loss(field, points, 0.0), (points**2).pow(2).sum(-1).mean())
-
-
 def test_fold_loss_is_zero_for_healthy_steps() -> None:
-    assert fold_loss(torch.tensor([0.5, 1.2, SAFE_DETERMINANT])).item() == 0
-    assert fold_loss(torch.tensor([1.0, SAFE_DETERMINANT - 0.3])).item() == pytest.approx(0.15)
+    assert fold_loss(scalings([0.5, 1.2, 0.2])).item() == pytest.approx(0, abs=1e-7)
+    assert fold_loss(scalings([1.0, -0.1])).item() == pytest.approx(0.15)
+
+
+def test_distortion_is_of_shape_and_not_of_size() -> None:
+    assert distortion_loss(0.01 * scalings([1.0])).item() == 0
+    pressed = 0.25 / ((2 + 0.25**2) / 3) ** 1.5
+    assert distortion_loss(scalings([0.25])).item() == pytest.approx(0.75 - pressed)
+    assert distortion_loss(scalings([-1.0])).item() == pytest.approx(1.75)
 
 
 def test_sampled_points_lie_on_the_path_before_its_end() -> None:
@@ -80,11 +83,17 @@ def test_only_terms_with_a_weight_are_computed() -> None:
     def terms(config: LossConfig, masks: torch.Tensor | None) -> dict[str, torch.Tensor]:
         model = Model(RunConfig(loss=config), np.eye(4), 1.0)
         return loss_terms(
-            model, rendering, Batch(ring(1, 2, 2), image, masks, torch.tensor([0])), mesh(), path, torch.Generator()
+            model,
+            rendering,
+            Batch(ring(1, 2, 2), image, masks, torch.tensor([0])),
+            mesh(),
+            model.flow(),
+            path,
+            torch.Generator(),
         )
 
-    assert set(terms(LossConfig(), None)) == {"image", "velocity", "fold"}
-    everything = LossConfig(fold=1, silhouette=1, edge=1, normal=1, laplacian=1)
+    assert set(terms(LossConfig(), None)) == {"image", "velocity", "fold", "distortion"}
+    everything = LossConfig(fold=1, distortion=0, silhouette=1, edge=1, normal=1, laplacian=1)
     found = terms(everything, torch.ones(1, 2, 2))
     assert set(found) == {"image", "velocity", "fold", "silhouette", "edge", "normal", "laplacian"}
     assert found["silhouette"].item() == pytest.approx(0.75)

@@ -24,7 +24,7 @@ import torch
 from recon.config import load_config
 from recon.training.run import train
 
-TINY = ["surface.width=16", "surface.steps=2", "train.levels=[2]", "render.samples=1", "train.checkpoints=2",
+TINY = ["surface.cells=[4]", "surface.steps=2", "train.levels=[2]", "render.samples=1", "train.checkpoints=2",
         "train.iterations=8", "train.views_per_iteration=1", "train.save_every=0.2"]
 
 

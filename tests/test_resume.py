@@ -30,8 +30,7 @@ from recon.training.schedule import Progress
 from recon.views import Views, save_views
 
 SMALL = [
-    "surface.width=16",
-    "surface.layers=1",
+    "surface.cells=[2,4]",
     "surface.steps=2",
     "train.levels=[1]",
     "train.views_per_iteration=2",
@@ -242,7 +241,7 @@ def test_a_state_of_another_training_is_refused_by_name(
     other = tmp_path / "other.npz"
     save_views(sphere_views(3, 20), other)
     state = (out / "checkpoints" / "state.pt").read_bytes()
-    with pytest.raises(ReconError, match=r"state.pt: belongs to another training: train.learning_rate is 0.004 there "):
+    with pytest.raises(ReconError, match=r"state.pt: belongs to another training: train.learning_rate is 0.02 there "):
         train(views_file, small("train.learning_rate=0.1"), out, quiet=True)
     with pytest.raises(ReconError, match="--max-minutes is None there and 1.0 here; choose another folder"):
         train(views_file, small(), out, max_minutes=1.0, quiet=True)

@@ -25,14 +25,14 @@ from recon.training.snapshot import carried
 from recon.training.stopping import EarlyStopping, check_watched
 from recon.views import save_views
 
-SMALL = ["surface.width=16", "surface.layers=1", "surface.steps=2", "train.levels=[1]", "render.samples=1"]
+SMALL = ["surface.cells=[4]", "surface.steps=2", "train.levels=[1]", "render.samples=1"]
 SCRIPT = [5.0, 3.0, 4.0, 4.5, 3.5, 6.0, 6.0, 6.0]
 """Errors of the checks at iterations 2, 4, 6, …"""
 
 
 @pytest.fixture
 def model() -> Model:
-    config = load_config(None, ["train.levels=[1]", "surface.width=8", "background=constant"])
+    config = load_config(None, ["train.levels=[1]", "surface.cells=[4]", "background=constant"])
     return initial_model(config, sphere_views(2, 12), torch.device("cpu"))
 
 

@@ -15,14 +15,14 @@ import recon.training.loop as loop
 from recon.config import RunConfig, load_config
 from recon.errors import ReconError
 from recon.surface.model import Model
-from recon.training.checkpoint import load_model, save_model
+from recon.training.checkpoint import FORMAT_VERSION, load_model, save_model
 from recon.training.data import Shuffled, TrainingData, random_rotation
 from recon.training.initialise import initial_model
 from recon.training.run import train
 from recon.training.schedule import Progress
 from recon.views import Views, save_views
 
-TINY = ["surface.width=32", "surface.steps=4", "train.levels=[2]", "render.samples=1", "train.checkpoints=2"]
+TINY = ["surface.cells=[4,8]", "surface.steps=4", "train.levels=[2]", "render.samples=1", "train.checkpoints=2"]
 CPU = torch.device("cpu")
 
 
@@ -177,7 +177,7 @@ def test_divergence_names_iteration_and_term(views: Views) -> None:
         model.reflectance.log_albedo.fill_(float("nan"))
     with pytest.raises(ReconError, match="iteration 0: loss term 'image' is nan"):
         loop.fit(optimisation(model, views, Progress(5)), lambda step: None)
-    assert torch.equal(model.velocity.output.weight, before["velocity.output.weight"])
+    assert torch.equal(model.velocity.grids[0], before["velocity.grids.0"])
 
 
 def test_a_failed_run_keeps_the_last_checkpoint_and_writes_no_mesh(
@@ -243,6 +243,12 @@ def test_a_missing_or_foreign_model_is_named(tmp_path: Path) -> None:
     torch.save({"weights": {}}, tmp_path / "model.pt")
     with pytest.raises(ReconError, match="not a recon model"):
         load_model(tmp_path)
-    torch.save({"format": 1, "config": {}, "radiance_scale": 1.0}, tmp_path / "model.pt")
+    torch.save({"format": FORMAT_VERSION, "config": {}, "radiance_scale": 1.0}, tmp_path / "model.pt")
     with pytest.raises(ReconError, match="holds no model"):
+        load_model(tmp_path)
+
+
+def test_a_model_of_an_earlier_format_is_refused_by_name(tmp_path: Path) -> None:
+    torch.save({"format": 1, "config": {}, "weights": {}}, tmp_path / "model.pt")
+    with pytest.raises(ReconError, match="model.pt: a model of format 1, which an earlier version of recon wrote"):
         load_model(tmp_path)

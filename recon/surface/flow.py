@@ -5,18 +5,41 @@ self-intersection and of genus 0 (Cheng et al. 2022, section 3.1).
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.func import jvp
 
+from recon.config import Integrator
+
 Field = Callable[[Float[Tensor, "v 3"]], Float[Tensor, "v 3"]]
-Integrator = Literal["euler", "midpoint", "rk4"]
 
 DURATION = 2.0
 """Pseudo-time of the whole flow: at the largest speed a point can cross the unit sphere."""
+
+
+@runtime_checkable
+class Flow(Protocol):
+    """The flow along a velocity field as it is at one moment of training, whatever represents the field."""
+
+    def trajectory(self, points: Float[Tensor, "v 3"]) -> list[Float[Tensor, "v 3"]]:
+        """Where points of the unit frame are at the start and after each step; the last with gradient."""
+        ...
+
+    def energy(self, alpha: float, points: Float[Tensor, "k 3"]) -> Float[Tensor, ""]:
+        """mean |(1 - alpha Laplacian) v|^2, at `points` or wherever the field knows it at once: the norm in which
+        geodesics of diffeomorphisms are taken (Cheng et al. 2022, section 3.4)."""
+        ...
+
+    def step_derivatives(self, points: Float[Tensor, "v 3"]) -> Float[Tensor, "3 v 3"]:
+        """The derivatives of one step along x, y and z at each point, with gradient."""
+        ...
+
+    def jacobian_determinants(self, points: Float[Tensor, "v 3"]) -> Float[Tensor, " v"]:
+        """Determinant of the derivative of the whole flow at each point: positive where it keeps orientation."""
+        ...
 
 
 def trajectory(
@@ -42,21 +65,25 @@ def jacobian_determinants(
 ) -> Float[Tensor, " v"]:
     """Determinant of the derivative of the flow at each point: positive where it keeps orientation."""
 
-    return _determinants(lambda at: flow(field, at, steps, integrator), points)
+    return determinant(*_derivatives(lambda at: flow(field, at, steps, integrator), points))
 
 
-def step_determinants(
+def step_derivatives(
     field: Field, points: Float[Tensor, "v 3"], steps: int, integrator: Integrator = "euler"
-) -> Float[Tensor, " v"]:
-    """Determinant of the derivative of one step at each point; that of the flow is their product."""
-    return _determinants(lambda at: _STEPS[integrator](field, at, DURATION / steps), points)
+) -> Float[Tensor, "3 v 3"]:
+    """The derivatives of one step along x, y and z at each point; the flow's are their products."""
+    return _derivatives(lambda at: _STEPS[integrator](field, at, DURATION / steps), points)
 
 
-def _determinants(function: Field, points: Float[Tensor, "v 3"]) -> Float[Tensor, " v"]:
+def _derivatives(function: Field, points: Float[Tensor, "v 3"]) -> Float[Tensor, "3 v 3"]:
     copies = points.repeat(3, 1)
     axes = torch.eye(3, dtype=points.dtype, device=points.device).repeat_interleave(len(points), dim=0)
     columns: Tensor = jvp(function, (copies,), (axes,))[1]
-    a, b, c = columns.view(3, *points.shape)
+    return columns.view(3, *points.shape)
+
+
+def determinant(a: Float[Tensor, "v 3"], b: Float[Tensor, "v 3"], c: Float[Tensor, "v 3"]) -> Float[Tensor, " v"]:
+    """Of the matrices with these columns, or rows."""
     return (a * torch.linalg.cross(b, c)).sum(-1)
 
 

@@ -14,10 +14,11 @@ from recon.camera import Cameras
 from recon.config import RunConfig
 from recon.render import pytorch3d
 from recon.render.renderer import Rendering, render
-from recon.surface.flow import flow, jacobian_determinants, trajectory
+from recon.surface.flow import Flow
+from recon.surface.grid import VelocityGrid
 from recon.surface.icosphere import icosphere
 from recon.surface.reflectance import ConstantReflectance, MicrofacetReflectance, VaryingReflectance
-from recon.surface.velocity import VelocityField
+from recon.surface.velocity import VelocityNetwork
 
 CHUNK = 8192
 """Points whose Jacobian is computed at once."""
@@ -50,7 +51,8 @@ class Model(nn.Module):
         self.config = config
         self.world_from_unit = world_from_unit
         self.radiance_scale = radiance_scale
-        self.velocity = VelocityField(config.surface)
+        represented = VelocityGrid if config.surface.representation == "grid" else VelocityNetwork
+        self.velocity: VelocityGrid | VelocityNetwork = represented(config.surface)
         self.reflectance = _reflectance(config, brightness)
         self.background = nn.Parameter(torch.zeros(3)) if config.background == "constant" else None
         self.surroundings = Background(config.field, brightness) if config.background == "field" else None
@@ -61,15 +63,14 @@ class Model(nn.Module):
         """Icosphere level of the meshes that are written and validated: the finest trained."""
         return max(self.config.train.levels)
 
-    def trajectory(self, points: Float[Tensor, "v 3"]) -> list[Float[Tensor, "v 3"]]:
-        """Where points of the sphere are after each step of the flow."""
-        return trajectory(self.velocity, points, self.config.surface.steps, self.config.surface.integrator)
+    def flow(self) -> Flow:
+        """The flow along the velocity field as it is now."""
+        return self.velocity.flow()
 
     def mesh(self, level: int) -> SurfaceMesh:
         """The icosphere of that level carried by the flow."""
         points, faces = icosphere(level, self.device)
-        end = flow(self.velocity, points, self.config.surface.steps, self.config.surface.integrator)
-        return SurfaceMesh(end, faces, self.reflectance(points))
+        return SurfaceMesh(self.flow().trajectory(points)[-1], faces, self.reflectance(points))
 
     def albedo(self, level: int) -> Float[Tensor, "v 3"]:
         """The diffuse albedo (times flash intensity / pi) at the vertices of that level's mesh."""
@@ -78,13 +79,8 @@ class Model(nn.Module):
     @torch.no_grad()
     def jacobian_determinants(self, level: int) -> Float[Tensor, " v"]:
         """Determinant of the flow's derivative at each vertex of the icosphere of that level."""
-        points = icosphere(level, self.device).vertices
-        surface = self.config.surface
-        parts = [
-            jacobian_determinants(self.velocity, part, surface.steps, surface.integrator)
-            for part in points.split(CHUNK)
-        ]
-        return torch.cat(parts)
+        points, flow = icosphere(level, self.device).vertices, self.flow()
+        return torch.cat([flow.jacobian_determinants(part) for part in points.split(CHUNK)])
 
     def render(self, mesh: SurfaceMesh, cameras: Cameras, given: Float[Tensor, "n h w 3"] | None = None) -> Rendering:
         """Images of the mesh in front of its background; without gradient where that is a field.

@@ -1,4 +1,6 @@
-"""The velocity field: a small network on positionally encoded points (Cheng et al. 2022, section 3.2)."""
+"""The velocity field as a small network on positionally encoded points (Cheng et al. 2022, section 3.2)."""
+
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -6,6 +8,7 @@ from torch import Tensor, nn
 from torch.func import jvp
 
 from recon.config import SurfaceConfig
+from recon.surface.flow import jacobian_determinants, step_derivatives, trajectory
 
 NEGATIVE_SLOPE = 0.01
 
@@ -37,11 +40,12 @@ class PositionalEncoding(nn.Module):
         return torch.sin(torch.addmm(self.phase, points, self.projection)) * self.amplitude
 
 
-class VelocityField(nn.Module):
+class VelocityNetwork(nn.Module):
     """A stationary velocity v(x) in (-1, 1)^3 at points of the unit frame."""
 
     def __init__(self, config: SurfaceConfig) -> None:
         super().__init__()
+        self.config = config
         self.encoding = PositionalEncoding(config)
         widths = [self.encoding.channels, *[config.width] * config.layers]
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
@@ -55,6 +59,33 @@ class VelocityField(nn.Module):
         for layer in self.hidden:
             features = nn.functional.leaky_relu(layer(features), NEGATIVE_SLOPE)
         return torch.tanh(self.output(features))
+
+    def flow(self) -> "NetworkFlow":
+        """The flow of the field as it is now."""
+        return NetworkFlow(self, self.config)
+
+
+class NetworkFlow(NamedTuple):
+    """The flow along a network's field, with derivatives by forward mode. See `recon.surface.flow.Flow`."""
+
+    network: VelocityNetwork
+    config: SurfaceConfig
+
+    def trajectory(self, points: Float[Tensor, "v 3"]) -> list[Float[Tensor, "v 3"]]:
+        return trajectory(self.network, points, self.config.steps, self.config.integrator)
+
+    def energy(self, alpha: float, points: Float[Tensor, "k 3"]) -> Float[Tensor, ""]:
+        """The mean over a few random points estimates that over all of them without bias."""
+        residual = self.network(points)
+        if alpha:
+            residual = residual - alpha * laplacian(self.network, points)
+        return residual.pow(2).sum(-1).mean()
+
+    def step_derivatives(self, points: Float[Tensor, "v 3"]) -> Float[Tensor, "3 v 3"]:
+        return step_derivatives(self.network, points, self.config.steps, self.config.integrator)
+
+    def jacobian_determinants(self, points: Float[Tensor, "v 3"]) -> Float[Tensor, " v"]:
+        return jacobian_determinants(self.network, points, self.config.steps, self.config.integrator)
 
 
 def laplacian(field: nn.Module, points: Float[Tensor, "v 3"]) -> Float[Tensor, "v 3"]:

@@ -14,7 +14,7 @@ from recon.errors import ReconError
 from recon.files import atomic
 from recon.surface.model import Model
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def save_model(model: Model, path: str | Path) -> None:
@@ -39,8 +39,7 @@ def load_model(run: str | Path) -> Model:
     if not path.is_file():
         raise ReconError(f"{path}: no such file; `recon train` writes it when it ends")
     content = read_content(path, "model")
-    if content.get("format") != FORMAT_VERSION:
-        raise ReconError(f"{path}: not a recon model of format {FORMAT_VERSION}")
+    check_format(content, path, "model", FORMAT_VERSION)
     try:
         model = Model(
             parse_config(content["config"], source=str(path)),
@@ -51,6 +50,18 @@ def load_model(run: str | Path) -> Model:
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ReconError(f"{path}: holds no model of this version of recon: {_one_line(error)}") from error
     return model.eval()
+
+
+def check_format(content: dict[str, Any], path: Path, kind: str, version: int) -> None:
+    """Raise `ReconError` where a file is not of this version of recon, and say of which it is."""
+    found = content.get("format")
+    if found in range(1, version):
+        raise ReconError(
+            f"{path}: a {kind} of format {found}, which an earlier version of recon wrote; "
+            f"this one reads format {version}: train again"
+        )
+    if found != version:
+        raise ReconError(f"{path}: not a recon {kind} of format {version}")
 
 
 def write_content(content: dict[str, Any], path: Path) -> None:

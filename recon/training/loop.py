@@ -11,12 +11,13 @@ from recon.config import RunConfig
 from recon.errors import ReconError
 from recon.surface.model import Model
 from recon.training.crop import views_per_iteration
+from recon.training.crossings import Crossings
 from recon.training.data import Shuffled, TrainingData
 from recon.training.objective import evaluate
 from recon.training.schedule import Progress, learning_rate, level
 from recon.training.warm_up import look_around, surface_fraction
 
-REFLECTANCE_RATE = 5.0
+REFLECTANCE_RATE = {"grid": 1.0, "mlp": 5.0}
 """Step size of the reflectance relative to the flow's: it has few, well-determined parameters."""
 
 MAX_GRADIENT = 1.0
@@ -47,6 +48,7 @@ class Optimisation:
         self._data = data
         self._generator = torch.Generator().manual_seed(config.seed)
         views = views_per_iteration(config, data.cameras.height, data.cameras.width)
+        self._crossings = Crossings()
         self._batches = Shuffled(len(data), min(views, len(data)), self._generator)
         self._optimizer = torch.optim.Adam(parameter_groups(model), betas=(0.9, 0.99), fused=True)
 
@@ -62,6 +64,8 @@ class Optimisation:
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         look_around(self.model, self._data, progress.iteration, fraction)
+        if config.loss.crossing:
+            self._crossings.look(self.model, fraction)
         terms = self._evaluate(fraction)
         weights = config.loss.model_dump()
         total = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
@@ -85,6 +89,7 @@ class Optimisation:
         return {
             "model": self.model.state_dict(),
             "random": self._random_state(),
+            "crossings": self._crossings.state_dict(),
             "iteration": self.progress.iteration,
             "seconds": self.progress.seconds,
             **averages,
@@ -96,11 +101,15 @@ class Optimisation:
         if "optimizer" in state:
             self._optimizer.load_state_dict(state["optimizer"])
         self._load_random_state(state["random"])
+        self._crossings.load_state_dict(state["crossings"])
         self.progress.resume(state["iteration"], state["seconds"])
 
     def _evaluate(self, fraction: float) -> dict[str, Tensor]:
         batch = self._data.batch(next(self._batches).to(self.model.device))
-        return evaluate(self.model, batch, fraction, self._generator)
+        terms = evaluate(self.model, batch, fraction, self._generator)
+        if len(self._crossings.pairs):
+            terms["crossing"] = self._crossings.loss(self.model)
+        return terms
 
     def _check_gradients(self, fraction: float, before: Mapping[str, Tensor]) -> None:
         for group in self._optimizer.param_groups:
@@ -146,7 +155,7 @@ def parameter_groups(model: Model) -> list[dict[str, Any]]:
     rest = [*model.reflectance.parameters(), *([] if model.background is None else [model.background])]
     groups = [
         {"name": "flow", "params": list(model.velocity.parameters()), "factor": 1.0},
-        {"name": "reflectance", "params": rest, "factor": REFLECTANCE_RATE},
+        {"name": "reflectance", "params": rest, "factor": REFLECTANCE_RATE[model.config.surface.representation]},
     ]
     if model.surroundings is not None:
         field = list(model.surroundings.parameters())

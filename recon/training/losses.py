@@ -13,13 +13,15 @@ from recon.background.rays import Rays
 from recon.render.edges import mesh_edges
 from recon.render.normals import face_normals
 from recon.render.renderer import Rendering
-from recon.surface.flow import step_determinants
+from recon.surface.flow import Flow, determinant
 from recon.surface.model import Model, SurfaceMesh
-from recon.surface.velocity import laplacian
 from recon.training.data import Batch
 
 SAFE_DETERMINANT = 0.2
 """Volume change of one step below which folding is near; usual steps keep more than half."""
+
+EVEN = 0.75
+"""Evenness of one step below which pleats are near: one direction is halved, and the others are kept."""
 
 LARGEST_WEIGHT = 4.0
 """Of an outline pixel: what is behind it is not known to better than a few hundredths."""
@@ -42,6 +44,7 @@ def loss_terms(
     rendering: Rendering,
     batch: Batch,
     mesh: SurfaceMesh,
+    flow: Flow,
     path: list[Float[Tensor, "v 3"]],
     generator: torch.Generator,
 ) -> dict[str, Float[Tensor, ""]]:
@@ -49,15 +52,19 @@ def loss_terms(
 
     `path` is the trajectory of the mesh's vertices through the flow.
     """
-    config, surface = model.config.loss, model.config.surface
+    config = model.config.loss
     terms = {}
     if config.image:
         terms["image"] = image_loss(rendering.radiance, batch.images, batch.weights)
     points = sample_path(path, config.velocity_points, generator)
     if config.velocity:
-        terms["velocity"] = velocity_loss(model.velocity, points, config.velocity_alpha)
-    if config.fold:
-        terms["fold"] = fold_loss(step_determinants(model.velocity, points, surface.steps, surface.integrator))
+        terms["velocity"] = flow.energy(config.velocity_alpha, points)
+    if config.fold or config.distortion:
+        derivatives = flow.step_derivatives(points)
+        if config.fold:
+            terms["fold"] = fold_loss(derivatives)
+        if config.distortion:
+            terms["distortion"] = distortion_loss(derivatives)
     if config.silhouette and batch.masks is not None:
         terms["silhouette"] = weighted_mean((rendering.coverage - batch.masks).abs(), batch.weights)
     if config.edge:
@@ -84,24 +91,25 @@ def weighted_mean(error: Float[Tensor, "n h w"], weights: Float[Tensor, "n h w"]
     return (error if weights is None else weights * error).mean()
 
 
-def velocity_loss(field: nn.Module, points: Float[Tensor, "v 3"], alpha: float) -> Float[Tensor, ""]:
-    """mean |(I - alpha Laplacian) v|^2, the norm in which geodesics of diffeomorphisms are taken.
-
-    The mean over a few random points estimates that over all of them without bias.
-    """
-    residual = field(points)
-    if alpha:
-        residual = residual - alpha * laplacian(field, points)
-    return residual.pow(2).sum(-1).mean()
-
-
-def fold_loss(determinants: Float[Tensor, " k"]) -> Float[Tensor, ""]:
-    """How far steps of the flow are from keeping orientation: a mean hinge below `SAFE_DETERMINANT`.
+def fold_loss(derivatives: Float[Tensor, "3 k 3"]) -> Float[Tensor, ""]:
+    """How far steps of the flow are from keeping orientation: a mean hinge on the determinant of their derivatives
+    below `SAFE_DETERMINANT`.
 
     With positive determinants throughout, the discrete flow is as much a diffeomorphism as the exact
     one, and its image of the sphere does not fold.
     """
-    return (SAFE_DETERMINANT - determinants).clamp(min=0).mean()
+    return (SAFE_DETERMINANT - determinant(*derivatives)).clamp(min=0).mean()
+
+
+def distortion_loss(derivatives: Float[Tensor, "3 k 3"]) -> Float[Tensor, ""]:
+    """How unevenly steps of the flow stretch: a mean hinge on det J / (|J|^2 / 3)^(3/2) below `EVEN`.
+
+    The quotient is 1 for a similarity, whatever its scale, and falls to 0 as one direction is pressed flat (the mean
+    ratio of Knupp 2001, "Algebraic mesh quality metrics", for matrices of three rows). So the surface may shrink as far
+    as it likes, but has no pleats: sheets that are pressed on one another, whose triangles would cross.
+    """
+    evenness = determinant(*derivatives) / (derivatives.pow(2).sum((0, 2)) / 3).pow(1.5)
+    return (EVEN - evenness).clamp(min=0).mean()
 
 
 def sample_path(path: list[Float[Tensor, "v 3"]], count: int, generator: torch.Generator) -> Float[Tensor, "k 3"]:

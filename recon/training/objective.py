@@ -8,6 +8,7 @@ from recon.background.compose import chosen_pixels, compose_some
 from recon.background.hull import ALIKE
 from recon.background.rays import rays_through
 from recon.config import RunConfig
+from recon.surface.flow import Flow
 from recon.surface.icosphere import icosphere
 from recon.surface.model import Model, SurfaceMesh
 from recon.training.crop import cropped, draw_windows, inside_windows, occupied_pixels
@@ -31,18 +32,22 @@ def evaluate(model: Model, batch: Batch, fraction: float, generator: torch.Gener
     sphere, faces = icosphere(level(model.config.train, fraction), model.device)
     if model.config.train.random_rotation:
         sphere = sphere @ random_rotation(generator).to(sphere)
-    path = model.trajectory(sphere)
+    flow = model.flow()
+    path = flow.trajectory(sphere)
     mesh = SurfaceMesh(path[-1], faces, model.reflectance(sphere))
     batch = crop(hinted(batch, model), mesh, model.config, generator)
     if model.surroundings is None or model.surroundings.empty:
-        return loss_terms(model, model.render(mesh, batch.cameras, batch.backgrounds), batch, mesh, path, generator)
-    return surrounded_terms(model, batch, mesh, path, fraction, generator)
+        return loss_terms(
+            model, model.render(mesh, batch.cameras, batch.backgrounds), batch, mesh, flow, path, generator
+        )
+    return surrounded_terms(model, batch, mesh, flow, path, fraction, generator)
 
 
 def surrounded_terms(
     model: Model,
     batch: Batch,
     mesh: SurfaceMesh,
+    flow: Flow,
     path: list[Float[Tensor, "v 3"]],
     fraction: float,
     generator: torch.Generator,
@@ -59,7 +64,7 @@ def surrounded_terms(
     around = model.surroundings.surroundings(rays, shift, covered)
     weights = weights * outline_weights(rendering, around, pixel)
     batch = batch._replace(weights=weights if batch.weights is None else weights * batch.weights)
-    terms = loss_terms(model, compose_some(rendering, around, pixel), batch, mesh, path, generator)
+    terms = loss_terms(model, compose_some(rendering, around, pixel), batch, mesh, flow, path, generator)
     if config.surplus:
         # Once no membrane is left, a price would only hold back outlines that are right.
         alike = ALIKE * min(1.0, 1 + STRICTER - fraction)

@@ -29,6 +29,6 @@ def write_snapshot(model: Model, folder: Path, iteration: int) -> None:
 def carried(model: Model, level: int = SNAPSHOT_LEVEL) -> Float32[np.ndarray, "t v 3"]:
     """The icosphere before and after each step of the flow, in the source's frame."""
     sphere = icosphere(level, model.device).vertices
-    path = torch.stack(model.trajectory(sphere)).cpu().numpy().astype(np.float64)
+    path = torch.stack(model.flow().trajectory(sphere)).cpu().numpy().astype(np.float64)
     placed = transform_points(path.reshape(-1, 3), model.world_from_unit)
     return placed.reshape(path.shape).astype(np.float32)

@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 from recon.errors import ReconError
 from recon.files import atomic
-from recon.training.checkpoint import pack, read_content
+from recon.training.checkpoint import check_format, pack, read_content
 from recon.training.lock import LOCK
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 Restart = Literal["always", "changed"]
 
@@ -117,8 +117,7 @@ class StateFile:
 
 def _read(path: Path) -> dict[str, Any]:
     content = read_content(path, "state of a training")
-    if content.get("format") != FORMAT_VERSION:
-        raise ReconError(f"{path}: not a state of format {FORMAT_VERSION}")
+    check_format(content, path, "state", FORMAT_VERSION)
     return content
 
 

@@ -27,10 +27,10 @@ from slurm import Cluster, cluster, missing
 from recon.experiments import Experiment, read_experiments
 
 EXPERIMENTS = (
-    "experiment\tthreads\tmem_mb\truntime\ttrain.iterations\ttrain.levels\tsurface.width\ttrain.checkpoints"
+    "experiment\tthreads\tmem_mb\truntime\ttrain.iterations\ttrain.levels\tsurface.cells\ttrain.checkpoints"
     "\ttrain.save_every\n"
-    "short\t3\t1500\t\t4\t[2]\t16\t1\t\n"
-    "long\t1\t1000\t40\t300\t[2]\t16\t2\t0.2\n"
+    "short\t3\t1500\t\t4\t[2]\t[4, 8]\t1\t\n"
+    "long\t1\t1000\t40\t300\t[2]\t[4, 8]\t2\t0.2\n"
 )
 
 PROFILE = (

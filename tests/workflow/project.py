@@ -31,10 +31,10 @@ CONFIG = {
 }
 
 EXPERIMENTS = (
-    "experiment\tthreads\ttrain.iterations\ttrain.levels\ttrain.crop.size\tsurface.width\ttrain.checkpoints\n"
+    "experiment\tthreads\ttrain.iterations\ttrain.levels\ttrain.crop.size\tsurface.cells\ttrain.checkpoints\n"
     "# two rows, so that an empty cell is seen\n"
-    "whole\t\t6\t[2]\t\t16\t2\n"
-    "crops\t1\t6\t[2]\t16\t16\t2\n"
+    "whole\t\t6\t[2]\t\t[4, 8]\t2\n"
+    "crops\t1\t6\t[2]\t16\t[4, 8]\t2\n"
 )
 
 

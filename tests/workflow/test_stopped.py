@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from project import ROOT, environment, snakemake, write_project
 
-ROW = "experiment\tthreads\ttrain.iterations\ttrain.levels\ttrain.checkpoints\tsurface.width\tsurface.steps\n"
-ROW += "long\t1\t60\t[1]\t20\t16\t2\n"
+ROW = "experiment\tthreads\ttrain.iterations\ttrain.levels\ttrain.checkpoints\tsurface.cells\tsurface.steps\n"
+ROW += "long\t1\t60\t[1]\t20\t[4]\t2\n"
 
 
 def test_a_stopped_workflow_goes_on_with_its_training(tmp_path: Path) -> None:
