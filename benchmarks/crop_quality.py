@@ -25,7 +25,14 @@ from recon.surface.model import Model
 from recon.training.schedule import Progress
 from recon.views import Views
 
-RUNS = {"whole views": [], "windows of 50": ["train.crop.size=50"], "windows of 80": ["train.crop.size=80"]}
+NETWORK = "surface.representation=mlp"
+"""Of which the figures in docs/crops.md are."""
+
+RUNS = {
+    "whole views": [NETWORK],
+    "windows of 50": [NETWORK, "train.crop.size=50"],
+    "windows of 80": [NETWORK, "train.crop.size=80"],
+}
 
 
 Results = Mapping[tuple[str, int], Mapping[str, float]]

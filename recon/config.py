@@ -34,7 +34,7 @@ class SurfaceConfig(Section):
     )
     degree: int = Field(2, ge=1, le=3, description="grid: of the B-splines")
     falloff: float = Field(
-        1.5, ge=0, le=4, description="grid: a grid n times as fine takes steps that are n^falloff times as small"
+        1.0, ge=0, le=4, description="grid: a grid n times as fine takes steps that are n^falloff times as small"
     )
     width: int = Field(128, ge=1, description="mlp: units of each hidden layer")
     layers: int = Field(3, ge=1, description="mlp: hidden layers")
