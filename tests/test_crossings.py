@@ -83,6 +83,13 @@ def test_looks_are_few_and_late() -> None:
     assert torch.equal(crossings.pairs, found.unique(dim=0))  # what was parted stays apart
 
 
+def test_of_very_many_pairs_a_part_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recon.training.crossings.MOST", 20)
+    model, crossings = crumpled(), Crossings()
+    crossings.look(model, LOOKS[0])
+    assert 10 < len(crossings.pairs) <= 20
+
+
 def test_the_state_goes_on() -> None:
     model, crossings, again = crumpled(), Crossings(), Crossings()
     crossings.look(model, 1.0)

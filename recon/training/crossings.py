@@ -24,6 +24,10 @@ GAP = 0.01
 """How far apart crossing triangles are pushed, relative to their extent."""
 
 
+MOST = 20_000
+"""Pairs of a look that are kept: of a mesh that crosses everywhere a part, so that an iteration stays an iteration."""
+
+
 class Crossings:
     """Pairs of faces of the exported mesh that cross, or did at an earlier look."""
 
@@ -40,7 +44,7 @@ class Crossings:
         with torch.no_grad():
             vertices, faces, _ = model.mesh(model.export_level)
         found = torch.from_numpy(self_intersections(vertices.cpu().numpy(), faces.cpu().numpy()))
-        self.pairs = torch.cat([self.pairs, found]).unique(dim=0)
+        self.pairs = torch.cat([self.pairs, found[:: len(found) // MOST + 1]]).unique(dim=0)
 
     def loss(self, model: Model) -> Float[Tensor, ""]:
         """`crossing_loss` of the pairs as the flow carries them now; only their vertices are carried."""
