@@ -98,7 +98,7 @@ def test_second_run_does_nothing(finished: Path) -> None:
         ("crops\t1\t6", "windows\t1\t6", [], ["windows"]),
         ("crops\t1\t6", "crops\t2\t6", [], []),
         ("train.checkpoints\n", "train.checkpoints\ttrain.seed\n", [], []),
-        ("16\t16\t2\n", "16\t16\t2\ntwin\t\t6\t[2]\t16\t16\t2\n", [], ["twin"]),
+        ("16\t[4, 8]\t2\n", "16\t[4, 8]\t2\ntwin\t\t6\t[2]\t16\t[4, 8]\t2\n", [], ["twin"]),
         ("whole\t\t6", "whole\t\t6.0", [], []),
     ],
     ids=["iterations", "renamed", "threads", "new column", "same twice", "other spelling"],
