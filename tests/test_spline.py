@@ -48,6 +48,14 @@ def test_beyond_the_cube_the_field_goes_on_as_at_its_border() -> None:
     assert spline.with_jacobian(beyond)[1][0, :, 0].abs().max() == 0
 
 
+def test_what_is_not_a_number_is_found_to_be_none() -> None:
+    spline = Spline.of(coefficients(2), 2)
+    nowhere = torch.tensor([[torch.nan, 0, 0], [torch.inf, 0, 0]], dtype=torch.float64)
+    value = spline(nowhere)
+    assert value[0].isnan().all()
+    torch.testing.assert_close(value[1], spline(torch.tensor([[HALF_WIDTH, 0, 0]], dtype=torch.float64))[0])
+
+
 @pytest.mark.parametrize("degree", DEGREES)
 def test_a_refined_field_is_the_same_field(degree: int) -> None:
     coarse = coefficients(degree)

@@ -117,7 +117,8 @@ def _locate(points: Float[Tensor, "v 3"], cells: int, degree: int) -> _Taps:
     scale = cells / (2 * HALF_WIDTH)
     at = (points.T + HALF_WIDTH) * scale
     inside = at.clamp(0, cells)
-    cell = inside.floor().clamp_(max=cells - 1)
+    # A point that is not a number looks somewhere, with weights that are no numbers: so is what it finds.
+    cell = inside.floor().clamp_(max=cells - 1).nan_to_num_(0)
     weights, slopes = _bases(inside - cell, degree)
     slopes = slopes * (scale * (at == inside))
     x, y, z = cell.long()
