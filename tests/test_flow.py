@@ -4,7 +4,7 @@ import torch
 from recon.config import SurfaceConfig
 from recon.surface.flow import determinant, flow, jacobian_determinants, step_derivatives, trajectory
 from recon.surface.icosphere import icosphere
-from recon.surface.velocity import PositionalEncoding, VelocityNetwork, laplacian
+from recon.surface.velocity import NetworkFlow, PositionalEncoding, VelocityNetwork, laplacian
 
 
 def smooth_field(frequencies: int = 4) -> VelocityNetwork:
@@ -79,3 +79,13 @@ def test_laplacian_has_gradient_to_the_weights() -> None:
     assert all(
         p.grad is not None and p.grad.isfinite().all() for n, p in field.named_parameters() if n != "output.bias"
     )
+
+
+def test_the_energy_of_a_quadratic_field_is_exact() -> None:
+    # v = (x^2, y^2, z^2) has Laplacian (2, 2, 2).
+    points = torch.rand(5, 3, dtype=torch.float64)
+    field = smooth_field()
+    field.forward = lambda x: x**2  # type: ignore[method-assign]
+    carried = NetworkFlow(field, SurfaceConfig())
+    torch.testing.assert_close(carried.energy(0.1, points), (points**2 - 0.1 * 2).pow(2).sum(-1).mean())
+    torch.testing.assert_close(carried.energy(0.0, points), (points**2).pow(2).sum(-1).mean())

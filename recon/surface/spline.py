@@ -73,11 +73,11 @@ class Spline(NamedTuple):
         slopes: list[Tensor] = []
         eye = torch.eye(3, dtype=points.dtype, device=points.device)
         for a in stages:
-            at = points + step * _weighted(a, velocities, points)
+            at = points + step * _weighted(a, velocities)
             value, jacobian = self.with_jacobian(at.detach())
             velocities.append(value)
-            slopes.append(jacobian @ (eye + step * _weighted(a, slopes, jacobian)))
-        return points + step * _weighted(weights, velocities, points), eye + step * _weighted(weights, slopes, eye)
+            slopes.append(jacobian @ (eye + step * _weighted(a, slopes)))
+        return points + step * _weighted(weights, velocities), eye + step * _weighted(weights, slopes)
 
 
 def refinement(cells: int, degree: int, like: Tensor) -> Float[Tensor, "f c"]:
@@ -205,12 +205,12 @@ class _Trajectory(torch.autograd.Function):
         for _ in range(steps):
             velocities: list[Tensor] = []
             for a in stages:
-                at = path[-1] + step * _weighted(a, velocities, points)
+                at = path[-1] + step * _weighted(a, velocities)
                 taps = _locate(at.T, spline.cells, spline.degree)
                 velocity, derivatives = _look_up(table, taps)
                 velocities.append(velocity)
                 saved += [taps.rows, taps.weights, derivatives]
-            path.append(path[-1] + step * _weighted(weights, velocities, points))
+            path.append(path[-1] + step * _weighted(weights, velocities))
         ctx.save_for_backward(*saved)
         ctx.scheme = step, steps, integrator, table.shape
         before = torch.stack(path[:-1]).transpose(1, 2)
@@ -235,6 +235,6 @@ class _Trajectory(torch.autograd.Function):
         return table, of_points.T, None, None, None, None
 
 
-def _weighted(weights: tuple[float, ...], parts: list[Tensor], like: Tensor) -> Tensor | float:
+def _weighted(weights: tuple[float, ...], parts: list[Tensor]) -> Tensor | float:
     """sum_i weights_i parts_i, and 0 where there are none."""
     return sum((w * part for w, part in zip(weights, parts, strict=True) if w), 0.0)

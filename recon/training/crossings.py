@@ -23,7 +23,6 @@ a fine mesh takes as long as some iterations."""
 GAP = 0.01
 """How far apart crossing triangles are pushed, relative to their extent."""
 
-
 MOST = 20_000
 """Pairs of a look that are kept: of a mesh that crosses everywhere a part, so that an iteration stays an iteration."""
 
