@@ -16,14 +16,14 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from recon.capture.extract import extract, write_reference
 from recon.config import load_config
-from recon.evaluation.colour_maps import DEPTH, DIFFERENCE
 from recon.evaluation.match import match
-from recon.evaluation.pictures import absolute_difference, tone_map
 from recon.evaluation.validate import validate
-from recon.scenes.extract import extract, write_reference
-from recon.training.checkpoint import load_model
-from recon.training.run import train
+from recon.images.colour_maps import DEPTH, DIFFERENCE
+from recon.images.pictures import absolute_difference, tone_map
+from recon.model.file import load_model
+from recon.training.run import Options, train
 from recon.views import load_views, save_views
 
 PICTURES = Path("docs/images")
@@ -82,7 +82,7 @@ def measure(name: str, row: Row, folder: Path, iterations: int) -> list[str]:
     paths = viewpoint_sets(row, folder)
     if not (out / "model.pt").exists():
         config = load_config(None, [f"background={row.background}", f"train.iterations={iterations}"])
-        train(paths["unmasked"], config, out, quiet=True)
+        train(paths["unmasked"], config, out, options=Options(quiet=True))
     found = out / "validation"
     if not (found / "geometry.json").exists():
         sets = {"training": paths["training"], "above": paths["above"]}

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import torch
 
+from recon.capture.extract import extract
 from recon.config import RunConfig
-from recon.scenes.extract import extract
-from recon.surface.model import Model
+from recon.model.model import Model
 from recon.training.data import TrainingData
 from recon.training.initialise import initial_model
 from recon.training.loop import Optimisation, fit

@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from recon.camera import Cameras
-from recon.evaluation.pictures import srgb
+from recon.images.pictures import srgb
 from recon.render.renderer import render
 from recon.render.shade import Angles
 

@@ -20,8 +20,8 @@ import torch
 from benchmarks.bunny_head import SETS, fitted, viewpoint_sets
 from recon.camera import Cameras
 from recon.config import load_config
-from recon.evaluation.image_metrics import image_metrics
-from recon.surface.model import Model
+from recon.images.metrics import image_metrics
+from recon.model.model import Model
 from recon.training.schedule import Progress
 from recon.views import Views
 

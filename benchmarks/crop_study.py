@@ -21,8 +21,8 @@ from scipy.ndimage import distance_transform_edt
 from benchmarks.bunny_head import FOLDER, fitted, viewpoint_sets
 from recon.camera import Cameras
 from recon.config import load_config
-from recon.evaluation.colour_maps import DIFFERENCE
-from recon.evaluation.pictures import absolute_difference, tone_map
+from recon.images.colour_maps import DIFFERENCE
+from recon.images.pictures import absolute_difference, tone_map
 from recon.training.crop import inclusion_probability, offset_probability
 from recon.training.schedule import Progress
 from recon.views import Views

@@ -22,16 +22,16 @@ from recon.camera import Cameras
 from recon.evaluation.sheet import GREY
 from recon.evaluation.turntable import cameras_around
 from recon.files import read_npz
+from recon.model.file import load_model
+from recon.model.model import Model
+from recon.model.snapshot import SNAPSHOT_LEVEL
 from recon.render.renderer import render
 from recon.render.shade import Angles
-from recon.report.atlas import gallery_files, read_picture
 from recon.report.paper import INKED, STYLE
 from recon.report.records import RunRecord, load_records, set_names
+from recon.report.sprite_sheet import gallery_files, read_picture
 from recon.report.stages import LARGEST_DISTANCE
 from recon.surface.icosphere import icosphere
-from recon.surface.model import Model
-from recon.training.checkpoint import load_model
-from recon.training.snapshot import SNAPSHOT_LEVEL
 
 FOLDER = Path("docs/images")
 RUN = Path("results/bunny/default")

@@ -23,12 +23,12 @@ import yaml
 
 from benchmarks.shapes import SHAPES
 from recon.camera import Cameras
+from recon.capture.extract import extract, write_reference
 from recon.config import load_config
 from recon.evaluation.certificate import certify
-from recon.evaluation.geometry_metrics import geometry_metrics
-from recon.scenes.extract import extract, write_reference
-from recon.scenes.meshes import load_mesh
-from recon.surface.model import Model
+from recon.geometry.meshes import load_mesh
+from recon.geometry.metrics import geometry_metrics
+from recon.model.model import Model
 from recon.training.data import TrainingData
 from recon.training.initialise import initial_model
 from recon.training.loop import Optimisation, fit

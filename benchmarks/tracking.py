@@ -16,8 +16,8 @@ from recon.render.renderer import render
 from recon.surface.icosphere import icosphere
 from recon.tracking.courier import Courier
 from recon.tracking.tracker import Tracker
-from recon.training.course import Course
-from recon.training.run import train
+from recon.training.run import Options, train
+from recon.training.trainer import Course
 from recon.views import Views, save_views
 
 ONCE = ("status", "description")
@@ -37,7 +37,7 @@ def tracking_share(iterations: int = 120) -> str:
             _timed(Courier, "_succeeds", time.thread_time, _kind, spent),
         ]
         config = load_config(None, [f"train.iterations={iterations}", "train.save_every=10"])
-        train(Path(folder) / "views.npz", config, Path(folder) / "run", quiet=True)
+        train(Path(folder) / "views.npz", config, Path(folder) / "run", options=Options(quiet=True))
         for undo in restore:
             undo()
     share = 100 * (spent["hot"] + spent["along"]) / spent["training"]

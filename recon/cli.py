@@ -196,7 +196,7 @@ def _extract(options: argparse.Namespace) -> None:
     _check_files(path for path in (options.mesh, options.like) if path is not None)
     _check_exists(options.source)
 
-    from recon.scenes.extract import extract
+    from recon.capture.extract import extract
 
     extract(
         options.source,
@@ -212,7 +212,7 @@ def _extract(options: argparse.Namespace) -> None:
 def _keyframes(options: argparse.Namespace) -> None:
     _check_files([options.source])
 
-    from recon.scenes.extract import extract_keyframes
+    from recon.capture.extract import extract_keyframes
 
     extract_keyframes(options.source, options.out, options.set_name)
 
@@ -220,7 +220,7 @@ def _keyframes(options: argparse.Namespace) -> None:
 def _reference(options: argparse.Namespace) -> None:
     _check_files([options.source])
 
-    from recon.scenes.extract import write_reference
+    from recon.capture.extract import write_reference
 
     write_reference(options.source, options.out, options.object)
 
@@ -233,17 +233,15 @@ def _train(options: argparse.Namespace) -> None:
 
     config = load_config(options.config, options.set)
 
-    from recon.training.run import train
+    from recon.report.viewer import write_run_viewer
+    from recon.training.run import Options, train
 
     train(
         options.views,
         config,
         options.out,
         validation,
-        options.max_minutes,
-        options.quiet,
-        options.name,
-        options.restart,
+        Options(options.max_minutes, options.quiet, options.name, options.restart, make_pages=write_run_viewer),
     )
 
 
@@ -294,11 +292,12 @@ def _store(options: argparse.Namespace) -> None:
 def _sync(options: argparse.Namespace) -> None:
     _check_folders(options.runs)
 
+    from recon.run_folder import RunFolder
     from recon.tracking import sync
     from recon.training.lock import locked
 
     for run in options.runs:
-        with locked(run) if (run / "checkpoints").is_dir() else nullcontext():
+        with locked(run) if RunFolder(run).checkpoints.is_dir() else nullcontext():
             print(sync(run))
 
 

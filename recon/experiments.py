@@ -19,17 +19,9 @@ from pydantic_core import PydanticCustomError
 from recon.config import RunConfig, Section, known_keys, overrides
 from recon.errors import ReconError
 from recon.identity import row_identity
+from recon.run_folder import RESERVED_EXPERIMENTS, RESERVED_SCENES, RESERVED_SETS
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-
-SCENE_RESERVED = ("benchmarks", "experiments", "logs", "mlruns", "report")
-"""The other folders in results/."""
-
-EXPERIMENT_RESERVED = ("runs", "views")
-"""The other folders in results/{scene}/."""
-
-SET_RESERVED = ("certificate", "geometry")
-"""The other files in results/{scene}/{experiment}/validation/."""
 
 
 def _none_of(reserved: Sequence[str]) -> AfterValidator:
@@ -43,10 +35,10 @@ def _none_of(reserved: Sequence[str]) -> AfterValidator:
 
 # Names become parts of paths: no separators, no leading dot or dash.
 Name = Annotated[str, Field(pattern=NAME, max_length=100)]
-Scene = Annotated[Name, _none_of(SCENE_RESERVED), Field(json_schema_extra={"not": {"enum": list(SCENE_RESERVED)}})]
-SetName = Annotated[Name, _none_of(SET_RESERVED), Field(json_schema_extra={"not": {"enum": list(SET_RESERVED)}})]
+Scene = Annotated[Name, _none_of(RESERVED_SCENES), Field(json_schema_extra={"not": {"enum": list(RESERVED_SCENES)}})]
+SetName = Annotated[Name, _none_of(RESERVED_SETS), Field(json_schema_extra={"not": {"enum": list(RESERVED_SETS)}})]
 ExperimentName = Annotated[
-    Name, _none_of(EXPERIMENT_RESERVED), Field(json_schema_extra={"not": {"enum": list(EXPERIMENT_RESERVED)}})
+    Name, _none_of(RESERVED_EXPERIMENTS), Field(json_schema_extra={"not": {"enum": list(RESERVED_EXPERIMENTS)}})
 ]
 
 

@@ -8,24 +8,25 @@ import torch
 from shapes import ring, sphere_views
 from torch import Tensor, nn
 
-from recon.background.background import Background, Surroundings, no_shift
-from recon.background.compose import chosen_pixels, compose, compose_some
+from recon.background.composite import chosen_pixels, compose, compose_some
 from recon.background.contraction import RADIUS, contract, expand
-from recon.background.coverage import black_beside_sphere, seen_cells
-from recon.background.field import activate, start_values
+from recon.background.field import Background, Surroundings, no_shift
 from recon.background.grid import GridField, interpolate
-from recon.background.hints import UNSURE, Hints, inner_share
-from recon.background.hull import FINEST, object_guide, shrunk
-from recon.background.march import Passage, Space, cell_of, march
+from recon.background.medium import activate, start_values
+from recon.background.pseudo_masks import UNSURE, Hints, inner_share
 from recon.background.rays import NEAR, Rays, behind_borders, front_borders, inner_borders, rays_through
+from recon.background.requirements import check_given
+from recon.background.visible_cells import black_beside_sphere, seen_cells
+from recon.background.visual_hull import FINEST, object_guide, shrunk
+from recon.background.volume import Passage, Space, cell_of, march
 from recon.camera import Cameras
 from recon.config import FieldConfig, RunConfig, load_config
 from recon.errors import ReconError
 from recon.evaluation.match import match
+from recon.model.file import load_model, save_model
 from recon.render.renderer import Rendering, render
 from recon.surface.icosphere import icosphere
-from recon.training.checkpoint import load_model, save_model
-from recon.training.data import TrainingData, check_given
+from recon.training.data import TrainingData
 from recon.training.initialise import initial_model
 from recon.training.loop import Optimisation, fit
 from recon.training.losses import LARGEST_WEIGHT, outline_weights, spread_loss, surplus_loss

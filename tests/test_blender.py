@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import trimesh
 
+from recon.capture import blender
+from recon.capture.blender import blender_command, object_from_blend, views_from_blend
+from recon.capture.blender_object import place_object
+from recon.capture.extract import extract, extract_keyframes, write_reference
+from recon.capture.keyframes import read_keyframes
+from recon.capture.paths import arc
 from recon.errors import ReconError
-from recon.scenes import blender
-from recon.scenes.blender import blender_command, object_from_blend, views_from_blend
-from recon.scenes.blender_object import place_object
-from recon.scenes.extract import extract, extract_keyframes, write_reference
-from recon.scenes.keyframes import read_keyframes
-from recon.scenes.meshes import load_mesh, similarity
-from recon.scenes.paths import arc
+from recon.geometry.meshes import load_mesh, similarity
 from recon.views import Views, check_views, load_views
 
 SENSOR = 36.0

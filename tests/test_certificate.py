@@ -3,7 +3,7 @@ import pytest
 import trimesh
 
 from recon.evaluation.certificate import Certificate, certify
-from recon.evaluation.self_intersection import self_intersections
+from recon.geometry.self_intersection import self_intersections
 
 
 def of(mesh: trimesh.Trimesh) -> Certificate:

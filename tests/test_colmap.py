@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from recon.capture.extract import extract
+from recon.capture.normalise import frame_from_points
+from recon.capture.paths import arc
+from recon.capture.rendering import photograph
+from recon.capture.world import join
 from recon.errors import ReconError
-from recon.scenes.extract import extract
-from recon.scenes.flash import photograph
-from recon.scenes.meshes import primitive, similarity
-from recon.scenes.normalise import frame_from_points
-from recon.scenes.paths import arc
-from recon.scenes.world import join
+from recon.geometry.meshes import primitive, similarity
 from recon.views import Views, load_views
 
 SIZE = 24, 32

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from recon.config import RunConfig, load_config
-from recon.evaluation.self_intersection import self_intersections
-from recon.surface.model import Model
+from recon.geometry.self_intersection import self_intersections
+from recon.model.model import Model
 from recon.training.crossings import GAP, LOOKS, Crossings, crossing_loss
 
 FLAT = [[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]

@@ -13,18 +13,18 @@ from scipy.io import savemat
 from shapes import bumpy
 
 from recon.camera import Cameras, intrinsics_from_fov
+from recon.capture.diligent import views_from_diligent
+from recon.capture.extract import extract
+from recon.capture.paths import arc
 from recon.cli import main
 from recon.config import load_config
 from recon.errors import ReconError
+from recon.model.model import Model
 from recon.render.renderer import render
-from recon.scenes.diligent import views_from_diligent
-from recon.scenes.extract import extract
-from recon.scenes.paths import arc
-from recon.surface.model import Model
 from recon.training.data import TrainingData
 from recon.training.initialise import initial_model
 from recon.training.loop import Optimisation, fit
-from recon.training.run import train
+from recon.training.run import Options, train
 from recon.training.schedule import Progress
 from recon.views import load_views
 
@@ -176,7 +176,9 @@ def test_training_lowers_the_error(ball: Path) -> None:
 def test_a_field_around_it_is_refused(ball: Path, tmp_path: Path) -> None:
     extract(ball, tmp_path / "v.npz")
     with pytest.raises(ReconError, match="v.npz: has key 'light_direction', but 'background: field'"):
-        train(tmp_path / "v.npz", load_config(None, ["background=field"]), tmp_path / "run", quiet=True)
+        train(
+            tmp_path / "v.npz", load_config(None, ["background=field"]), tmp_path / "run", options=Options(quiet=True)
+        )
     assert not (tmp_path / "run").exists()
 
 

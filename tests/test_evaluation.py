@@ -14,9 +14,9 @@ from recon.config import RunConfig
 from recon.errors import ReconError
 from recon.evaluation import match as matching
 from recon.evaluation.validate import validate
-from recon.surface.model import Model
-from recon.training.checkpoint import save_model
-from recon.training.export import write_meshes
+from recon.model.export import write_meshes
+from recon.model.file import save_model
+from recon.model.model import Model
 from recon.views import Views, save_views
 
 SCALE = 3.0

@@ -7,11 +7,11 @@ import pytest
 import trimesh
 
 from recon.camera import intrinsics_from_fov
+from recon.capture.extract import extract, write_reference
+from recon.capture.keyframes import Keyframes, write_keyframes
+from recon.capture.paths import arc
 from recon.errors import ReconError
-from recon.scenes.extract import extract, write_reference
-from recon.scenes.keyframes import Keyframes, write_keyframes
-from recon.scenes.meshes import load_mesh
-from recon.scenes.paths import arc
+from recon.geometry.meshes import load_mesh
 from recon.views import load_views
 
 TINY = Path(__file__).parents[1] / "config" / "scenes" / "tiny.yaml"

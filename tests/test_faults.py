@@ -21,12 +21,13 @@ import recon.training.loop as loop
 from recon.errors import ReconError
 from recon.evaluation.validate import validate
 from recon.files import atomic, remove_leftovers
-from recon.surface.model import Model
+from recon.model.model import Model
+from recon.run_folder import RunFolder
 from recon.training.data import TrainingData
 from recon.training.device import training_device
 from recon.training.initialise import initial_model
 from recon.training.lock import locked
-from recon.training.run import train
+from recon.training.run import Options, train
 from recon.training.schedule import Progress
 from recon.training.state import StateFile
 from recon.views import Views
@@ -74,15 +75,15 @@ def test_a_full_disk_stops_the_training_which_goes_on_once_there_is_room(
     with monkeypatch.context() as patch:
         at_iteration(patch, 3, lambda: pytest.raises(OSError, fill))
         with pytest.raises(ReconError, match=f"^{out}/checkpoints/.*: cannot be written: No space left on device$"):
-            train(views_file, small(), out, {"front": views_file}, quiet=True)
+            train(views_file, small(), out, {"front": views_file}, Options(quiet=True))
     assert not (out / "mesh.ply").exists()
     rest.unlink()
-    train(views_file, small(), out, {"front": views_file}, quiet=True)
+    train(views_file, small(), out, {"front": views_file}, Options(quiet=True))
     assert_same_run(out, whole)
 
 
 def test_a_state_that_cannot_be_written_leaves_the_last_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    states = StateFile(tmp_path, {"a": 1})
+    states = StateFile(RunFolder(tmp_path), {"a": 1})
     states.save({"iteration": 1})
 
     def full(path: Path, data: bytes) -> None:
@@ -94,13 +95,13 @@ def test_a_state_that_cannot_be_written_leaves_the_last_one(tmp_path: Path, monk
             states.save({"iteration": 2})
     state = states.load()
     assert state is not None and state["iteration"] == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
+    assert [path.name for path in states.path.parent.iterdir()] == ["state.pt"]
 
 
 def test_a_read_only_folder_is_one_line(views_file: Path, tmp_path: Path) -> None:
     for folder in mounted(tmp_path, "-t", "tmpfs", "-o", "ro", "tmpfs"):
         with pytest.raises(ReconError, match=f"^{folder}/run/checkpoints: .*: Read-only file system$"):
-            train(views_file, small(), folder / "run", quiet=True)
+            train(views_file, small(), folder / "run", options=Options(quiet=True))
 
 
 def test_two_trainings_on_one_folder(views_file: Path, tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_two_trainings_on_one_folder(views_file: Path, tmp_path: Path) -> None:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
         message = f"{tmp_path}: another training is writing there: process {other.pid} on {socket.gethostname()}, since"
         with pytest.raises(ReconError, match=message):
-            train(views_file, small(), tmp_path, quiet=True)
+            train(views_file, small(), tmp_path, options=Options(quiet=True))
         assert not (tmp_path / "train.yaml").exists()
         other.kill()
     with locked(tmp_path):  # what a killed process held is free
@@ -167,11 +168,11 @@ def test_divergence_keeps_the_state_before_it(
     with monkeypatch.context() as patch:
         poisoned(patch, 5)
         with pytest.raises(ReconError, match="diverged at iteration 5"):
-            train(views_file, small(), tmp_path, {"front": views_file}, quiet=True)
+            train(views_file, small(), tmp_path, {"front": views_file}, Options(quiet=True))
     assert len(table(tmp_path / "history.csv")) == 5
     remove_outputs(tmp_path)
     # What made it diverge is gone: it goes on as if it had never been.
-    train(views_file, small(), tmp_path, {"front": views_file}, quiet=True)
+    train(views_file, small(), tmp_path, {"front": views_file}, Options(quiet=True))
     assert_same_run(tmp_path, whole)
 
 

@@ -13,16 +13,16 @@ from shapes import ring
 from recon.camera import Cameras
 from recon.config import RunConfig
 from recon.errors import ReconError
-from recon.evaluation.colour_maps import colours, depth_range, difference_range, normal_colours
 from recon.evaluation.gallery import write_gallery
 from recon.evaluation.match import Match, match
 from recon.evaluation.overshoot import brightest, write_overshoot
 from recon.evaluation.surface_file import SurfaceFile, decimated, source_poses
 from recon.evaluation.turntable import turntable, write_turntable
 from recon.evaluation.visibility import times_seen
+from recon.images.colour_maps import colours, depth_range, difference_range, normal_colours
+from recon.model.model import Model
 from recon.render.renderer import render
 from recon.surface.icosphere import icosphere
-from recon.surface.model import Model
 from recon.views import Views
 
 FRAME = np.diag([2.0, 2.0, 2.0, 1.0])

@@ -3,10 +3,10 @@ import pytest
 import torch
 
 from recon.config import RunConfig, SurfaceConfig
+from recon.model.model import Model
 from recon.surface.flow import Flow, determinant, flow
 from recon.surface.grid import VelocityGrid, laplacian
 from recon.surface.icosphere import icosphere
-from recon.surface.model import Model
 from recon.surface.spline import HALF_WIDTH
 from recon.surface.velocity import VelocityNetwork
 from recon.training.losses import fold_loss

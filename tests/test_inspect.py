@@ -10,13 +10,13 @@ import pytest
 from shapes import sphere_views
 
 from recon.camera import look_at
+from recon.capture.paths import even_sphere
 from recon.cli import main
 from recon.inspection.contact_sheet import best_columns, shown_views
 from recon.inspection.coverage import coverage
 from recon.inspection.falloff import Falloff, falloff
 from recon.inspection.findings import Finding, find, spans
 from recon.inspection.measure import measure
-from recon.scenes.paths import even_sphere
 from recon.views import Views, save_views
 
 

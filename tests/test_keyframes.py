@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recon.capture.extract import extract_keyframes
+from recon.capture.keyframes import Keyframes, read_keyframes, write_keyframes
+from recon.capture.paths import even_sphere
 from recon.errors import ReconError
-from recon.scenes.extract import extract_keyframes
-from recon.scenes.keyframes import Keyframes, read_keyframes, write_keyframes
-from recon.scenes.paths import even_sphere
 
 MATRIX = np.array([[110.0, 0, 16], [0, 110, 12], [0, 0, 1]])
 

@@ -4,9 +4,9 @@ import torch
 from shapes import ring
 
 from recon.config import LossConfig, RunConfig
+from recon.model.model import Model, SurfaceMesh
 from recon.render.renderer import Rendering
 from recon.surface.icosphere import icosphere
-from recon.surface.model import Model, SurfaceMesh
 from recon.training.data import Batch
 from recon.training.losses import (
     distortion_loss,

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import trimesh
 
+from recon.capture.bunny import bunny, bunny_head
 from recon.errors import ReconError
-from recon.scenes.bunny import bunny, bunny_head
-from recon.scenes.meshes import (
+from recon.geometry.meshes import (
     Primitive,
     bounding_sphere,
     check_inside_unit_sphere,

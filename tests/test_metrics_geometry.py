@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from recon.evaluation.geometry_metrics import closest_faces, geometry_metrics
+from recon.geometry.metrics import closest_faces, geometry_metrics
 
 SAMPLES = 4000
 

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from recon.evaluation.image_metrics import image_metrics, mask_iou, mean_metrics
+from recon.images.metrics import image_metrics, mask_iou, mean_metrics
 
 
 def images(n: int = 3, side: int = 16) -> torch.Tensor:

@@ -22,7 +22,7 @@ import recon.report.viewer
 import torch
 
 from recon.config import load_config
-from recon.training.run import train
+from recon.training.run import Options, train
 
 TINY = ["surface.cells=[4]", "surface.steps=2", "train.levels=[2]", "render.samples=1", "train.checkpoints=2",
         "train.iterations=8", "train.views_per_iteration=1", "train.save_every=0.2"]
@@ -32,7 +32,7 @@ def one(number, ready):
     torch.set_num_threads(1)
     config = load_config(None, [*TINY, f"train.seed={number}"])
     ready.wait()
-    train(Path("views.npz"), config, Path(f"run{number}"), quiet=True, name=f"run{number}")
+    train(Path("views.npz"), config, Path(f"run{number}"), options=Options(quiet=True, name=f"run{number}"))
 
 
 # Forked, because importing torch and MLflow takes longer than these trainings.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recon.errors import ReconError
-from recon.evaluation.pictures import srgb, tone_map, write_picture
+from recon.images.pictures import srgb, tone_map, write_picture
 
 
 def grey(*values: float) -> np.ndarray:

@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from recon.config import RunConfig, SurfaceConfig
-from recon.render.shade import Angles, separate_irradiance
-from recon.surface.icosphere import icosphere
-from recon.surface.reflectance import (
+from recon.model.reflectance import (
     MicrofacetReflectance,
     VaryingReflectance,
     collocated_microfacet,
     microfacet,
     schlick,
 )
+from recon.render.shade import Angles, separate_irradiance
+from recon.surface.icosphere import icosphere
 
 
 def test_a_new_albedo_is_the_brightness_everywhere() -> None:
@@ -76,7 +76,7 @@ def test_a_glossy_surface_peaks_where_it_faces_the_flash() -> None:
 
 @pytest.mark.parametrize("reflectance", ["constant", "varying", "microfacet"])
 def test_every_reflectance_has_gradient(reflectance: str) -> None:
-    from recon.surface.model import Model
+    from recon.model.model import Model
 
     model = Model(RunConfig(reflectance=reflectance), torch.eye(4).double().numpy(), 1.0)
     attributes = model.reflectance(icosphere(1).vertices)

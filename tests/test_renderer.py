@@ -7,10 +7,10 @@ from shapes import bumpy, ring
 
 from recon.camera import Cameras
 from recon.config import RunConfig
+from recon.model.model import Model
 from recon.render.normals import vertex_normals
 from recon.render.renderer import Rendering, render
 from recon.surface.icosphere import icosphere
-from recon.surface.model import Model
 
 
 def white(vertices: torch.Tensor, faces: torch.Tensor, cameras: Cameras, **options: object) -> Rendering:

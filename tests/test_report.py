@@ -10,9 +10,9 @@ from runs import VIEWS, write_run, write_training
 
 from recon.errors import ReconError
 from recon.report import page as page_module
-from recon.report.atlas import LOSSLESS, atlases, gallery_files
 from recon.report.page import embedded_json, report, report_page
 from recon.report.payload import Payload, restored
+from recon.report.sprite_sheet import LOSSLESS, atlases, gallery_files
 from recon.report.three import threejs
 
 

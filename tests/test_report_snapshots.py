@@ -4,9 +4,9 @@ import numpy as np
 import trimesh
 
 from recon.config import RunConfig, SurfaceConfig
+from recon.model.model import Model
+from recon.model.snapshot import SNAPSHOT_LEVEL, carried, write_snapshot
 from recon.surface.icosphere import icosphere
-from recon.surface.model import Model
-from recon.training.snapshot import SNAPSHOT_LEVEL, carried, write_snapshot
 
 FRAME = np.diag([2.0, 2.0, 2.0, 1.0])
 FRAME[:3, 3] = [5, 6, 7]
@@ -18,7 +18,7 @@ def small_model() -> Model:
 
 def test_a_snapshot_is_the_surface_in_the_sources_frame(tmp_path: Path) -> None:
     model = small_model()
-    write_snapshot(model, tmp_path, 120)
+    write_snapshot(model, tmp_path / "0000120.npz", 120)
     with np.load(tmp_path / "0000120.npz", allow_pickle=False) as stored:
         assert stored["iteration"] == 120
         vertices = stored["vertices"]

@@ -21,11 +21,11 @@ from shapes import sphere_views
 import recon.training.loop as loop
 from recon.config import RunConfig, load_config
 from recon.errors import ReconError
-from recon.training.checkpoint import load_model
+from recon.model.file import load_model
 from recon.training.data import TrainingData
 from recon.training.history import History
 from recon.training.initialise import initial_model
-from recon.training.run import train
+from recon.training.run import Options, train
 from recon.training.schedule import Progress
 from recon.views import Views, save_views
 
@@ -67,7 +67,7 @@ def whole(views_file: Path, tmp_path_factory: pytest.TempPathFactory, store_uri:
     out = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", store_uri)
-        train(views_file, small(), out, {"front": views_file}, quiet=True)
+        train(views_file, small(), out, {"front": views_file}, options=Options(quiet=True))
     return out
 
 
@@ -193,7 +193,7 @@ def test_a_signal_keeps_a_state_and_marks_the_run(
     with monkeypatch.context() as patch:
         at_iteration(patch, 2, lambda: os.kill(os.getpid(), number))
         with pytest.raises(SystemExit if code == 143 else KeyboardInterrupt) as caught:
-            train(views_file, small(), tmp_path, {"front": views_file}, quiet=True)
+            train(views_file, small(), tmp_path, {"front": views_file}, options=Options(quiet=True))
     assert code == 130 or caught.value.code == code  # type: ignore[attr-defined]
     assert f"{number.name} at iteration 3; the same command goes on" in capsys.readouterr().err
     client = MlflowClient(tracking_uri=store_uri)
@@ -204,7 +204,7 @@ def test_a_signal_keeps_a_state_and_marks_the_run(
     assert len(client.get_metric_history(run_id, "train/loss")) == 3
 
     remove_outputs(tmp_path)
-    train(views_file, small(), tmp_path, {"front": views_file}, quiet=True)
+    train(views_file, small(), tmp_path, {"front": views_file}, options=Options(quiet=True))
     assert (tmp_path / "run_id.txt").read_text().strip() == run_id
     assert_same_run(tmp_path, whole)
     assert_complete_in_mlflow(tmp_path, store_uri)
@@ -216,7 +216,7 @@ def test_a_finished_run_writes_its_files_again(
     kept = {name: (whole / name).read_bytes() for name in OUTPUTS}
     remove_outputs(whole)
     at_iteration(monkeypatch, 0, lambda: pytest.fail("it trained again"))
-    train(views_file, small(), whole, {"front": views_file}, quiet=True)
+    train(views_file, small(), whole, {"front": views_file}, options=Options(quiet=True))
     for name in ("mesh.ply", "train.yaml", "history.csv", "validation.csv", "run_id.txt"):
         assert (whole / name).read_bytes() == kept[name]
     assert load_model(whole).config == small()
@@ -230,7 +230,7 @@ def stopped_run(
     with monkeypatch.context() as patch:
         at_iteration(patch, 5, lambda: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(SystemExit):
-            train(views_file, config or small(), out, quiet=True, **more)
+            train(views_file, config or small(), out, options=Options(quiet=True, **more))
 
 
 def test_a_state_of_another_training_is_refused_by_name(
@@ -242,15 +242,15 @@ def test_a_state_of_another_training_is_refused_by_name(
     save_views(sphere_views(3, 20), other)
     state = (out / "checkpoints" / "state.pt").read_bytes()
     with pytest.raises(ReconError, match=r"state.pt: belongs to another training: train.learning_rate is 0.02 there "):
-        train(views_file, small("train.learning_rate=0.1"), out, quiet=True)
+        train(views_file, small("train.learning_rate=0.1"), out, options=Options(quiet=True))
     with pytest.raises(ReconError, match="--max-minutes is None there and 1.0 here; choose another folder"):
-        train(views_file, small(), out, max_minutes=1.0, quiet=True)
+        train(views_file, small(), out, options=Options(max_minutes=1.0, quiet=True))
     with pytest.raises(ReconError, match="digest of --views is .*--restart"):
-        train(other, small(), out, quiet=True)
+        train(other, small(), out, options=Options(quiet=True))
     assert (out / "checkpoints" / "state.pt").read_bytes() == state
     run_id = (out / "run_id.txt").read_text()
 
-    train(other, small(), out, quiet=True, restart="changed")
+    train(other, small(), out, options=Options(quiet=True, restart="changed"))
     assert "training anew: digest of --views" in capsys.readouterr().err
     assert len(table(out / "history.csv")) == ITERATIONS
     assert (out / "run_id.txt").read_text() != run_id
@@ -258,7 +258,12 @@ def test_a_state_of_another_training_is_refused_by_name(
 
 def test_what_changes_no_result_may_change(views_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stopped_run(views_file, tmp_path, monkeypatch)
-    train(views_file, small("train.save_every=5"), tmp_path, quiet=True, name="renamed", restart="changed")
+    train(
+        views_file,
+        small("train.save_every=5"),
+        tmp_path,
+        options=Options(quiet=True, name="renamed", restart="changed"),
+    )
     assert len(table(tmp_path / "history.csv")) == ITERATIONS
 
 
@@ -269,7 +274,7 @@ def test_the_budget_is_that_of_all_attempts(views_file: Path, tmp_path: Path, mo
     assert 0 < state["optimisation"]["seconds"] < 6e7
     state["optimisation"]["seconds"] = 6e7 + 1
     torch.save(state, path)
-    train(views_file, small(), tmp_path, max_minutes=1e6, quiet=True)
+    train(views_file, small(), tmp_path, options=Options(max_minutes=1e6, quiet=True))
     assert len(table(tmp_path / "history.csv")) == 6
 
 
@@ -284,11 +289,11 @@ def test_a_damaged_state_falls_back_to_the_previous(
     with monkeypatch.context() as patch:
         at_iteration(patch, 5, lambda: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(SystemExit):
-            train(views_file, small(), tmp_path, {"front": views_file}, quiet=True)
+            train(views_file, small(), tmp_path, {"front": views_file}, options=Options(quiet=True))
     path = tmp_path / "checkpoints" / "state.pt"
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    train(views_file, small(), tmp_path, {"front": views_file}, quiet=True)
+    train(views_file, small(), tmp_path, {"front": views_file}, options=Options(quiet=True))
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert "state.pt: not a readable state of a training" in line
     assert line.endswith("; going on from state.previous.pt")
@@ -297,7 +302,7 @@ def test_a_damaged_state_falls_back_to_the_previous(
 
     path.write_bytes(b"")
     with pytest.raises(ReconError, match="state.pt: not a readable .*; there is no other to go on from: --restart"):
-        train(views_file, small(), tmp_path, {"front": views_file}, quiet=True)
+        train(views_file, small(), tmp_path, {"front": views_file}, options=Options(quiet=True))
 
 
 def test_a_table_grows_by_columns_and_is_cut_to_its_state(tmp_path: Path) -> None:

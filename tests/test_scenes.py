@@ -9,12 +9,12 @@ import trimesh
 import yaml
 
 from recon.camera import Cameras, intrinsics_from_fov
+from recon.capture.keyframes import Keyframes, write_keyframes
+from recon.capture.paths import arc, even_sphere
+from recon.capture.scene import ArcPath, load_scene
+from recon.capture.synthetic import views_from_scene
+from recon.capture.world import build_world, objects_mesh
 from recon.errors import ReconError
-from recon.scenes.keyframes import Keyframes, write_keyframes
-from recon.scenes.paths import arc, even_sphere
-from recon.scenes.scene import ArcPath, load_scene
-from recon.scenes.synthetic import views_from_scene
-from recon.scenes.world import build_world, objects_mesh
 from recon.views import Views, check_views
 
 CONFIG = Path(__file__).parents[1] / "config" / "scenes"

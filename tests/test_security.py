@@ -16,15 +16,16 @@ import yaml
 from runs import write_run
 
 import recon
+from recon.capture.scene import load_scene
 from recon.cli import main
 from recon.errors import ReconError
 from recon.files import read_npz
+from recon.model.file import load_model, read_content
 from recon.report.page import report_page
 from recon.report.viewer import make_server
-from recon.scenes.scene import load_scene
+from recon.run_folder import RunFolder
 from recon.tracking.renders import Renders
 from recon.tracking.store import _folder
-from recon.training.checkpoint import load_model, read_content
 from recon.training.state import StateFile
 from recon.workflow import parse_workflow
 
@@ -76,18 +77,20 @@ def check_call(node: ast.Call, where: str) -> None:
 
 @pytest.mark.parametrize("kind", ["torch", "pickle"])
 def test_pickle_in_a_model_or_a_state_is_refused_and_not_run(kind: str, tmp_path: Path, trap: Trap) -> None:
-    for name in ("model.pt", "state.pt"):
+    state = RunFolder(tmp_path).state
+    state.parent.mkdir()
+    for path in (tmp_path / "model.pt", state):
         if kind == "torch":
-            torch.save({"format": 1, "weights": trap}, tmp_path / name)
+            torch.save({"format": 1, "weights": trap}, path)
         else:
-            (tmp_path / name).write_bytes(pickle.dumps(trap))
+            path.write_bytes(pickle.dumps(trap))
     with pytest.raises(ReconError, match="model.pt: not a readable model") as caught:
         load_model(tmp_path)
     assert "\n" not in str(caught.value)
     with pytest.raises(ReconError, match="state.pt: not a readable state"):
-        read_content(tmp_path / "state.pt", "state")
+        read_content(state, "state")
     with pytest.raises(ReconError, match="state.pt"):
-        StateFile(tmp_path, {}).load()
+        StateFile(RunFolder(tmp_path), {}).load()
     assert not trap.sentinel.exists()
 
 

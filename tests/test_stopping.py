@@ -16,12 +16,12 @@ import recon.training.loop as loop
 import recon.training.recorder as recorder
 from recon.config import RunConfig, StoppingConfig, load_config
 from recon.errors import ReconError
-from recon.surface.model import Model
+from recon.model.file import load_model
+from recon.model.model import Model
+from recon.model.snapshot import carried
 from recon.tracking import Tracker
-from recon.training.checkpoint import load_model
 from recon.training.initialise import initial_model
-from recon.training.run import train
-from recon.training.snapshot import carried
+from recon.training.run import Options, train
 from recon.training.stopping import EarlyStopping, check_watched
 from recon.views import save_views
 
@@ -200,19 +200,19 @@ def test_a_stopped_run_goes_on_with_its_patience_and_its_best_weights(
 
     monkeypatch.setattr(loop, "evaluate", acting)
     with pytest.raises(SystemExit):
-        train(views_file, config, out, {"front": views_file}, quiet=True)
+        train(views_file, config, out, {"front": views_file}, Options(quiet=True))
     save_views(sphere_views(2, 16), tmp_path / "other.npz")
     with pytest.raises(ReconError, match="another training: digest of --validation front is"):
-        train(views_file, config, out, {"front": tmp_path / "other.npz"}, quiet=True)
-    train(views_file, config, out, {"front": views_file}, quiet=True)
+        train(views_file, config, out, {"front": tmp_path / "other.npz"}, Options(quiet=True))
+    train(views_file, config, out, {"front": views_file}, Options(quiet=True))
     assert column(out / "history.csv", "iteration") == list(range(1, 9))
     assert_restored(out, 4)
     # A run that is over writes the same files again.
-    train(views_file, config, out, {"front": views_file}, quiet=True)
+    train(views_file, config, out, {"front": views_file}, Options(quiet=True))
     assert_restored(out, 4)
 
 
 def test_a_set_that_is_not_given_is_refused_before_anything_is_written(views_file: Path, tmp_path: Path) -> None:
     with pytest.raises(ReconError, match="no validation set 'front'; there are: full"):
-        train(views_file, watching(), tmp_path / "out", {"full": views_file}, quiet=True)
+        train(views_file, watching(), tmp_path / "out", {"full": views_file}, Options(quiet=True))
     assert not (tmp_path / "out").exists()

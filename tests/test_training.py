@@ -14,11 +14,12 @@ from shapes import sphere_views
 import recon.training.loop as loop
 from recon.config import RunConfig, load_config
 from recon.errors import ReconError
-from recon.surface.model import Model
-from recon.training.checkpoint import FORMAT_VERSION, load_model, save_model
+from recon.model.file import load_model, save_model
+from recon.model.model import Model
+from recon.run_folder import VERSION
 from recon.training.data import Shuffled, TrainingData, random_rotation
 from recon.training.initialise import initial_model
-from recon.training.run import train
+from recon.training.run import Options, train
 from recon.training.schedule import Progress
 from recon.views import Views, save_views
 
@@ -57,7 +58,9 @@ def run(tmp_path_factory: pytest.TempPathFactory, views: Views, store_uri: str) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", store_uri)
         config = tiny(150, "train.learning_rate=5e-3")
-        train(folder / "train.npz", config, folder / "out", {"other": folder / "other.npz"}, quiet=True)
+        train(
+            folder / "train.npz", config, folder / "out", {"other": folder / "other.npz"}, options=Options(quiet=True)
+        )
     return folder / "out"
 
 
@@ -192,7 +195,7 @@ def test_a_failed_run_keeps_the_last_checkpoint_and_writes_no_mesh(
 
     monkeypatch.setattr(loop, "evaluate", failing)
     with pytest.raises(ReconError, match="iteration 12: loss term 'velocity' is inf"):
-        train(tmp_path / "v.npz", tiny(20), tmp_path / "out", quiet=True)
+        train(tmp_path / "v.npz", tiny(20), tmp_path / "out", options=Options(quiet=True))
     assert load_model(tmp_path / "out" / "checkpoints").device == CPU
     assert not (tmp_path / "out" / "mesh.ply").exists()
     assert len(rows(tmp_path / "out" / "history.csv")) == 12
@@ -201,7 +204,7 @@ def test_a_failed_run_keeps_the_last_checkpoint_and_writes_no_mesh(
 def test_a_window_larger_than_the_images_is_refused(views: Views, tmp_path: Path) -> None:
     save_views(views, tmp_path / "v.npz")
     with pytest.raises(ReconError, match="'train.crop.size': 33 pixels, but the images of .*v.npz are 32 x 32"):
-        train(tmp_path / "v.npz", tiny(5, "train.crop.size=33"), tmp_path / "out", quiet=True)
+        train(tmp_path / "v.npz", tiny(5, "train.crop.size=33"), tmp_path / "out", options=Options(quiet=True))
     assert not (tmp_path / "out").exists()
 
 
@@ -243,7 +246,7 @@ def test_a_missing_or_foreign_model_is_named(tmp_path: Path) -> None:
     torch.save({"weights": {}}, tmp_path / "model.pt")
     with pytest.raises(ReconError, match="not a recon model"):
         load_model(tmp_path)
-    torch.save({"format": FORMAT_VERSION, "config": {}, "radiance_scale": 1.0}, tmp_path / "model.pt")
+    torch.save({"format": VERSION, "config": {}, "radiance_scale": 1.0}, tmp_path / "model.pt")
     with pytest.raises(ReconError, match="holds no model"):
         load_model(tmp_path)
 

@@ -15,14 +15,14 @@ import trimesh
 from PIL import Image, ImageCms
 
 from recon.camera import Cameras, intrinsics_from_fov
+from recon.capture.extract import extract
+from recon.capture.normalise import frame_from_cameras, frame_from_masks, masks_from_black
+from recon.capture.paths import arc, even_sphere
+from recon.capture.rendering import photograph
+from recon.capture.transforms import views_from_transforms
+from recon.capture.world import join
 from recon.errors import ReconError
-from recon.scenes.extract import extract
-from recon.scenes.flash import photograph
-from recon.scenes.images import linear_from_srgb, read_mask, read_picture
-from recon.scenes.normalise import frame_from_cameras, frame_from_masks, masks_from_black
-from recon.scenes.paths import arc, even_sphere
-from recon.scenes.transforms import views_from_transforms
-from recon.scenes.world import join
+from recon.images.photograph import linear_from_srgb, read_mask, read_picture
 from recon.views import Views, load_views, save_views
 
 SIZE = 32

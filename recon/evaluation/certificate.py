@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from recon.evaluation.self_intersection import self_intersections
+from recon.geometry.self_intersection import self_intersections
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from recon.evaluation.colour_maps import (
+from recon.evaluation.match import Match
+from recon.files import writable_folder
+from recon.images.colour_maps import (
     DEPTH,
     DIFFERENCE,
     Range,
@@ -15,9 +17,7 @@ from recon.evaluation.colour_maps import (
     difference_range,
     normal_colours,
 )
-from recon.evaluation.match import Match
-from recon.evaluation.pictures import Tone, absolute_difference, tone_map, write_picture
-from recon.files import writable_folder
+from recon.images.pictures import Tone, absolute_difference, tone_map, write_picture
 from recon.views import Views
 
 KINDS = ("truth", "prediction", "difference", "normals", "depth", "object", "background")

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon.camera import Cameras
-from recon.evaluation.image_metrics import image_metrics, mask_iou
+from recon.images.metrics import image_metrics, mask_iou
+from recon.model.model import Model, SurfaceMesh
 from recon.render.renderer import Rendering
-from recon.surface.model import Model, SurfaceMesh
 from recon.views import Views
 
 PIXELS_AT_ONCE = 2**18

@@ -7,8 +7,8 @@ from jaxtyping import Float, UInt8
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from recon.evaluation.colour_maps import DIFFERENCE, difference_range
-from recon.evaluation.pictures import Tone, absolute_difference, tone_map
+from recon.images.colour_maps import DIFFERENCE, difference_range
+from recon.images.pictures import Tone, absolute_difference, tone_map
 
 COLUMNS = 8
 CELL = 1.5

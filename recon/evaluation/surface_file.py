@@ -9,12 +9,12 @@ from jaxtyping import Float, Int, UInt8
 from trimesh.visual import ColorVisuals
 
 from recon.camera import Cameras
-from recon.evaluation.geometry_metrics import closest_faces
 from recon.evaluation.visibility import times_seen
 from recon.files import atomic
-from recon.surface.model import Model
-from recon.training.export import source_mesh
-from recon.training.snapshot import carried
+from recon.geometry.metrics import closest_faces
+from recon.model.export import source_mesh
+from recon.model.model import Model
+from recon.model.snapshot import carried
 from recon.views import Views
 
 FINEST_LEVEL = 5

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float, UInt8
 
 from recon.camera import Cameras, intrinsics_from_fov, look_at
-from recon.evaluation.pictures import tone_map
 from recon.files import atomic
+from recon.images.pictures import tone_map
+from recon.model.model import Model, SurfaceMesh
 from recon.render.renderer import render
-from recon.surface.model import Model, SurfaceMesh
 
 FRAMES = 30
 SIZE = 240

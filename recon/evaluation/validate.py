@@ -8,26 +8,35 @@ from typing import Any
 import numpy as np
 import torch
 
+from recon.background.requirements import check_given
 from recon.errors import ReconError
 from recon.evaluation.certificate import Certificate, certify
 from recon.evaluation.gallery import write_gallery
-from recon.evaluation.geometry_metrics import GeometryMetrics, geometry_metrics
-from recon.evaluation.image_metrics import mean_metrics
 from recon.evaluation.match import Match, match
 from recon.evaluation.overshoot import Overshoot, brightest, write_overshoot
-from recon.evaluation.pictures import Tone, write_picture
 from recon.evaluation.sheet import COLUMNS, comparison_sheet
 from recon.evaluation.surface_file import SurfaceFile
 from recon.evaluation.turntable import write_turntable
 from recon.files import atomic, writable_folder
-from recon.scenes.meshes import load_mesh
-from recon.surface.model import Model, SurfaceMesh
-from recon.training.checkpoint import load_model
-from recon.training.data import check_given
-from recon.training.export import source_mesh
+from recon.geometry.meshes import load_mesh
+from recon.geometry.metrics import GeometryMetrics, geometry_metrics
+from recon.images.metrics import mean_metrics
+from recon.images.pictures import Tone, write_picture
+from recon.model.export import source_mesh
+from recon.model.file import load_model
+from recon.model.model import Model, SurfaceMesh
+from recon.run_folder import (
+    CERTIFICATE,
+    GEOMETRY,
+    MODEL,
+    OVERSHOOT,
+    RESERVED_SETS,
+    SURFACE,
+    TURNTABLE,
+    RunFolder,
+    ValidationFolder,
+)
 from recon.views import Views, load_views
-
-RESERVED_NAMES = ("geometry", "certificate", "surface", "overshoot", "turntable")
 
 
 def validate(
@@ -46,9 +55,9 @@ def validate(
             the model predicts values that are not finite; `out` cannot be written.
     """
     for name in views:
-        if name in (*RESERVED_NAMES, "", "..") or Path(name).name != name:
-            raise ReconError(f"--views {name}=…: the name must be a plain file name, other than {RESERVED_NAMES}")
-    writable_folder(out)
+        if name in (*RESERVED_SETS, "", "..") or Path(name).name != name:
+            raise ReconError(f"--views {name}=…: the name must be a plain file name, other than {RESERVED_SETS}")
+    folder = ValidationFolder(writable_folder(out))
     model = load_model(run).to("cuda" if torch.cuda.is_available() else "cpu")
     # All inputs are read before the first output is written.
     sets = {name: load_views(path) for name, path in views.items()}
@@ -68,18 +77,18 @@ def validate(
     for name, each in sets.items():
         aligned = each.aligned_to(model)
         found = match(model, mesh, aligned)
-        ranges = write_gallery(out / name, aligned, found, tone)
-        _write_sheet(out / f"{name}.png", aligned, found, tone)
-        _write_json(out / f"{name}.json", {"set": name, **about, **_summary(each, found), "ranges": ranges})
+        ranges = write_gallery(folder.gallery(name), aligned, found, tone)
+        _write_sheet(folder.sheet(name), aligned, found, tone)
+        _write_json(folder.metrics(name), {"set": name, **about, **_summary(each, found), "ranges": ranges})
         surface.add_set(name, aligned, found.depth)
         overshoots.append(brightest(name, found.prediction))
         means[name] = mean_metrics(found.per_view)
-    surface.write(out / "surface.npz")
-    write_overshoot(out / "overshoot.npz", overshoots)
-    write_turntable(model, mesh, out / "turntable.gif")
-    _write_json(out / "certificate.json", {**about, **certificate.as_dict()})
+    surface.write(folder.file(SURFACE))
+    write_overshoot(folder.file(OVERSHOOT), overshoots)
+    write_turntable(model, mesh, folder.file(TURNTABLE))
+    _write_json(folder.file(CERTIFICATE), {**about, **certificate.as_dict()})
     if geometry is not None:
-        _write_json(out / "geometry.json", {**about, "reference": str(reference), **geometry.as_dict()})
+        _write_json(folder.file(GEOMETRY), {**about, "reference": str(reference), **geometry.as_dict()})
     print(_table(means, certificate, geometry))
 
 
@@ -87,7 +96,7 @@ def validate(
 def _mesh(model: Model, run: Path) -> SurfaceMesh:
     mesh = model.mesh(model.export_level)
     if not all(torch.isfinite(values).all() for values in (mesh.vertices, mesh.attributes)):
-        raise ReconError(f"{run / 'model.pt'}: the model gives vertices or reflectance that are not finite")
+        raise ReconError(f"{RunFolder(run).file(MODEL)}: the model gives vertices or reflectance that are not finite")
     return mesh
 
 

@@ -5,7 +5,7 @@ from jaxtyping import Bool
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from recon.evaluation.pictures import tone_map
+from recon.images.pictures import tone_map
 from recon.inspection.style import ALARM, GREY, INK, OUTLINE
 from recon.views import Views
 

@@ -7,11 +7,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from recon.inspection.camera_plot import draw_globe, draw_map
 from recon.inspection.contact_sheet import draw_contact_sheet
 from recon.inspection.coverage import Coverage
 from recon.inspection.falloff import Falloff
 from recon.inspection.findings import Finding
-from recon.inspection.globe import draw_globe, draw_map
 from recon.inspection.plots import draw_exposure, draw_falloff
 from recon.inspection.style import ALARM, FINE, GREY, INK, PAPER, TITLE
 from recon.inspection.table import light_name

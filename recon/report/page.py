@@ -11,13 +11,13 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from recon.files import atomic
-from recon.report.atlas import QUALITIES, Atlas, atlases, gallery_files, webp
 from recon.report.colours import SCALES, run_color, scale_table
 from recon.report.figures import curve_names, dash, loss_curves, parallel_coordinates, time_curves
 from recon.report.paper import PaperFigure, paper_figures, write_figures
 from recon.report.payload import Payload
 from recon.report.proof import certificate, proof
 from recon.report.records import RunRecord, load_records, set_names
+from recon.report.sprite_sheet import QUALITIES, Atlas, atlases, gallery_files, webp
 from recon.report.stages import run_stage
 from recon.report.tables import configuration, geometry_table, image_tables, tiles
 from recon.report.three import threejs

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 
-from recon.evaluation.pictures import srgb, tone_map
 from recon.files import read_npz
-from recon.report.atlas import gallery_files, read_picture
+from recon.images.pictures import srgb, tone_map
 from recon.report.paper_plots import WIDTH, Drawing
 from recon.report.records import PUBLISHED, RunRecord, set_names
+from recon.report.sprite_sheet import gallery_files, read_picture
 from recon.report.tables import number, plain
 from recon.training.crop import draw_windows
 

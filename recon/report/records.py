@@ -14,11 +14,10 @@ import yaml
 from recon.config import flatten
 from recon.errors import ReconError
 from recon.files import read_npz
+from recon.run_folder import CERTIFICATE, CHECKS, CONFIG, GEOMETRY, HISTORY, OVERSHOOT, SURFACE, RunFolder
 
 PUBLISHED = {"front": 0.00727, "full": 0.01483, "above": 0.01895, "below": 0.01959}
 """Losses of the reference work's week-3 report, by viewpoint set."""
-
-OTHER_FILES = ("geometry", "certificate")
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,42 +90,48 @@ def _first_repeated(parts: Sequence[tuple[str, ...]]) -> Path:
 
 
 def _load_record(run: Path, name: str) -> RunRecord:
-    history = _read_table(run / "history.csv", ("iteration", "seconds", "loss"))
+    files = RunFolder(run)
+    validation = files.validation
+    history = _read_table(files.file(HISTORY), ("iteration", "seconds", "loss"))
     if history is None:
-        raise ReconError(f"{run}: not a training run: history.csv is missing or empty; `recon train` writes it")
-    checkpoints = _read_table(run / "validation.csv", ("iteration", "seconds", "set", "mean_absolute_error"))
-    validation = run / "validation"
-    summaries = {path.stem: _read_json(path) for path in sorted(validation.glob("*.json"))}
-    sets = {stem: summary for stem, summary in summaries.items() if stem not in OTHER_FILES}
-    for stem, summary in sets.items():
-        if not isinstance(summary.get("mean"), dict):
-            raise ReconError(f"{validation / stem}.json: key 'mean' must hold the metrics; `recon validate` writes it")
+        raise ReconError(f"{run}: not a training run: {HISTORY.name} is missing or empty; `recon train` writes it")
+    checkpoints = _read_table(files.file(CHECKS), ("iteration", "seconds", "set", "mean_absolute_error"))
+    sets = {set_name: _read_metrics(validation.metrics(set_name)) for set_name in validation.sets()}
     return RunRecord(
         name=name,
         folder=run,
         history=history,
         checkpoints=checkpoints,
-        config=_read_config(run / "train.yaml"),
+        config=_read_config(files.file(CONFIG)),
         sets=sets,
-        galleries={stem: validation / stem for stem in sets if any((validation / stem).glob("*_truth.png"))},
-        geometry=summaries.get("geometry"),
-        certificate=summaries.get("certificate"),
-        surface=_read_surface(validation / "surface.npz"),
-        overshoot=_existing(validation / "overshoot.npz"),
-        snapshots=_snapshots(run, checkpoints),
-        mesh=next((run / file for file in ("mesh.glb", "mesh.ply") if (run / file).exists()), None),
+        galleries={
+            each: validation.gallery(each) for each in sets if any(validation.gallery(each).glob("*_truth.png"))
+        },
+        geometry=_read_json_if_there(validation.file(GEOMETRY)),
+        certificate=_read_json_if_there(validation.file(CERTIFICATE)),
+        surface=_read_surface(validation.file(SURFACE)),
+        overshoot=_existing(validation.file(OVERSHOOT)),
+        snapshots=_snapshots(files, checkpoints),
+        mesh=files.mesh,
     )
+
+
+def _read_metrics(path: Path) -> dict[str, Any]:
+    summary = _read_json(path)
+    if not isinstance(summary.get("mean"), dict):
+        raise ReconError(f"{path}: key 'mean' must hold the metrics; `recon validate` writes it")
+    return summary
 
 
 def _existing(path: Path) -> Path | None:
     return path if path.exists() else None
 
 
-def _snapshots(run: Path, checkpoints: pd.DataFrame | None) -> dict[int, Path]:
+def _snapshots(run: RunFolder, checkpoints: pd.DataFrame | None) -> dict[int, Path]:
     """Those of this training: a folder that was trained in before may hold others."""
     if checkpoints is None:
         return {}
-    paths = {int(i): run / "checkpoints" / f"{int(i):07d}.npz" for i in sorted(checkpoints["iteration"].unique())}
+    paths = {int(i): run.snapshot(int(i)) for i in sorted(checkpoints["iteration"].unique())}
     return {iteration: path for iteration, path in paths.items() if path.exists()}
 
 
@@ -155,6 +160,10 @@ def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame | None:
     if table.empty:
         raise ReconError(f"{path}: has no rows yet")
     return table
+
+
+def _read_json_if_there(path: Path) -> dict[str, Any] | None:
+    return _read_json(path) if path.exists() else None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

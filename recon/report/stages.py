@@ -9,9 +9,9 @@ from jaxtyping import Float, Int
 
 from recon.evaluation.surface_file import FINEST_LEVEL, REFERENCE_FACES, decimated, source_poses
 from recon.files import read_npz
+from recon.geometry.meshes import load_mesh
 from recon.report.payload import Payload
 from recon.report.records import RunRecord, set_names
-from recon.scenes.meshes import load_mesh
 from recon.surface.icosphere import icosphere
 from recon.views import Views
 

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from recon.errors import ReconError
-from recon.evaluation.pictures import tone_map
 from recon.files import atomic
-from recon.report.atlas import webp
+from recon.geometry.meshes import load_mesh
+from recon.images.pictures import tone_map
 from recon.report.page import render_template, report_page
 from recon.report.payload import Payload
+from recon.report.sprite_sheet import webp
 from recon.report.stages import mesh_stage, views_stage
-from recon.scenes.meshes import load_mesh
+from recon.run_folder import CHECKS, CONFIG, HISTORY, MESH_GLB, VIEWER, RunFolder
 from recon.views import load_views
 
 HOST = "127.0.0.1"
@@ -91,9 +92,9 @@ def is_local(host: str) -> bool:
 
 def version(target: Path) -> str:
     """A text that changes when a file does that the page shows; the history alone, growing, is no news."""
-    files = [target] if target.is_file() else [target / name for name in ("mesh.glb", "validation.csv", "train.yaml")]
-    files += target.glob("checkpoints/*.npz") if target.is_dir() else []
-    files += target.glob("validation/*.json") if target.is_dir() else []
+    files = [target] if target.is_file() else [RunFolder(target).file(each) for each in (MESH_GLB, CHECKS, CONFIG)]
+    files += RunFolder(target).checkpoints.glob("*.npz") if target.is_dir() else []
+    files += RunFolder(target).validation.path.glob("*.json") if target.is_dir() else []
     stamps = sorted((path.name, path.stat().st_mtime_ns) for path in files if path.exists())
     return hashlib.sha256(repr(stamps).encode()).hexdigest()[:16]
 
@@ -115,8 +116,8 @@ def page_maker(target: Path) -> Callable[[], str]:
 
 def run_page(run: Path) -> str:
     """The report of one run; before its first checkpoint, a page that waits for it."""
-    started = (run / "train.yaml").exists()
-    history = run / "history.csv"
+    files = RunFolder(run)
+    started, history = files.file(CONFIG).exists(), files.file(HISTORY)
     if started and (not history.exists() or history.stat().st_size == 0):
         return _object_page(
             Payload(), {"mesh": None}, run.name, "No checkpoint yet: this page waits for it.", "No mesh yet"
@@ -140,6 +141,12 @@ def write_viewer(mesh: Path, out: Path) -> None:
     """
     with atomic(out) as temporary:
         temporary.write_text(mesh_page(mesh, live=False), encoding="utf-8")
+
+
+def write_run_viewer(run: Path) -> None:
+    """The mesh of a run folder to turn, for MLflow, which shows pages but no meshes."""
+    files = RunFolder(run)
+    write_viewer(files.file(MESH_GLB), files.file(VIEWER))
 
 
 def mesh_page(path: Path, live: bool = True) -> str:

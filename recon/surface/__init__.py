@@ -1,1 +1,1 @@
-"""The surface: a unit icosphere carried by a learned diffeomorphic flow, and its reflectance."""
+"""The surface: a unit icosphere carried by a learned diffeomorphic flow."""

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from recon.evaluation.self_intersection import self_intersections
+from recon.geometry.self_intersection import self_intersections
+from recon.model.model import Model
 from recon.surface.icosphere import icosphere
-from recon.surface.model import Model
 
 LOOKS = (0.9, 0.925, 0.95, 0.975, 0.99)
 """Fractions of a run at which the mesh is looked at: late enough that shapes are settled, and seldom, for a look at

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from recon.camera import Cameras
-from recon.errors import ReconError
-from recon.views import LIGHTS, Views
+from recon.views import Views
 
 BLACK = 2e-3
 """Mean radiance outside the masks up to which the background counts as black."""
@@ -22,7 +20,7 @@ class Batch(NamedTuple):
     """What one iteration compares with: some views, whole or a window of each.
 
     `views` tells which they are. The mean of weights * error stands for the mean error of whole views;
-    None: all ones. With a radiance field there are the hints of `recon.background.hints` too, and where
+    None: all ones. With a radiance field there are the hints of `recon.background.pseudo_masks` too, and where
     they are known, the views without the object.
     """
 
@@ -60,25 +58,6 @@ class TrainingData:
         masks = None if self.masks is None else self.masks[index]
         backgrounds = None if self.backgrounds is None else self.backgrounds[index]
         return Batch(self.cameras[index], self.images[index], masks, index, backgrounds=backgrounds)
-
-
-def check_lights(background: str, views: Views, path: Path) -> None:
-    """Raise `ReconError` where the background's model cannot be lit as the views are.
-
-    The radiance field's light is the camera's flash, by whose fall-off it tells near from far.
-    """
-    key = next((key for key in LIGHTS if getattr(views, key) is not None), None)
-    if background == "field" and key is not None:
-        raise ReconError(f"{path}: has key '{key}', but 'background: field' knows the flash at the camera alone")
-
-
-def check_given(background: str, views: Views, path: Path) -> None:
-    """Raise `ReconError` where the background is to be given and the views do not bring it."""
-    if background == "given" and views.backgrounds is None:
-        raise ReconError(
-            f"{path}: key 'backgrounds' is missing, which 'background: given' composes with; "
-            "`recon extract` writes it for a scene with 'empty_views: true'"
-        )
 
 
 def before_black(views: Views) -> Views:

@@ -3,11 +3,11 @@
 import numpy as np
 import torch
 
-from recon.background.hints import Hints
+from recon.background.pseudo_masks import Hints
 from recon.camera import Cameras
 from recon.config import RunConfig
 from recon.errors import ReconError
-from recon.surface.model import Model
+from recon.model.model import Model
 from recon.views import Views
 
 TYPICAL_RADIUS = 0.6

@@ -13,8 +13,7 @@ from typing import IO
 
 from recon.errors import ReconError
 from recon.files import writing
-
-LOCK = "lock"
+from recon.run_folder import RunFolder
 
 
 @contextmanager
@@ -24,7 +23,7 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         ReconError: another process holds it (its host and number are named), or it cannot be written.
     """
-    path = folder / "checkpoints" / LOCK
+    path = RunFolder(folder).lock
     with writing(path):
         file = open(path, "a+")
     with file:

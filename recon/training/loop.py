@@ -9,7 +9,7 @@ from torch import Tensor
 
 from recon.config import RunConfig
 from recon.errors import ReconError
-from recon.surface.model import Model
+from recon.model.model import Model
 from recon.training.crop import views_per_iteration
 from recon.training.crossings import Crossings
 from recon.training.data import Shuffled, TrainingData

@@ -6,15 +6,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from recon.background.background import Surroundings
-from recon.background.hull import ALIKE
-from recon.background.march import Passage
+from recon.background.field import Surroundings
 from recon.background.rays import Rays
+from recon.background.visual_hull import ALIKE
+from recon.background.volume import Passage
+from recon.model.model import Model, SurfaceMesh
 from recon.render.edges import mesh_edges
 from recon.render.normals import face_normals
 from recon.render.renderer import Rendering
 from recon.surface.flow import Flow, determinant
-from recon.surface.model import Model, SurfaceMesh
 from recon.training.data import Batch
 
 SAFE_DETERMINANT = 0.2

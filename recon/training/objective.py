@@ -4,13 +4,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.background.compose import chosen_pixels, compose_some
-from recon.background.hull import ALIKE
+from recon.background.composite import chosen_pixels, compose_some
 from recon.background.rays import rays_through
+from recon.background.visual_hull import ALIKE
 from recon.config import RunConfig
+from recon.model.model import Model, SurfaceMesh
 from recon.surface.flow import Flow
 from recon.surface.icosphere import icosphere
-from recon.surface.model import Model, SurfaceMesh
 from recon.training.crop import cropped, draw_windows, inside_windows, occupied_pixels
 from recon.training.data import Batch, random_rotation
 from recon.training.losses import guide_loss, loss_terms, outline_weights, spread_loss, surplus_loss, veil_loss

@@ -12,15 +12,16 @@ from jaxtyping import UInt8
 
 from recon.camera import Cameras
 from recon.errors import ReconError
-from recon.evaluation.image_metrics import image_metrics
-from recon.evaluation.pictures import tone_map
-from recon.surface.model import Model
-from recon.training.checkpoint import save_model
+from recon.images.metrics import image_metrics
+from recon.images.pictures import tone_map
+from recon.model.file import save_model
+from recon.model.model import Model
+from recon.model.snapshot import write_snapshot
+from recon.run_folder import CHECKS, HISTORY, RunFile, RunFolder
 from recon.training.history import History
 from recon.training.loop import Step
 from recon.training.progress_line import ProgressLine
 from recon.training.schedule import Progress
-from recon.training.snapshot import write_snapshot
 from recon.views import Views
 
 CHECKPOINT_VIEWS = 8
@@ -51,9 +52,9 @@ class Recorder:
         self._model = model
         self._sets = sets
         self._progress = progress
-        self._folder = out / "checkpoints"
-        self._history = History(self._folder / "history.csv", out / "history.csv", state["history_rows"])
-        self._validation = History(self._folder / "validation.csv", out / "validation.csv", state["validation_rows"])
+        self._run = run = RunFolder(out)
+        self._history = _table(run, HISTORY, state["history_rows"])
+        self._validation = _table(run, CHECKS, state["validation_rows"])
         self._line = None if quiet else ProgressLine()
 
     @property
@@ -104,8 +105,8 @@ class Recorder:
                     "mean_absolute_error": f"{error:.9g}",
                 }
             )
-        save_model(self._model, self._folder / "model.pt")
-        write_snapshot(self._model, self._folder, iteration)
+        save_model(self._model, self._run.checkpoint_model)
+        write_snapshot(self._model, self._run.snapshot(iteration), iteration)
         self._done = int(self._progress.fraction * self._model.config.train.checkpoints)
         return {name: picture for name, (_, picture) in found.items()}
 
@@ -132,6 +133,11 @@ class Recorder:
         with nullcontext() if kind is None else suppress(ReconError):
             self._history.close()
             self._validation.close()
+
+
+def _table(run: RunFolder, which: RunFile, rows: int) -> History:
+    """A table that grows among the side files, and is published in the folder of the run."""
+    return History(run.checkpoints / which.name, run.file(which), rows)
 
 
 def milliseconds() -> int:

@@ -1,21 +1,34 @@
 """One training run, from viewpoint sets to the files and the MLflow run that it leaves."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from recon.background.requirements import check_given, check_lights
 from recon.config import RunConfig, flatten, overrides, save_config
 from recon.errors import ReconError
 from recon.files import atomic, remove_leftovers, writable_folder
 from recon.identity import identity_fields
+from recon.model.export import write_meshes
+from recon.model.file import save_model
 from recon.render.pytorch3d import require_pytorch3d
+from recon.run_folder import (
+    ARTIFACTS,
+    CHECKS,
+    CONFIG,
+    HISTORY,
+    MESH_GLB,
+    MESH_PLY,
+    MODEL,
+    RESERVED_SETS,
+    RUN_ID,
+    RunFolder,
+)
 from recon.tracking import Dataset, start_run, tracking_uri
 from recon.tracking.record import read_record
-from recon.training.checkpoint import save_model
-from recon.training.course import Course, content
-from recon.training.data import TrainingData, before_black, check_given, check_lights
+from recon.training.data import TrainingData, before_black
 from recon.training.device import training_device
-from recon.training.export import write_meshes
 from recon.training.initialise import initial_model
 from recon.training.lock import locked
 from recon.training.loop import Optimisation
@@ -24,9 +37,47 @@ from recon.training.recorder import Recorder, thinned
 from recon.training.schedule import Progress
 from recon.training.state import Restart, StateFile
 from recon.training.stopping import EarlyStopping, check_watched
+from recon.training.trainer import Trainer, content
 from recon.views import Views, load_views
 
-OUTPUTS = ("mesh.ply", "mesh.glb", "viewer.html", "model.pt", "train.yaml", "history.csv", "validation.csv")
+TRAINING_SET = "train"
+"""Name under which the error on the views that are fitted is recorded."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What of a training leaves its result alone, but for `max_minutes`, which bounds its schedule.
+
+    Attributes:
+        max_minutes: wall clock instead of `train.iterations`. Writing the meshes comes after it and takes seconds.
+        quiet: no progress line and no panel at the end.
+        name: of the run in MLflow; the last two parts of the folder where None.
+        restart: when to train anew instead of going on from the state in the folder.
+        make_pages: called with the run folder once the meshes are there; writes pages that become artifacts too.
+    """
+
+    max_minutes: float | None = None
+    quiet: bool = False
+    name: str | None = None
+    restart: Restart | None = None
+    make_pages: Callable[[Path], object] | None = None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a training reads, checked.
+
+    Attributes:
+        views: those that are fitted, their background blackened where a surface alone has to explain them.
+        sets: what checkpoints measure, by name, thinned.
+        datasets: the files, for MLflow.
+        identity: what makes this training the same as another, by the names under which a person changes it.
+    """
+
+    views: Views
+    sets: dict[str, Views]
+    datasets: list[Dataset]
+    identity: dict[str, object]
 
 
 def train(
@@ -34,16 +85,12 @@ def train(
     config: RunConfig,
     out: Path,
     validation: Mapping[str, Path] | None = None,
-    max_minutes: float | None = None,
-    quiet: bool = False,
-    name: str | None = None,
-    restart: Restart | None = None,
+    options: Options = Options(),
 ) -> None:
-    """Train on the viewpoint set `views` and leave a run folder (DESIGN: stages, files) at `out`.
+    """Train on the viewpoint set `views` and leave a run folder (`recon.run_folder`) at `out`.
 
-    `max_minutes` bounds the schedule by wall clock instead of `train.iterations`. Writing the meshes
-    comes after it and takes seconds. A training that was stopped goes on from its last state, and one
-    that is over only writes its files again; `restart` says when to train anew instead.
+    A training that was stopped goes on from its last state, and one that is over only writes its files again;
+    `options.restart` says when to train anew instead. `validation` are viewpoint sets that checkpoints measure.
 
     Raises:
         ReconError: an input is bad, `out` or the MLflow store cannot be written, the state in `out` is
@@ -51,74 +98,76 @@ def train(
             last state before that is then kept in `checkpoints`.
         KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM came; a state of that moment is kept.
     """
-    progress = Progress(config.train.iterations, None if max_minutes is None else 60 * max_minutes)
-    stopping = EarlyStopping(config.train.early_stopping)
-    check_watched(config.train.early_stopping, validation or {})
-    if config.render.backend == "pytorch3d":
-        require_pytorch3d()
-    training = load_views(views)
-    identity = identify(config, max_minutes, training)
-    datasets = [Dataset("train", views, "training", training.digest)]
-    if config.background == "none":
-        training = before_black(training)
-    check_crop(config, training, views)
-    check_lights(config.background, training, views)
-    check_given(config.background, training, views)
-    sets = {"train": thinned(training)}
-    for set_name, path in (validation or {}).items():
-        loaded = load_views(path)
-        check_given(config.background, loaded, path)
-        datasets.append(Dataset(set_name, path, "validation", loaded.digest))
-        sets[set_name] = thinned(loaded.aligned_to(training))
-        if set_name == config.train.early_stopping.set:
-            identity[f"digest of --validation {set_name}"] = loaded.digest
-    writable_folder(out / "checkpoints")
+    validation = validation or {}
+    inputs = read_inputs(views, config, validation, options.max_minutes)
+    run = RunFolder(out)
+    writable_folder(run.checkpoints)
     with locked(out), training_device() as device:
-        for folder in (out, out / "checkpoints"):
+        for folder in (run.path, run.checkpoints):
             remove_leftovers(folder)
-        states = StateFile(out / "checkpoints", identity)
-        state = states.resume(restart)
-        model = initial_model(config, training, device)
-        optimisation = Optimisation(model, TrainingData.from_views(training, device), progress)
+        states = StateFile(run, inputs.identity)
+        state = states.resume(options.restart)
+        progress = Progress(config.train.iterations, None if options.max_minutes is None else 60 * options.max_minutes)
+        stopping = EarlyStopping(config.train.early_stopping)
+        model = initial_model(config, inputs.views, device)
+        optimisation = Optimisation(model, TrainingData.from_views(inputs.views, device), progress)
         if state is not None:
             optimisation.load_state_dict(state["optimisation"])
             stopping.load_state_dict(state["stopping"])
-        with Recorder(model, sets, progress, out, quiet, None if state is None else state["recorder"]) as recorder:
+        recorded = None if state is None else state["recorder"]
+        with Recorder(model, inputs.sets, progress, out, options.quiet, recorded) as recorder:
             if state is None:
                 state = content(optimisation, recorder, stopping, run_id=None, finished=False)
                 states.save(state)
             with start_run(
-                name or run_name(out),
-                describe(config, training, views, max_minutes),
+                options.name or run_name(out),
+                describe(config, inputs.views, views, options.max_minutes),
                 out=out,
                 run_id=state["run_id"] or unused_run(out),
-                datasets=datasets,
+                datasets=inputs.datasets,
             ) as tracker:
-                _write_text(out / "run_id.txt", tracker.run_id)
-                save_config(config, out / "train.yaml")
+                _write_text(run.file(RUN_ID), tracker.run_id)
+                save_config(config, run.file(CONFIG))
                 recorder.save()
                 if not state["finished"]:
-                    Course(optimisation, recorder, stopping, states, tracker, config.train.save_every).run()
+                    Trainer(optimisation, recorder, stopping, states, tracker, config.train.save_every).run()
                 write_meshes(model, out)
-                save_model(model, out / "model.pt")
-                write_page(out)
+                save_model(model, run.file(MODEL))
+                if options.make_pages is not None:
+                    options.make_pages(out)
                 states.forget_previous()
-                for file in OUTPUTS:
-                    tracker.log_artifact(out / file)
-    if not quiet:
-        print(_farewell(out, views, validation or {}, progress, recorder.latest), file=sys.stderr)
+                for file in filter(Path.exists, map(run.file, ARTIFACTS)):
+                    tracker.log_artifact(file)
+    if not options.quiet:
+        print(_farewell(run, views, validation, progress, recorder.latest), file=sys.stderr)
 
 
-def identify(config: RunConfig, max_minutes: float | None, views: Views) -> dict[str, object]:
-    """What makes this training the same as another, by the names under which a person changes it."""
-    return {**identity_fields(config), "--max-minutes": max_minutes, "digest of --views": views.digest}
+def read_inputs(views: Path, config: RunConfig, validation: Mapping[str, Path], max_minutes: float | None) -> Inputs:
+    """Read and check all that a training reads.
 
-
-def write_page(out: Path) -> None:
-    """`viewer.html`: the mesh to turn, for MLflow, which shows pages but no meshes."""
-    from recon.report.viewer import write_viewer  # with the plots of reports, it takes a second
-
-    write_viewer(out / "mesh.glb", out / "viewer.html")
+    Raises:
+        ReconError: a file is bad, or does not go with the configuration.
+    """
+    check_set_names(validation)
+    check_watched(config.train.early_stopping, validation)
+    if config.render.backend == "pytorch3d":
+        require_pytorch3d()
+    loaded = load_views(views)
+    identity = {**identity_fields(config), "--max-minutes": max_minutes, "digest of --views": loaded.digest}
+    datasets = [Dataset(TRAINING_SET, views, "training", loaded.digest)]
+    training = before_black(loaded) if config.background == "none" else loaded
+    check_crop(config, training, views)
+    check_lights(config.background, training, views)
+    check_given(config.background, training, views)
+    sets = {TRAINING_SET: thinned(training)}
+    for name, path in validation.items():
+        measured = load_views(path)
+        check_given(config.background, measured, path)
+        datasets.append(Dataset(name, path, "validation", measured.digest))
+        sets[name] = thinned(measured.aligned_to(training))
+        if name == config.train.early_stopping.set:
+            identity[f"digest of --validation {name}"] = measured.digest
+    return Inputs(training, sets, datasets, identity)
 
 
 def unused_run(out: Path) -> str | None:
@@ -127,8 +176,17 @@ def unused_run(out: Path) -> str | None:
     return None if record is None else record.run_id
 
 
+def check_set_names(names: Mapping[str, Path]) -> None:
+    """Raise `ReconError` where a viewpoint set has the name of something else that a run records."""
+    for name in names:
+        if name == TRAINING_SET:
+            raise ReconError(f"--validation {name}=…: '{name}' is the views that are fitted, which are measured anyway")
+        if name in RESERVED_SETS:
+            raise ReconError(f"--validation {name}=…: the name is that of a file of `recon validate`; choose another")
+
+
 def check_crop(config: RunConfig, views: Views, path: Path) -> None:
-    """Raise `ReconError` where the window is larger than the images."""
+    """Raise `ReconError` where the crop is larger than the images."""
     size = config.train.crop.size
     if size is not None and size > min(views.height, views.width):
         raise ReconError(
@@ -161,18 +219,18 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _farewell(
-    out: Path, views: Path, validation: Mapping[str, Path], progress: Progress, errors: Mapping[str, float]
+    run: RunFolder, views: Path, validation: Mapping[str, Path], progress: Progress, errors: Mapping[str, float]
 ) -> str:
-    sets = " ".join(f"{name}={path}" for name, path in {"train": views, **validation}.items())
+    sets = " ".join(f"{name}={path}" for name, path in {TRAINING_SET: views, **validation}.items())
     rows = [
         ("trained", f"{progress.iteration} iterations in {clock(progress.seconds)}"),
         ("error", "  ".join(f"{name} {error:.4f}" for name, error in errors.items())),
-        ("mesh", f"{out / 'mesh.ply'}  {out / 'mesh.glb'}"),
-        ("model", str(out / "model.pt")),
-        ("history", f"{out / 'history.csv'}  {out / 'validation.csv'}"),
+        ("mesh", f"{run.file(MESH_PLY)}  {run.file(MESH_GLB)}"),
+        ("model", str(run.file(MODEL))),
+        ("history", f"{run.file(HISTORY)}  {run.file(CHECKS)}"),
         ("MLflow", tracking_uri()),
         ("", ""),
-        ("measure", f"recon validate --run {out} --views {sets} --out {out / 'validation'}"),
-        ("look", f"recon view {out}"),
+        ("measure", f"recon validate --run {run.path} --views {sets} --out {run.validation.path}"),
+        ("look", f"recon view {run.path}"),
     ]
     return panel("recon", rows)

@@ -15,24 +15,23 @@ from typing import Any, Literal
 
 from recon.errors import ReconError
 from recon.files import atomic
-from recon.training.checkpoint import check_format, pack, read_content
-from recon.training.lock import LOCK
-
-FORMAT_VERSION = 2
+from recon.model.file import check_format, pack, read_content
+from recon.run_folder import VERSION, RunFolder
 
 Restart = Literal["always", "changed"]
 
 
 class StateFile:
-    """The state in the folder `checkpoints` of the training that `training` describes.
+    """The state in the run folder `run` of the training that `training` describes.
 
     `training` maps names to what changes the result: dotted configuration keys, the budget, digests
     of the data. A state belongs to it only where all of them are the same.
     """
 
-    def __init__(self, checkpoints: Path, training: Mapping[str, Any]) -> None:
-        self.path = checkpoints / "state.pt"
-        self.previous = checkpoints / "state.previous.pt"
+    def __init__(self, run: RunFolder, training: Mapping[str, Any]) -> None:
+        self.path = run.state
+        self.previous = run.previous_state
+        self._lock = run.lock
         self._training = dict(training)
 
     def save(self, content: Mapping[str, Any]) -> None:
@@ -41,7 +40,7 @@ class StateFile:
         Raises:
             ReconError: it cannot be written; the states there are stay.
         """
-        data = pack({"format": FORMAT_VERSION, "training": self._training, **content})
+        data = pack({"format": VERSION, "training": self._training, **content})
         with atomic(self.path) as temporary:
             temporary.write_bytes(data)
             if self.path.exists():
@@ -111,13 +110,13 @@ class StateFile:
         for path in self.path.parent.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
-            elif path.name != LOCK:
+            elif path != self._lock:
                 path.unlink()
 
 
 def _read(path: Path) -> dict[str, Any]:
     content = read_content(path, "state of a training")
-    check_format(content, path, "state", FORMAT_VERSION)
+    check_format(content, path, "state")
     return content
 
 

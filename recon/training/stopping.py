@@ -8,7 +8,7 @@ from torch import Tensor
 
 from recon.config import StoppingConfig
 from recon.errors import ReconError
-from recon.surface.model import Model
+from recon.model.model import Model
 
 
 class EarlyStopping:

@@ -10,9 +10,9 @@ guides the surface instead.
 import torch
 from torch import Tensor
 
-from recon.background.hull import shrunk
 from recon.background.rays import rays_through
-from recon.surface.model import Model
+from recon.background.visual_hull import shrunk
+from recon.model.model import Model
 from recon.training.data import Batch, TrainingData
 from recon.training.losses import spread_loss, veil_loss
 

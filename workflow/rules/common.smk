@@ -79,7 +79,7 @@ def declared(source):
     path = Path(source)
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
         return None
-    from recon.scenes.scene import load_scene, scene_files
+    from recon.capture.scene import load_scene, scene_files
 
     try:
         scene = load_scene(path)

@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from recon.config import Section
 from recon.errors import ReconError
-from recon.scenes.meshes import Primitive
+from recon.geometry.meshes import Primitive
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

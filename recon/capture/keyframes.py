@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
+from recon.capture.poses import rigid_pose
 from recon.errors import ReconError
 from recon.files import atomic, read_npz
-from recon.scenes.poses import rigid_pose
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,17 +11,17 @@ from scipy.spatial.transform import Rotation
 from trimesh import Trimesh
 from trimesh.visual.color import ColorVisuals
 
+from recon.capture.backgrounds import background_objects
+from recon.capture.scene import ObjectConfig, Scene
 from recon.errors import ReconError
-from recon.scenes.backgrounds import background_objects
-from recon.scenes.images import linear_from_srgb
-from recon.scenes.meshes import (
+from recon.geometry.meshes import (
     check_inside_unit_sphere,
     check_outside_unit_sphere,
     fit_to_sphere,
     load_mesh,
     primitive,
 )
-from recon.scenes.scene import ObjectConfig, Scene
+from recon.images.photograph import linear_from_srgb
 
 CREASED = ("cube", "cylinder")
 """Shapes with edges, across which normals are not interpolated."""
@@ -112,7 +112,7 @@ def _source_mesh(config: ObjectConfig, path: Path) -> Trimesh:
     if config.mesh is not None:
         return load_mesh(path.parent / config.mesh)
     if config.shape == "bunny" or config.shape == "bunny_head":
-        from recon.scenes import bunny
+        from recon.capture import bunny
 
         return bunny.bunny() if config.shape == "bunny" else bunny.bunny_head()
     assert config.shape is not None  # ObjectConfig has one of the two

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from recon.capture.photographs import Photo, common_masks, equal_sizes, undistorted, unit_frame
+from recon.capture.poses import poses_in_unit_frame, rigid_pose
+from recon.capture.provenance import provenance
 from recon.errors import ReconError
-from recon.scenes.images import SUFFIXES, read_mask, read_picture
-from recon.scenes.photographs import Photo, common_masks, equal_sizes, undistorted, unit_frame
-from recon.scenes.poses import poses_in_unit_frame, rigid_pose
-from recon.scenes.provenance import provenance
+from recon.images.photograph import SUFFIXES, read_mask, read_picture
 from recon.views import Frame, Views
 
 MODELS: dict[str, tuple[str, ...]] = {

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from recon.background.contraction import RADIUS, contract
-from recon.background.field import activate
+from recon.background.medium import activate
 from recon.background.rays import Rays
 
 

@@ -7,9 +7,10 @@ import torch
 import trimesh
 from trimesh.visual import ColorVisuals
 
-from recon.evaluation.pictures import tone_map
 from recon.files import atomic
-from recon.surface.model import Model
+from recon.images.pictures import tone_map
+from recon.model.model import Model
+from recon.run_folder import MESH_GLB, MESH_PLY, RunFolder
 
 
 @torch.no_grad()
@@ -27,6 +28,6 @@ def source_mesh(model: Model, level: int) -> trimesh.Trimesh:
 def write_meshes(model: Model, out: Path) -> None:
     """`mesh.ply` (binary) and `mesh.glb` at the model's export level."""
     mesh = source_mesh(model, model.export_level)
-    for name in ("mesh.ply", "mesh.glb"):
-        with atomic(out / name) as temporary:
+    for file in (MESH_PLY, MESH_GLB):
+        with atomic(RunFolder(out).file(file)) as temporary:
             mesh.export(temporary)

@@ -6,10 +6,10 @@ from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor
 
 from recon.camera import Cameras
+from recon.capture.world import World
 from recon.errors import ReconError
 from recon.render.renderer import render
 from recon.render.shade import Angles
-from recon.scenes.world import World
 
 
 def photograph(

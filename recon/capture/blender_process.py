@@ -1,4 +1,4 @@
-"""What runs inside Blender's Python: reads a .blend, or renders it. `recon.scenes.blender` starts it.
+"""What runs inside Blender's Python: reads a .blend, or renders it. `recon.capture.blender` starts it.
 
 This file is a program of its own. It imports neither recon nor torch, because Blender's Python may lack
 both, and nothing of recon imports it, because `bpy` is GPL. It is told what to do by a line of JSON, its
@@ -43,7 +43,7 @@ def main() -> int:
 
 
 def read(request: dict[str, Any]) -> None:
-    """`out/scene.npz`: cameras and meshes, for `recon.scenes.blender.BlenderScene`."""
+    """`out/scene.npz`: cameras and meshes, for `recon.capture.blender.BlenderScene`."""
     scene, camera, frames = open_scene(request)
     unhide_as_rendered(scene)
     width, height = resolution(scene)

@@ -21,15 +21,15 @@ import numpy as np
 from jaxtyping import Float, Float32
 from trimesh import Trimesh
 
+from recon.capture.blender_object import place_object
+from recon.capture.keyframes import Keyframes
+from recon.capture.poses import poses_in_unit_frame
+from recon.capture.provenance import provenance
+from recon.capture.rendering import photograph
+from recon.capture.world import join
 from recon.errors import ReconError
 from recon.files import read_npz
-from recon.scenes.blender_object import place_object
-from recon.scenes.flash import photograph
-from recon.scenes.images import read_picture
-from recon.scenes.keyframes import Keyframes
-from recon.scenes.poses import poses_in_unit_frame
-from recon.scenes.provenance import provenance
-from recon.scenes.world import join
+from recon.images.photograph import read_picture
 from recon.views import Frame, Views
 
 VARIABLE = "RECON_BLENDER"
@@ -217,4 +217,4 @@ def _command(program: str) -> list[str]:
     if Path(program).name.lower().startswith("blender"):
         options = ["--background", "--factory-startup", "--disable-autoexec", "--python-exit-code", "1", "--python"]
         return [program, *options, str(SCRIPT), "--"]
-    return [program, "-P", str(SCRIPT)]  # -P: the script's folder is recon/scenes, whose modules are not for it
+    return [program, "-P", str(SCRIPT)]  # -P: the script's folder is recon/capture, whose modules are not for it

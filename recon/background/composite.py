@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from recon.background.background import Background, Surroundings, no_shift
+from recon.background.field import Background, Surroundings, no_shift
 from recon.background.rays import CHUNK, rays_through
 from recon.camera import Cameras
 from recon.render.renderer import Rendering

@@ -52,8 +52,8 @@ def read_source(
     if object_name is not None and source.suffix.lower() != ".blend":
         raise ReconError(f"{source}: '--object' goes with a .blend")
     if source.is_dir() and not (source / "transforms.json").is_file():
-        from recon.scenes.colmap import model_folder, views_from_colmap
-        from recon.scenes.diligent import LIGHT_COSINE, is_diligent, views_from_diligent
+        from recon.capture.colmap import model_folder, views_from_colmap
+        from recon.capture.diligent import LIGHT_COSINE, is_diligent, views_from_diligent
 
         if is_diligent(source) and mesh is None:
             name = set_name or source.resolve().name.removesuffix("PNG")
@@ -69,21 +69,21 @@ def read_source(
     if (mesh is None) == (suffix == ".npz"):
         raise ReconError(f"{source}: '--mesh' goes with keyframes (.npz), and these need it")
     if suffix in (".yaml", ".yml"):
-        from recon.scenes.synthetic import views_from_scene
+        from recon.capture.synthetic import views_from_scene
 
         return views_from_scene(path, set_name, like)
     if suffix == ".blend":
-        from recon.scenes.blender import views_from_blend
+        from recon.capture.blender import views_from_blend
 
         return views_from_blend(path, set_name, like, object_name)
     if suffix == ".json":
-        from recon.scenes.transforms import views_from_transforms
+        from recon.capture.transforms import views_from_transforms
 
         return views_from_transforms(path, set_name or _set_name(path), like)
     if suffix == ".npz" and mesh is not None:
         if "images" in read_npz(path):
             raise ReconError(f"{source}: is a viewpoint set already; expected {KNOWN}")
-        from recon.scenes.synthetic import views_from_keyframes
+        from recon.capture.synthetic import views_from_keyframes
 
         return views_from_keyframes(path, mesh, set_name or path.stem, like)
     raise ReconError(f"{source}: not a kind of source that recon knows; expected {KNOWN}")
@@ -95,17 +95,17 @@ def extract_keyframes(source: Path, out: Path, set_name: str | None = None) -> N
     Raises:
         ReconError: the source is neither or invalid, or `out` cannot be written.
     """
-    from recon.scenes.keyframes import write_keyframes
+    from recon.capture.keyframes import write_keyframes
 
     suffix = source.suffix.lower()
     if suffix not in (".yaml", ".yml", ".blend"):
         raise ReconError(f"{source}: keyframes come from a scene (.yaml) or a .blend")
     if suffix == ".blend":
-        from recon.scenes.blender import keyframes_from_blend
+        from recon.capture.blender import keyframes_from_blend
 
         keyframes = keyframes_from_blend(source, set_name)
     else:
-        from recon.scenes.synthetic import keyframes_from_scene
+        from recon.capture.synthetic import keyframes_from_scene
 
         keyframes = keyframes_from_scene(source, set_name)
     write_keyframes(keyframes, out)
@@ -123,14 +123,14 @@ def write_reference(source: Path, out: Path, object_name: str | None = None) -> 
     if suffix not in (".yaml", ".yml", ".blend"):
         raise ReconError(f"{source}: only a scene (.yaml) or a .blend knows its true mesh")
     if suffix == ".blend":
-        from recon.scenes.blender import object_from_blend
+        from recon.capture.blender import object_from_blend
 
         mesh = object_from_blend(source, object_name)
     elif object_name is not None:
         raise ReconError(f"{source}: '--object' goes with a .blend")
     else:
-        from recon.scenes.scene import load_scene
-        from recon.scenes.world import objects_mesh
+        from recon.capture.scene import load_scene
+        from recon.capture.world import objects_mesh
 
         mesh = objects_mesh(load_scene(source), source)
     with atomic(out) as temporary:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from recon.scenes.scene import Color, ObjectConfig, Preset
+from recon.capture.scene import Color, ObjectConfig, Preset
 
 WHITE: list[Color] = [(1.0, 1.0, 1.0)]
 COLOURS: list[Color] = [

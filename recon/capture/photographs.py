@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
+from recon.capture.normalise import frame_from_cameras, frame_from_masks, frame_from_points, masks_from_black
 from recon.errors import ReconError
-from recon.scenes.images import Picture
-from recon.scenes.normalise import frame_from_cameras, frame_from_masks, frame_from_points, masks_from_black
+from recon.images.photograph import Picture
 
 
 class Photo(NamedTuple):

@@ -12,15 +12,14 @@ import torch
 from recon.config import parse_config
 from recon.errors import ReconError
 from recon.files import atomic
-from recon.surface.model import Model
-
-FORMAT_VERSION = 2
+from recon.model.model import Model
+from recon.run_folder import MODEL, VERSION, RunFolder
 
 
 def save_model(model: Model, path: str | Path) -> None:
     """Write weights, configuration, frame and radiance scale, whole or not at all."""
     content = {
-        "format": FORMAT_VERSION,
+        "format": VERSION,
         "config": model.config.model_dump(mode="json"),
         "world_from_unit": torch.from_numpy(model.world_from_unit),
         "radiance_scale": model.radiance_scale,
@@ -35,11 +34,11 @@ def load_model(run: str | Path) -> Model:
     Raises:
         ReconError: `model.pt` is missing, truncated, of another format, or holds no model of ours.
     """
-    path = Path(run) / "model.pt"
+    path = RunFolder(Path(run)).file(MODEL)
     if not path.is_file():
         raise ReconError(f"{path}: no such file; `recon train` writes it when it ends")
     content = read_content(path, "model")
-    check_format(content, path, "model", FORMAT_VERSION)
+    check_format(content, path, "model")
     try:
         model = Model(
             parse_config(content["config"], source=str(path)),
@@ -52,16 +51,16 @@ def load_model(run: str | Path) -> Model:
     return model.eval()
 
 
-def check_format(content: dict[str, Any], path: Path, kind: str, version: int) -> None:
+def check_format(content: dict[str, Any], path: Path, kind: str) -> None:
     """Raise `ReconError` where a file is not of this version of recon, and say of which it is."""
     found = content.get("format")
-    if found in range(1, version):
+    if found in range(1, VERSION):
         raise ReconError(
             f"{path}: a {kind} of format {found}, which an earlier version of recon wrote; "
-            f"this one reads format {version}: train again"
+            f"this one reads format {VERSION}: train again"
         )
-    if found != version:
-        raise ReconError(f"{path}: not a recon {kind} of format {version}")
+    if found != VERSION:
+        raise ReconError(f"{path}: not a recon {kind} of format {VERSION}")
 
 
 def write_content(content: dict[str, Any], path: Path) -> None:

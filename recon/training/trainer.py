@@ -1,4 +1,4 @@
-"""The course of a training, which may be stopped at any moment and goes on from its last state."""
+"""A training as a whole, which may be stopped at any moment and goes on from its last state."""
 
 import sys
 import time
@@ -16,7 +16,7 @@ LARGEST_SHARE = 0.02
 """Part of the time that keeping states may take: large ones are kept less often."""
 
 
-class Course:
+class Trainer:
     """Takes iterations and checkpoints in turn, and keeps a state every `every` seconds.
 
     MLflow gets the rows of an iteration only once a state holds it, so that a run which goes on repeats

@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from recon.capture.photographs import Photo, common_masks, equal_sizes, undistorted, unit_frame
+from recon.capture.poses import poses_in_unit_frame, rigid_pose
+from recon.capture.provenance import provenance
 from recon.errors import ReconError
-from recon.scenes.images import SUFFIXES, ColorSpace, read_mask, read_picture
-from recon.scenes.photographs import Photo, common_masks, equal_sizes, undistorted, unit_frame
-from recon.scenes.poses import poses_in_unit_frame, rigid_pose
-from recon.scenes.provenance import provenance
+from recon.images.photograph import SUFFIXES, ColorSpace, read_mask, read_picture
 from recon.views import Frame, Views
 
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0])

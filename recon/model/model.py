@@ -7,17 +7,17 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
-from recon.background.background import Background
-from recon.background.compose import compose
-from recon.background.hints import Hints
+from recon.background.composite import compose
+from recon.background.field import Background
+from recon.background.pseudo_masks import Hints
 from recon.camera import Cameras
 from recon.config import RunConfig
+from recon.model.reflectance import ConstantReflectance, MicrofacetReflectance, VaryingReflectance
 from recon.render import pytorch3d
 from recon.render.renderer import Rendering, render
 from recon.surface.flow import Flow
 from recon.surface.grid import VelocityGrid
 from recon.surface.icosphere import icosphere
-from recon.surface.reflectance import ConstantReflectance, MicrofacetReflectance, VaryingReflectance
 from recon.surface.velocity import VelocityNetwork
 
 CHUNK = 8192

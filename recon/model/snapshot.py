@@ -8,20 +8,20 @@ from jaxtyping import Float32
 from trimesh import transform_points
 
 from recon.files import atomic
+from recon.model.model import Model
 from recon.surface.icosphere import icosphere
-from recon.surface.model import Model
 
 SNAPSHOT_LEVEL = 4
 """Icosphere level: 2,562 vertices, whose faces a reader makes again."""
 
 
-def write_snapshot(model: Model, folder: Path, iteration: int) -> None:
-    """`ITERATION.npz` in `folder`, whole or not at all.
+def write_snapshot(model: Model, path: Path, iteration: int) -> None:
+    """Write `path` (npz), whole or not at all.
 
     Holds `iteration` () and `vertices` (v, 3): the icosphere of `SNAPSHOT_LEVEL` carried into the
     source's frame.
     """
-    with atomic(folder / f"{iteration:07d}.npz") as temporary:
+    with atomic(path) as temporary:
         np.savez_compressed(temporary, iteration=iteration, vertices=carried(model)[-1])
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from scipy.ndimage import binary_erosion
 
 from recon.errors import ReconError
-from recon.scenes.meshes import bounding_sphere, similarity
+from recon.geometry.meshes import bounding_sphere, similarity
 
 FILL = 0.9
 """Radius that the visual hull gets in the unit sphere."""

@@ -5,11 +5,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d
 
-from recon.background.background import Background, no_shift
 from recon.background.contraction import contract
-from recon.background.hull import DARK, object_guide
-from recon.background.march import cell_of
+from recon.background.field import Background, no_shift
 from recon.background.rays import CHUNK, front_borders, rays_through
+from recon.background.visual_hull import DARK, object_guide
+from recon.background.volume import cell_of
 from recon.camera import Cameras
 
 UNSURE = 0.25

@@ -17,10 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate, max_pool2d
 
-from recon.background.background import Background, no_shift
 from recon.background.contraction import RADIUS
-from recon.background.coverage import cell_centers
+from recon.background.field import Background, no_shift
 from recon.background.rays import inner_borders, rays_into_sphere
+from recon.background.visible_cells import cell_centers
 from recon.camera import Cameras
 
 ALIKE = 0.03

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
+from recon.capture.normalise import frame_from_masks
+from recon.capture.poses import poses_in_unit_frame, rigid_pose
+from recon.capture.provenance import provenance
 from recon.errors import ReconError
-from recon.scenes.images import read_mask, read_picture
-from recon.scenes.normalise import frame_from_masks
-from recon.scenes.poses import poses_in_unit_frame, rigid_pose
-from recon.scenes.provenance import provenance
+from recon.images.photograph import read_mask, read_picture
 from recon.views import Frame, Views
 
 LIGHT_COSINE = 0.65

@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 from trimesh import Trimesh
 
+from recon.capture.normalise import nearest_point
 from recon.errors import ReconError
-from recon.scenes.meshes import bounding_sphere, check_outside_unit_sphere, similarity
-from recon.scenes.normalise import nearest_point
+from recon.geometry.meshes import bounding_sphere, check_outside_unit_sphere, similarity
 
 FILL = 0.9
 """Radius in the unit sphere of an object that does not lie in it already."""

@@ -6,15 +6,15 @@ import numpy as np
 from jaxtyping import Float
 
 from recon.camera import intrinsics_from_fov
+from recon.capture.keyframes import Keyframes, read_keyframes
+from recon.capture.paths import arc, even_sphere
+from recon.capture.poses import poses_in_unit_frame
+from recon.capture.provenance import provenance
+from recon.capture.rendering import photograph, photograph_background
+from recon.capture.scene import ArcPath, CameraConfig, KeyframesPath, Scene, SpherePath, load_scene, scene_files
+from recon.capture.world import build_world, join
 from recon.errors import ReconError
-from recon.scenes.flash import photograph, photograph_background
-from recon.scenes.keyframes import Keyframes, read_keyframes
-from recon.scenes.meshes import bounding_sphere, load_mesh, similarity
-from recon.scenes.paths import arc, even_sphere
-from recon.scenes.poses import poses_in_unit_frame
-from recon.scenes.provenance import provenance
-from recon.scenes.scene import ArcPath, CameraConfig, KeyframesPath, Scene, SpherePath, load_scene, scene_files
-from recon.scenes.world import build_world, join
+from recon.geometry.meshes import bounding_sphere, load_mesh, similarity
 from recon.views import Frame, Views
 
 SAMPLES = 4

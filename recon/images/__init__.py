@@ -1,0 +1,1 @@
+"""Pictures: linear radiance read from photographs, written for screens, and compared."""

@@ -1,0 +1,162 @@
+"""Every file that a run leaves: its name, who writes it, what it holds, and which names are taken.
+
+    RUN/                        `recon train --out RUN`
+        mesh.ply  mesh.glb  model.pt  train.yaml  history.csv  validation.csv  viewer.html  run_id.txt
+        checkpoints/            side files, from which a stopped training goes on; no workflow declares them
+        validation/             `recon validate --run RUN --out RUN/validation`
+
+Training, validation, tracking, report, viewer and the rules of the workflow take their names from here.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+VERSION = 3
+"""Of the files in a run folder that recon reads back, `model.pt` and the states of a training. Another is refused."""
+
+
+class RunFile(NamedTuple):
+    """A file of a run folder: its name there, the command that writes it, and what it holds."""
+
+    name: str
+    writer: str
+    holds: str
+
+
+MESH_PLY = RunFile("mesh.ply", "train", "the mesh in the source's frame, vertices coloured by albedo")
+MESH_GLB = RunFile("mesh.glb", "train", "the same mesh, for viewers")
+MODEL = RunFile("model.pt", "train", "configuration, weights, frame and radiance scale; read with weights_only=True")
+CONFIG = RunFile("train.yaml", "train", "the resolved configuration")
+HISTORY = RunFile("history.csv", "train", "an iteration a row: seconds, level, learning rate, every loss term")
+CHECKS = RunFile("validation.csv", "train", "the error of each viewpoint set at each checkpoint")
+VIEWER = RunFile("viewer.html", "train", "the mesh to turn, as one page")
+RUN_ID = RunFile("run_id.txt", "train", "MLflow's identifier of the run")
+
+TRAINED = (MESH_PLY, MESH_GLB, MODEL, CONFIG, HISTORY, CHECKS, RUN_ID)
+"""What a training that is over has left, wherever it ran: the outputs of the workflow's rule."""
+
+ARTIFACTS = (MESH_PLY, MESH_GLB, VIEWER, MODEL, CONFIG, HISTORY, CHECKS)
+"""What MLflow gets of them."""
+
+REQUIRED_OF_A_RUN = (CONFIG, HISTORY)
+"""What makes a folder a run."""
+
+CERTIFICATE = RunFile("certificate.json", "validate", "what holds of the mesh: watertight, manifold, genus, crossings")
+GEOMETRY = RunFile("geometry.json", "validate", "with a reference: how far the mesh is from it")
+SURFACE = RunFile("surface.npz", "validate", "what is known at the mesh's vertices, for the page")
+OVERSHOOT = RunFile("overshoot.npz", "validate", "the brightest prediction, as radiance")
+TURNTABLE = RunFile("turntable.gif", "validate", "the reconstruction, turning")
+MEASURED = (CERTIFICATE, GEOMETRY, SURFACE, OVERSHOOT, TURNTABLE)
+"""The files of a validation that belong to no viewpoint set."""
+
+RESERVED_SETS = tuple(Path(file.name).stem for file in MEASURED)
+"""Names that no viewpoint set can have: NAME.json, NAME.png and the folder NAME stand beside these files."""
+
+RESERVED_EXPERIMENTS = ("runs", "views")
+"""Names that no experiment can have: the other folders in results/SCENE/."""
+
+RESERVED_SCENES = ("benchmarks", "experiments", "logs", "mlruns", "report")
+"""Names that no scene can have: the other folders in results/."""
+
+_LOCK = "lock"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of a run's files."""
+
+    path: Path
+
+    def file(self, which: RunFile) -> Path:
+        return self.path / which.name
+
+    @property
+    def mesh(self) -> Path | None:
+        """The mesh's file, of whichever format is there."""
+        return next((path for path in map(self.file, (MESH_GLB, MESH_PLY)) if path.exists()), None)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether a training has ended here."""
+        return self.file(MESH_PLY).exists() and self.file(MODEL).exists()
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's identifier; None where the folder has none."""
+        path = self.file(RUN_ID)
+        return path.read_text().strip() if path.is_file() else None
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def state(self) -> Path:
+        """All that the next iteration depends on, replaced every now and then."""
+        return self.checkpoints / "state.pt"
+
+    @property
+    def previous_state(self) -> Path:
+        """The one before, should the last be damaged."""
+        return self.checkpoints / "state.previous.pt"
+
+    @property
+    def checkpoint_model(self) -> Path:
+        """The model at the last checkpoint."""
+        return self.checkpoints / MODEL.name
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that trains here."""
+        return self.checkpoints / _LOCK
+
+    @property
+    def record(self) -> Path:
+        """What MLflow is to know of the run beside its files."""
+        return self.checkpoints / "tracking.json"
+
+    @property
+    def renders(self) -> Path:
+        """SET/ITERATION.png: photographs above predictions."""
+        return self.checkpoints / "renders"
+
+    def snapshot(self, iteration: int) -> Path:
+        """The surface at a checkpoint (npz)."""
+        return self.checkpoints / f"{iteration:07d}.npz"
+
+    def table(self, which: RunFile) -> Path:
+        """`HISTORY` or `CHECKS` as it grows: beside the checkpoint, where Snakemake removes no declared output."""
+        aside = self.checkpoints / which.name
+        return aside if aside.exists() else self.file(which)
+
+    @property
+    def validation(self) -> "ValidationFolder":
+        """Where validation writes unless it is told otherwise."""
+        return ValidationFolder(self.path / "validation")
+
+
+@dataclass(frozen=True)
+class ValidationFolder:
+    """The paths of a validation's files."""
+
+    path: Path
+
+    def file(self, which: RunFile) -> Path:
+        return self.path / which.name
+
+    def metrics(self, set_name: str) -> Path:
+        """The metrics of a viewpoint set's views and their mean (JSON)."""
+        return self.path / f"{set_name}.json"
+
+    def sheet(self, set_name: str) -> Path:
+        """Some views beside their prediction (PNG)."""
+        return self.path / f"{set_name}.png"
+
+    def gallery(self, set_name: str) -> Path:
+        """The folder of pictures of every view."""
+        return self.path / set_name
+
+    def sets(self) -> list[str]:
+        """The viewpoint sets that were measured."""
+        return sorted(path.stem for path in self.path.glob("*.json") if path.stem not in RESERVED_SETS)
