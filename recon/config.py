@@ -122,14 +122,20 @@ class LossConfig(Section):
     crossing: Weight = Field(
         1.0, description="in the last tenth: how deep triangles of the mesh pass through one another; mlp: 0"
     )
-    silhouette: Weight = Field(0.0, description="mean absolute error of the coverage; needs masks")
-    guide: Weight = Field(1.0, description="with a field: coverage against what it leaves unexplained, less and less")
-    surplus: Weight = Field(0.3, description="with a field: coverage of outline pixels that the field explains alone")
-    veil: Weight = Field(
+    silhouette: Weight = Field(0.0, description="mean absolute error of alpha; needs masks")
+    pseudo_mask: Weight = Field(
+        1.0, description="with a field: alpha against the pixels that the field leaves unexplained, less and less"
+    )
+    redundant_alpha: Weight = Field(
+        0.3, description="with a field: alpha of outline pixels that the field explains alone"
+    )
+    field_opacity: Weight = Field(
         0.05,
         description="with a field: mean opacity in front of the unit sphere; half of it within, a twentieth elsewhere",
     )
-    spread: Weight = Field(0.02, description="with a field: how far apart along rays it stops light")
+    field_distortion: Weight = Field(
+        0.02, description="with a field: how far apart along rays it stops light (mip-NeRF 360's distortion loss)"
+    )
     smoothness: Weight = Field(1e-3, description="with a grid: mean absolute difference between neighbouring cells")
     edge: Weight = Field(0.0, description="mean squared deviation of edge lengths from their mean")
     normal: Weight = Field(0.0, description="mean 1 - cos between the normals of adjacent faces")

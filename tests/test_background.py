@@ -8,19 +8,21 @@ import torch
 from shapes import ring, sphere_views
 from torch import Tensor, nn
 
-from recon.background.composite import chosen_pixels, compose, compose_some
+from recon.background.composite import chosen_pixels, composite_some
 from recon.background.contraction import RADIUS, contract, expand
-from recon.background.field import Background, Surroundings, no_shift
+from recon.background.curriculum import GUIDED, Curriculum, pseudo_mask_weight
+from recon.background.field import BackgroundField, OuterSegments, no_jitter
 from recon.background.grid import GridField, interpolate
+from recon.background.losses import LARGEST_WEIGHT, outline_weights, ray_distortion_loss, redundant_alpha_loss
 from recon.background.medium import activate, start_values
-from recon.background.pseudo_masks import UNSURE, Hints, inner_share
-from recon.background.rays import NEAR, Rays, behind_borders, front_borders, inner_borders, rays_through
+from recon.background.pseudo_masks import UNSURE, PseudoMasks, inner_share
+from recon.background.rays import NEAR, Rays, behind_t_edges, front_t_edges, inner_t_edges, rays_through
 from recon.background.requirements import check_given
-from recon.background.visible_cells import black_beside_sphere, seen_cells
-from recon.background.visual_hull import FINEST, object_guide, shrunk
-from recon.background.volume import Passage, Space, cell_of, march
+from recon.background.visible_cells import black_beside_sphere, visible_cells
+from recon.background.visual_hull import FINEST, pseudo_masks_from_field, shrunk
+from recon.background.volume import RaySegment, SampledField, cell_of, render_segments
 from recon.camera import Cameras
-from recon.config import FieldConfig, RunConfig, load_config
+from recon.config import FieldConfig, load_config
 from recon.errors import ReconError
 from recon.evaluation.match import match
 from recon.model.file import load_model, save_model
@@ -29,10 +31,7 @@ from recon.surface.icosphere import icosphere
 from recon.training.data import TrainingData
 from recon.training.initialise import initial_model
 from recon.training.loop import Optimisation, fit
-from recon.training.losses import LARGEST_WEIGHT, outline_weights, spread_loss, surplus_loss
-from recon.training.objective import GUIDED, guide_weight
 from recon.training.schedule import Progress
-from recon.training.warm_up import surface_fraction, warming_up
 from recon.views import Views
 
 CPU = torch.device("cpu")
@@ -57,7 +56,7 @@ def beam(distance: float = 3.0) -> Rays:
     return Rays(origins, torch.tensor([[-1.0, 0, 0], [-1.0, 0, 0]]), distance - half, distance + half)
 
 
-def shift(rays: Rays) -> Tensor:
+def jitter(rays: Rays) -> Tensor:
     return torch.rand(len(rays.enter), 1)
 
 
@@ -84,11 +83,11 @@ def test_rays_enter_and_leave_the_unit_sphere() -> None:
         assert (radius[~hits] >= 1).all()
 
 
-def test_the_stretches_of_a_ray_cover_it_without_overlap() -> None:
+def test_the_segments_of_a_ray_cover_it_without_overlap() -> None:
     rays = beam()
-    front, inner, behind = (f(rays, 8, shift(rays)) for f in (front_borders, inner_borders, behind_borders))
-    for borders in (front, inner, behind):
-        assert (borders.diff(dim=1) >= 0).all()
+    front, inner, behind = (f(rays, 8, jitter(rays)) for f in (front_t_edges, inner_t_edges, behind_t_edges))
+    for t_edges in (front, inner, behind):
+        assert (t_edges.diff(dim=1) >= 0).all()
     torch.testing.assert_close(front[:, 0], torch.full((2,), NEAR))
     torch.testing.assert_close(front[:, -1], rays.enter)
     torch.testing.assert_close(inner[:, 0], rays.enter)
@@ -99,8 +98,8 @@ def test_the_stretches_of_a_ray_cover_it_without_overlap() -> None:
 
 def test_a_uniform_medium_lets_through_what_beer_and_lambert_say() -> None:
     rays = beam()
-    space = Space(Uniform([0.3, 0, 0, 0, 1, 0, 0, 0]), 2.0, EVERYWHERE)
-    (passage,) = march(space, rays, inner_borders(rays, 7, shift(rays)))
+    space = SampledField(Uniform([0.3, 0, 0, 0, 1, 0, 0, 0]), 2.0, EVERYWHERE)
+    (passage,) = render_segments(space, rays, inner_t_edges(rays, 7, jitter(rays)))
     density = 2 * nn.functional.softplus(torch.tensor(0.3))
     torch.testing.assert_close(passage.transmittance, torch.exp(-density * torch.tensor([2.0, 0.0])))
 
@@ -110,8 +109,8 @@ def test_light_falls_with_the_squared_distance_and_ambient_light_does_not() -> N
     near, far = beam(2.0), beam(4.0)
 
     def seen(rays: Rays, ambient: list[float]) -> Tensor:
-        space = Space(Uniform([opaque, 1, 1, 1, 1, 0, 0, 0, *ambient]), 50.0, EVERYWHERE)
-        return march(space, rays, inner_borders(rays, 400, no_shift(rays)))[0].radiance[0]
+        space = SampledField(Uniform([opaque, 1, 1, 1, 1, 0, 0, 0, *ambient]), 50.0, EVERYWHERE)
+        return render_segments(space, rays, inner_t_edges(rays, 400, no_jitter(rays)))[0].radiance[0]
 
     torch.testing.assert_close(seen(near, []) / seen(far, []), torch.full((3,), 9.0), rtol=0.02, atol=0)
     lit = [2.0, 2.0, 2.0]
@@ -120,8 +119,8 @@ def test_light_falls_with_the_squared_distance_and_ambient_light_does_not() -> N
 
 def test_nothing_is_where_no_cell_is_marked() -> None:
     rays = beam()
-    space = Space(Uniform([50.0, 1, 1, 1, 1, 0, 0, 0]), 50.0, torch.zeros_like(EVERYWHERE))
-    (passage,) = march(space, rays, behind_borders(rays, 16, shift(rays)))
+    space = SampledField(Uniform([50.0, 1, 1, 1, 1, 0, 0, 0]), 50.0, torch.zeros_like(EVERYWHERE))
+    (passage,) = render_segments(space, rays, behind_t_edges(rays, 16, jitter(rays)))
     assert torch.equal(passage.transmittance, torch.ones(2))
     assert torch.equal(passage.radiance, torch.zeros(2, 3))
 
@@ -143,41 +142,41 @@ def test_interpolation_is_trilinear() -> None:
     torch.testing.assert_close(interpolate(rows, size, points), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_roughness_is_zero_for_what_is_uniform_and_not_otherwise() -> None:
+def test_total_variation_is_zero_for_what_is_uniform_and_not_otherwise() -> None:
     field = GridField(9, start_values(1.0, ambient=True))
     generator = torch.Generator().manual_seed(0)
-    assert field.roughness(50, generator).item() == 0
+    assert field.total_variation(50, generator).item() == 0
     with torch.no_grad():
         field.grids[1].normal_()
-    assert field.roughness(50, generator).item() > 0.1
+    assert field.total_variation(50, generator).item() > 0.1
 
 
 def test_what_too_few_cameras_see_is_not_part_of_the_field() -> None:
     cameras = ring(8, 32, 32)[:3]
-    cells = seen_cells(cameras, 32, least=2)
+    cells = visible_cells(cameras, 32, least=2)
     beside_a_lens = contract(cameras.centers[:1] * 0.97)
     assert not cell_of(beside_a_lens, cells).any()
     assert cell_of(torch.tensor([[0.1, 0.1, 0.1], [0, 0, 0.95]]), cells).all()
-    assert seen_cells(cameras, 32, least=1).sum() > cells.sum()
+    assert visible_cells(cameras, 32, least=1).sum() > cells.sum()
 
 
 def test_what_one_camera_sees_behind_the_object_is_part_of_the_field() -> None:
     cameras = ring(8, 32, 32)[:3]
     beyond = contract(-1.5 * cameras.centers[:1])
-    assert cell_of(beyond, seen_cells(cameras, 32, least=4)).all()
-    assert not cell_of(contract(0.8 * cameras.centers[:1]), seen_cells(cameras, 32, least=4)).any()
+    assert cell_of(beyond, visible_cells(cameras, 32, least=4)).all()
+    assert not cell_of(contract(0.8 * cameras.centers[:1]), visible_cells(cameras, 32, least=4)).any()
 
 
-def test_surroundings_hide_and_show() -> None:
+def test_the_field_hides_and_shows() -> None:
     one, none = torch.ones(1), torch.zeros(1)
     red, green, blue = torch.eye(3).split(1)
 
     def around(front: float, coverage: Tensor) -> Tensor:
         stopped = torch.tensor([[1 - front]])
-        layers = Surroundings(
-            Passage(red * (1 - front), torch.tensor([front]), stopped), Passage(blue, none, torch.ones(1, 1))
+        layers = OuterSegments(
+            RaySegment(red * (1 - front), torch.tensor([front]), stopped), RaySegment(blue, none, torch.ones(1, 1))
         )
-        return layers.around(green * coverage[:, None], coverage)
+        return layers.with_surface(green * coverage[:, None], coverage)
 
     torch.testing.assert_close(around(1.0, one), green)
     torch.testing.assert_close(around(1.0, none), blue)
@@ -188,26 +187,26 @@ def test_surroundings_hide_and_show() -> None:
 def test_surfaces_are_not_spread_and_fog_is() -> None:
     def spread(*weights: list[float]) -> float:
         rows = [torch.tensor([row], dtype=torch.float32) for row in weights]
-        stretches = [Passage(torch.zeros(1, 3), 1 - row.sum(1), row) for row in rows]
-        return spread_loss(stretches).item()
+        segments = [RaySegment(torch.zeros(1, 3), 1 - row.sum(1), row) for row in rows]
+        return ray_distortion_loss(segments).item()
 
     surface, fog = spread([0, 1, 0, 0]), spread([0.25, 0.25, 0.25, 0.25])
     assert surface == pytest.approx(1 / 12)  # one interval of a quarter
     # A uniform density on [0, 1] has a mean distance of 1/3 between two of its points.
     assert fog == pytest.approx(1 / 3)
     assert spread([0, 0, 0, 0], [0, 1, 0, 0]) == pytest.approx(surface)
-    # Half of the light stopped in one stretch and half in the next, a unit of length on.
+    # Half of the light stopped in one segment and half in the next, a unit of length on.
     assert spread([0, 0.5, 0, 0], [0, 1, 0, 0]) == pytest.approx(0.5 + 2 * 0.25 / 12)
 
 
-def test_a_membrane_before_a_wall_of_its_colour_is_surplus() -> None:
+def test_a_membrane_before_a_wall_of_its_colour_is_redundant() -> None:
     pixel, clear = torch.arange(4), torch.ones(4)
     wall, none = torch.full((4, 3), 0.4), torch.zeros(4, 1)
-    around = Surroundings(Passage(torch.zeros(4, 3), clear, none), Passage(wall, 0 * clear, none))
+    around = OuterSegments(RaySegment(torch.zeros(4, 3), clear, none), RaySegment(wall, 0 * clear, none))
     images = torch.tensor([0.4, 0.4, 0.8, 0.4]).view(1, 2, 2, 1).expand(-1, -1, -1, 3)
     coverage = torch.tensor([0.5, 0.25, 0.5, 1.0]).view(1, 2, 2).requires_grad_()
     # Twice the wall as it is; then the object; then what is no outline.
-    loss = surplus_loss(coverage, around, pixel, images)
+    loss = redundant_alpha_loss(coverage, around, pixel, images)
     assert loss.item() == pytest.approx(0.8 * (0.5 + 0.25) / 4, abs=1e-6)
     loss.backward()
     assert coverage.grad is not None
@@ -218,7 +217,7 @@ def test_an_outline_counts_before_a_wall_as_before_black() -> None:
     pixel = torch.tensor([0, 1, 2, 4, 5])
     behind = torch.tensor([0, 0.4, 0.79, 0.4, 0.4])[:, None].expand(-1, 3)
     clear, none = torch.ones(5), torch.zeros(5, 1)
-    around = Surroundings(Passage(torch.zeros(5, 3), clear, none), Passage(behind, 0 * clear, none))
+    around = OuterSegments(RaySegment(torch.zeros(5, 3), clear, none), RaySegment(behind, 0 * clear, none))
     coverage, surface = torch.tensor([0.5, 0.25, 0.5, 1.0, 1.0, 0.0]).view(1, 2, 3), 0.8
     black = torch.zeros(1, 2, 3)
     rendering = Rendering((surface * coverage)[..., None].expand(-1, -1, -1, 3), coverage, black, black)
@@ -233,13 +232,13 @@ def test_an_outline_counts_before_a_wall_as_before_black() -> None:
 def test_the_first_guess_is_unsure_where_all_is_dark_and_knows_what_hides_light() -> None:
     cameras = ring(2, 4, 4)
 
-    class Layers(Background):
-        def with_volume(self, rays: Rays, shift: Tensor) -> tuple[Surroundings, Passage]:
+    class Layers(BackgroundField):
+        def all_segments(self, rays: Rays, jitter: Tensor) -> tuple[OuterSegments, RaySegment]:
             count = len(rays.enter)
             bright, dark = torch.ones(count, 3), torch.zeros(count, 3)
             ones, none, no = torch.ones(count), torch.zeros(count), torch.zeros(count, 1)
             behind = bright * (torch.arange(count) < 8)[:, None]
-            return Surroundings(Passage(dark, ones, no), Passage(behind, none, no)), Passage(dark, none, no)
+            return OuterSegments(RaySegment(dark, ones, no), RaySegment(behind, none, no)), RaySegment(dark, none, no)
 
     share = inner_share(Layers(FieldConfig(resolution=4), 1.0), cameras[[0]], torch.arange(16))
     # A black object hides a bright background in the first eight pixels, and nothing in the others.
@@ -248,17 +247,17 @@ def test_the_first_guess_is_unsure_where_all_is_dark_and_knows_what_hides_light(
     assert (share[8:, 0] == 0).all() and (share[8:, 1] == UNSURE).all()
 
 
-class Wall(Background):
+class Wall(BackgroundField):
     """The same radiance behind everything, and nothing before it."""
 
     def __init__(self, radiance: float) -> None:
         super().__init__(FieldConfig(resolution=4), 1.0)
         self.radiance = radiance
 
-    def surroundings(self, rays: Rays, shift: Tensor, covered: Tensor | None = None) -> Surroundings:
+    def outer_segments(self, rays: Rays, jitter: Tensor, covered: Tensor | None = None) -> OuterSegments:
         count = len(rays.enter)
-        clear = Passage(torch.zeros(count, 3), torch.ones(count), torch.zeros(count, 1))
-        return Surroundings(clear, clear._replace(radiance=torch.full((count, 3), self.radiance)))
+        clear = RaySegment(torch.zeros(count, 3), torch.ones(count), torch.zeros(count, 1))
+        return OuterSegments(clear, clear._replace(radiance=torch.full((count, 3), self.radiance)))
 
 
 def before_a_wall(wall: float, size: int = 32) -> tuple[Cameras, Tensor, Tensor]:
@@ -282,7 +281,7 @@ def test_the_object_is_what_the_wall_explains_in_no_view() -> None:
     ghost[5, 2:5, 10:14] = True  # and one sees something beside it that the others do not
     assert not (ghost & masks).any()
     images[ghost] = 0.9
-    inside, sure = object_guide(Wall(0.2), cameras, images).unbind(3)
+    inside, sure = pseudo_masks_from_field(Wall(0.2), cameras, images).unbind(3)
     far, within = ~grown(masks, 2), ~grown(~masks | hidden, 2)
     assert inside[masks].mean() > 0.95 and sure[within].mean() > 0.95
     assert inside[far].mean() < 0.02 and sure[far & ~ghost].mean() > 0.9
@@ -296,7 +295,7 @@ def test_what_is_dark_before_black_is_neither_object_nor_not_by_itself() -> None
     dark = torch.zeros_like(masks)
     dark[:, :, :16] = True
     images[dark & masks] = 0  # half of the ball is black in every view
-    inside, sure = object_guide(Wall(0.0), cameras, images).unbind(3)
+    inside, sure = pseudo_masks_from_field(Wall(0.0), cameras, images).unbind(3)
     assert inside[masks & ~dark].mean() > 0.95
     assert (sure * inside)[masks & dark].mean() < 0.1
 
@@ -313,35 +312,37 @@ def test_large_views_are_shrunk_and_small_ones_are_not() -> None:
     torch.testing.assert_close(shown.mean(), images.mean(), rtol=1e-2, atol=0)
 
 
-def test_the_guide_of_small_views_is_kept_for_whole_ones() -> None:
+def test_pseudo_masks_of_small_views_are_kept_for_whole_ones() -> None:
     cameras, images, masks = before_a_wall(0.2)
-    hints = Hints(24, 64, 64)
-    hints.find_object(Wall(0.2), cameras, images)
-    assert hints.looks == 1
-    guide = hints.guide[:, ::2, ::2, 0]
+    kept = PseudoMasks(24, 64, 64)
+    kept.update_from_field(Wall(0.2), cameras, images)
+    assert kept.updates == 1
+    guide = kept.masks[:, ::2, ::2, 0]
     assert (guide[masks] == 255).float().mean() > 0.95
 
 
-def test_to_begin_with_nothing_turns() -> None:
+def test_to_begin_with_nothing_depends_on_the_direction() -> None:
     values, towards = torch.randn(20, 8), nn.functional.normalize(torch.randn(20, 3), dim=1)
-    still = activate(values, towards, turning=False).reflected
+    still = activate(values, towards, view_dependent=False).reflected
     torch.testing.assert_close(still, nn.functional.softplus(values[:, 1:4]))
-    assert not Background(FieldConfig(resolution=4), 1.0).space.turning
+    assert not BackgroundField(FieldConfig(resolution=4), 1.0).space.view_dependent
     # When it begins, nothing jumps.
     start = start_values(1.0, ambient=False).expand(20, -1)
-    torch.testing.assert_close(activate(start, towards).reflected, activate(start, towards, turning=False).reflected)
+    torch.testing.assert_close(
+        activate(start, towards).reflected, activate(start, towards, view_dependent=False).reflected
+    )
 
 
 def test_a_subset_of_pixels_stands_for_all() -> None:
     generator = torch.Generator().manual_seed(0)
     coverage = torch.zeros(2, 10, 10)
     coverage[:, 2:6, 2:6], coverage[:, 6, 2:6] = 1, 0.4
-    veiled = torch.zeros(2, 10, 10, dtype=torch.bool)
-    veiled[0, 3, 3] = True
+    foreground = torch.zeros(2, 10, 10, dtype=torch.bool)
+    foreground[0, 3, 3] = True
     error = torch.rand(2, 10, 10)
     means = []
     for _ in range(400):
-        pixel, weights = chosen_pixels(coverage, veiled, 20, generator)
+        pixel, weights = chosen_pixels(coverage, foreground, 20, generator)
         chosen = torch.zeros(200, dtype=torch.bool)
         chosen[pixel] = True
         assert chosen.view(2, 10, 10)[:, 6, 2:6].all() and chosen.view(2, 10, 10)[0, 3, 3]
@@ -352,15 +353,15 @@ def test_a_subset_of_pixels_stands_for_all() -> None:
 
 def test_some_pixels_are_composited_as_all_are() -> None:
     cameras = ring(2, 16, 16)
-    background = Background(FieldConfig(resolution=8, samples=8), 1.0)
+    background = BackgroundField(FieldConfig(resolution=8, samples=8), 1.0)
     with torch.no_grad():
         background.field.grids[1].normal_()  # type: ignore[union-attr, operator]
     vertices, faces = icosphere(2)
     rendering = render(0.5 * vertices, faces, cameras, albedo=torch.ones_like(vertices))
-    whole = compose(rendering, background, cameras)
+    whole = background.composite(rendering, cameras)
     pixel = torch.arange(0, 512, 3)
     rays = rays_through(cameras, pixel)
-    some = compose_some(rendering, background.surroundings(rays, no_shift(rays)), pixel)
+    some = composite_some(rendering, background.outer_segments(rays, no_jitter(rays)), pixel)
     torch.testing.assert_close(some.radiance.flatten(0, 2)[pixel], whole.radiance.flatten(0, 2)[pixel])
     assert whole.surface is not None and whole.background is not None
     torch.testing.assert_close(whole.surface, rendering.radiance)
@@ -368,22 +369,32 @@ def test_some_pixels_are_composited_as_all_are() -> None:
     torch.testing.assert_close(whole.radiance[clear], whole.background[clear])
 
 
-def test_the_guide_fades() -> None:
-    assert guide_weight(0.0) == 1 and guide_weight(GUIDED) == 0 and guide_weight(1.0) == 0
-    weights = [guide_weight(fraction / 100) for fraction in range(101)]
+def test_pseudo_masks_fade() -> None:
+    assert pseudo_mask_weight(0.0) == 1 and pseudo_mask_weight(GUIDED) == 0 and pseudo_mask_weight(1.0) == 0
+    weights = [pseudo_mask_weight(fraction / 100) for fraction in range(101)]
     assert all(earlier >= later for earlier, later in itertools.pairwise(weights))
-    assert guide_weight(0.3) == guide_weight(0.4) == 0.5
+    assert pseudo_mask_weight(0.3) == pseudo_mask_weight(0.4) == 0.5
 
 
 def test_the_surface_waits_for_the_warm_up() -> None:
     options = ["background=field", "field.warm_up=0.2", "field.resolution=4", "surface.cells=[4]"]
-    model = initial_model(load_config(None, options), in_a_room(), CPU)
-    assert warming_up(model, 0.19) and not warming_up(model, 0.2)
-    assert surface_fraction(model, 0.1) == 0
-    assert surface_fraction(model, 0.6) == pytest.approx(0.5)
-    assert surface_fraction(model, 1.0) == 1
-    plain = initial_model(RunConfig(), sphere_views(2, 8), CPU)
-    assert not warming_up(plain, 0.0) and surface_fraction(plain, 0.3) == 0.3
+    room = in_a_room()
+    config = load_config(None, options)
+    model = initial_model(config, room, CPU)
+    curriculum = Curriculum.of(model.background, config.loss, Cameras.from_views(room))
+    assert curriculum is not None
+    assert curriculum.warming_up(0.19) and not curriculum.warming_up(0.2)
+    assert curriculum.surface_fraction(0.1) == 0
+    assert curriculum.surface_fraction(0.6) == pytest.approx(0.5)
+    assert curriculum.surface_fraction(1.0) == 1
+
+
+@pytest.mark.parametrize("background", ["none", "constant", "given", "field"])
+def test_there_is_no_curriculum_where_there_is_nothing_but_the_object(background: str) -> None:
+    views = sphere_views(4, 8)
+    config = load_config(None, [f"background={background}", "field.resolution=4", "surface.cells=[4]"])
+    model = initial_model(config, views, CPU)
+    assert Curriculum.of(model.background, config.loss, Cameras.from_views(views)) is None
 
 
 def test_before_black_a_field_changes_nothing() -> None:
@@ -442,11 +453,10 @@ def test_training_in_a_field(kind: str, tmp_path: Path) -> None:
     optimisation = Optimisation(model, TrainingData.from_views(views, CPU), Progress(90))
     fit(optimisation, lambda step: steps.append(step.terms["image"]))
     assert np.mean(steps[:10]) > 1.2 * np.mean(steps[45:54])  # within the warm-up
-    assert model.hints is not None and model.hints.looks == 4
+    assert optimisation.curriculum is not None and optimisation.curriculum.pseudo_masks.updates == 4
     save_model(model, tmp_path / "model.pt")
     loaded = load_model(tmp_path)
-    assert loaded.hints is None
-    assert loaded.surroundings is not None and loaded.surroundings.space.turning
+    assert isinstance(loaded.background, BackgroundField) and loaded.background.space.view_dependent
     cameras = ring(2, 24, 24)
     with torch.no_grad():
         expected, found = (m.render(m.mesh(2), cameras).radiance for m in (model, loaded))
@@ -458,9 +468,10 @@ def test_the_warm_up_tells_the_object_from_what_is_behind_it() -> None:
     options = ["field.resolution=16", "field.samples=12", "field.rays=400", "field.ambient=true", "field.warm_up=0.99"]
     small = ["surface.cells=[4,8]", "surface.steps=2", "train.levels=[2]", "render.samples=1", "train.iterations=120"]
     model = initial_model(load_config(None, ["background=field", *options, *small]), views, CPU)
-    fit(Optimisation(model, TrainingData.from_views(views, CPU), Progress(120)), lambda step: None)
-    assert model.hints is not None and views.masks is not None
-    guide, masks = model.hints.guide[..., 0].numpy() / 255, views.masks > 127
+    optimisation = Optimisation(model, TrainingData.from_views(views, CPU), Progress(120))
+    fit(optimisation, lambda step: None)
+    assert optimisation.curriculum is not None and views.masks is not None
+    guide, masks = optimisation.curriculum.pseudo_masks.masks[..., 0].numpy() / 255, views.masks > 127
     assert guide[masks].mean() > 0.95 and guide[~masks].mean() < 0.4
 
 

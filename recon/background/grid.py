@@ -29,13 +29,15 @@ class GridField(nn.Module):
         coarse, fine = (interpolate(g, size, points) for g, size in zip(self.grids, self.sizes, strict=True))
         return coarse + fine
 
-    def roughness(self, count: int, generator: torch.Generator) -> Float[Tensor, ""]:
+    def total_variation(self, count: int, generator: torch.Generator) -> Float[Tensor, ""]:
         """Mean absolute difference of neighbouring cells, estimated from `count` random cells of each grid."""
-        parts = [_roughness(g, size, count, generator) for g, size in zip(self.grids, self.sizes, strict=True)]
+        parts = [_total_variation(g, size, count, generator) for g, size in zip(self.grids, self.sizes, strict=True)]
         return torch.stack(parts).sum()
 
 
-def _roughness(rows: Float[Tensor, "cells c"], size: int, count: int, generator: torch.Generator) -> Float[Tensor, ""]:
+def _total_variation(
+    rows: Float[Tensor, "cells c"], size: int, count: int, generator: torch.Generator
+) -> Float[Tensor, ""]:
     cell = torch.randint(len(rows) - size**2 - size - 1, (count,), generator=generator)
     steps = torch.tensor([0, 1, size, size**2])
     here, *beside = rows.index_select(0, (cell + steps[:, None]).flatten().to(rows.device)).chunk(4)

@@ -48,14 +48,14 @@ def start_values(brightness: float, ambient: bool) -> Float[Tensor, " c"]:
     return torch.tensor([*values, *[EMPTY] * 3] if ambient else values)
 
 
-def activate(values: Float[Tensor, "s c"], towards: Float[Tensor, "s 3"], turning: bool = True) -> Medium:
-    """The medium of a field's values. `towards` are unit directions to the camera, which count where `turning`.
+def activate(values: Float[Tensor, "s c"], towards: Float[Tensor, "s 3"], view_dependent: bool = True) -> Medium:
+    """The medium of a field's values. `towards` are unit directions to the camera, which count where `view_dependent`.
 
     Activation comes after interpolation, so that a surface may lie anywhere within a cell
     (Sun et al. 2022, "Direct Voxel Grid Optimization", section 4.2).
     """
     reflected = softplus(values[:, 1:4])
-    if turning:
+    if view_dependent:
         reflected = reflected * (values[:, 4:5] + (values[:, 5:8] * towards).sum(1, keepdim=True)).clamp(min=0)
     ambient = softplus(values[:, 8:]) if values.shape[1] > 8 else None
     return Medium(softplus(values[:, 0]), reflected, ambient)

@@ -54,24 +54,24 @@ def rays_into_sphere(cameras: Cameras) -> Iterator[tuple[Int[Tensor, " p"], Rays
         yield part, Rays(*(values.index_select(0, part) for values in rays))
 
 
-def front_borders(rays: Rays, count: int, shift: Float[Tensor, "r 1"]) -> Float[Tensor, "r k"]:
-    """Borders of `count` equal intervals from the camera to the sphere, moved by `shift` in [0, 1) intervals."""
-    return NEAR + _shifted(count, shift) * (rays.enter[:, None] - NEAR)
+def front_t_edges(rays: Rays, count: int, jitter: Float[Tensor, "r 1"]) -> Float[Tensor, "r k"]:
+    """Borders of `count` equal intervals from the camera to the sphere, moved by `jitter` in [0, 1) intervals."""
+    return NEAR + _jittered(count, jitter) * (rays.enter[:, None] - NEAR)
 
 
-def inner_borders(rays: Rays, count: int, shift: Float[Tensor, "r 1"]) -> Float[Tensor, "r k"]:
+def inner_t_edges(rays: Rays, count: int, jitter: Float[Tensor, "r 1"]) -> Float[Tensor, "r k"]:
     """Borders of `count` equal intervals within the sphere."""
-    return rays.enter[:, None] + _shifted(count, shift) * (rays.leave - rays.enter)[:, None]
+    return rays.enter[:, None] + _jittered(count, jitter) * (rays.leave - rays.enter)[:, None]
 
 
-def behind_borders(rays: Rays, count: int, shift: Float[Tensor, "r 1"]) -> Float[Tensor, "r k"]:
+def behind_t_edges(rays: Rays, count: int, jitter: Float[Tensor, "r 1"]) -> Float[Tensor, "r k"]:
     """Borders of `count` intervals from the sphere to `FAR`, growing as contraction shrinks space."""
-    steps = _shifted(count, shift) * (FAR / (1 + FAR))
+    steps = _jittered(count, jitter) * (FAR / (1 + FAR))
     return rays.leave[:, None] + steps / (1 - steps)
 
 
-def _shifted(count: int, shift: Float[Tensor, "r 1"]) -> Float[Tensor, "r k"]:
+def _jittered(count: int, jitter: Float[Tensor, "r 1"]) -> Float[Tensor, "r k"]:
     """Borders in [0, 1]; the first and the last stay, so that the intervals cover all."""
-    borders = torch.arange(count + 1, device=shift.device) + shift - 0.5
-    borders[:, 0], borders[:, -1] = 0, count
-    return borders.clamp(0, count) / count
+    t_edges = torch.arange(count + 1, device=jitter.device) + jitter - 0.5
+    t_edges[:, 0], t_edges[:, -1] = 0, count
+    return t_edges.clamp(0, count) / count

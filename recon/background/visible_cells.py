@@ -33,7 +33,7 @@ def cell_centers(size: int, device: torch.device) -> Float[Tensor, "cells 3"]:
     return torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=3).view(-1, 3)
 
 
-def seen_cells(cameras: Cameras, size: int, least: int) -> Bool[Tensor, "k k k"]:
+def visible_cells(cameras: Cameras, size: int, least: int) -> Bool[Tensor, "k k k"]:
     """Cells whose centre lies in the pictures of at least `least` cameras, or in pictures but nowhere
     before the object.
 

@@ -5,7 +5,7 @@
     for every pixel: the best supported point on its ray
 
 A visual hull (Laurentini 1994) whose silhouettes are not given but more or less likely, fused in space
-as in Franco and Boyer 2005, "Fusion of Multi-View Silhouette Cues Using a Space Occupancy Grid". Before a wall
+as in Franco and Boyer 2005, "Fusion of Multi-View Silhouette Cues Using a SampledField Occupancy Grid". Before a wall
 of nearly its brightness an object is told from it in some views only; the others lend their knowledge.
 """
 
@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate, max_pool2d
 
 from recon.background.contraction import RADIUS
-from recon.background.field import Background, no_shift
-from recon.background.rays import inner_borders, rays_into_sphere
+from recon.background.field import BackgroundField, no_jitter
+from recon.background.rays import inner_t_edges, rays_into_sphere
 from recon.background.visible_cells import cell_centers
 from recon.camera import Cameras
 
@@ -46,7 +46,7 @@ STEPS = 48
 """Points along a ray through it."""
 
 FINEST = 128
-"""Pixels along the longer side of the views that are looked at: to the guide no more is known."""
+"""Pixels along the longer side of the views that are looked at: the pseudo-masks know no more."""
 
 
 def shrunk(cameras: Cameras, images: Float[Tensor, "n h w 3"]) -> tuple[Cameras, Float[Tensor, "n r c 3"]]:
@@ -69,10 +69,10 @@ class Evidence(NamedTuple):
 
 
 @torch.no_grad()
-def object_guide(
-    background: Background, cameras: Cameras, images: Float[Tensor, "n h w 3"]
+def pseudo_masks_from_field(
+    background: BackgroundField, cameras: Cameras, images: Float[Tensor, "n h w 3"]
 ) -> Float[Tensor, "n h w 2"]:
-    """The object's likely coverage of every pixel, 0 or 1, and how sure that is, 0 to 1."""
+    """The object's likely alpha in every pixel, 0 or 1, and how sure that is, 0 to 1."""
     difference, weight = gather(background, cameras, images)
     says = (difference.clamp(min=1e-6) / (ALIKE / 2)).log().clamp(AGAINST, FOR)
     support = supported(cameras, says, weight)
@@ -84,13 +84,13 @@ def object_guide(
     return torch.stack([inside.float(), torch.where(inside, own, (best < 0).float())], dim=3)
 
 
-def gather(background: Background, cameras: Cameras, images: Float[Tensor, "n h w 3"]) -> Evidence:
+def gather(background: BackgroundField, cameras: Cameras, images: Float[Tensor, "n h w 3"]) -> Evidence:
     """What the views say of the field."""
     pictures = images.flatten(1, 2)
     difference, weight = (torch.zeros_like(pictures[..., 0]) for _ in range(2))
     for view in range(len(cameras)):
         for pixel, rays in rays_into_sphere(cameras[[view]]):
-            alone = background.surroundings(rays, no_shift(rays)).alone
+            alone = background.outer_segments(rays, no_jitter(rays)).without_surface
             shown = pictures[view].index_select(0, pixel)
             light = (shown + alone).mean(1)
             difference[view, pixel] = (shown - alone).abs().mean(1)
@@ -119,7 +119,7 @@ def best_on_rays(support: Float[Tensor, "k k k"], cameras: Cameras) -> Float[Ten
     """The largest support along the rays of one view."""
     best = torch.full((cameras.height * cameras.width,), AGAINST, device=support.device)
     for pixel, rays in rays_into_sphere(cameras):
-        along = inner_borders(rays, STEPS, no_shift(rays))
+        along = inner_t_edges(rays, STEPS, no_jitter(rays))
         points = rays.origins[:, None] + along[..., None] * rays.directions[:, None]
         # grid_sample takes coordinates from the last axis to the first.
         found = grid_sample(support[None, None], points.flip(2)[None, None], align_corners=False)

@@ -11,41 +11,41 @@ from recon.background.medium import activate
 from recon.background.rays import Rays
 
 
-class Space(NamedTuple):
+class SampledField(NamedTuple):
     """A field, how sharply it may change, the cells of contracted space where it is looked up, and whether
     what it shows depends on the direction."""
 
     field: nn.Module
     sharpness: float
     cells: Bool[Tensor, "k k k"]
-    turning: bool = True
+    view_dependent: bool = True
 
 
-class Passage(NamedTuple):
-    """Light along one stretch of rays: what it adds and what it lets through."""
+class RaySegment(NamedTuple):
+    """Light along one segment of rays: what it adds and what it lets through."""
 
     radiance: Float[Tensor, "r 3"]
     transmittance: Float[Tensor, " r"]
     weights: Float[Tensor, "r k"]
-    """Share of the light that enters the stretch from its far end and is stopped by each interval."""
+    """Share of the light that enters the segment from its far end and is stopped by each interval."""
 
 
-def march(space: Space, rays: Rays, *stretches: Float[Tensor, "r _"]) -> list[Passage]:
-    """Through stretches of the rays, each given by the borders of its intervals: distances from the origins.
+def render_segments(space: SampledField, rays: Rays, *segments: Float[Tensor, "r _"]) -> list[RaySegment]:
+    """Through segments of the rays, each given by the t_edges of its intervals: distances from the origins.
 
-    All stretches look the field up together: with gradient, a look-up costs what the field is large.
+    All segments look the field up together: with gradient, a look-up costs what the field is large.
     """
-    parts = [_samples(space, rays, borders) for borders in stretches]
+    parts = [_samples(space, rays, t_edges) for t_edges in segments]
     values = space.field(torch.cat([part.points for part in parts]))
     found = values.split([len(part.points) for part in parts])
     return [
-        _passage(space, rays, part, mine, borders.shape[1] - 1)
-        for part, mine, borders in zip(parts, found, stretches, strict=True)
+        _passage(space, rays, part, mine, t_edges.shape[1] - 1)
+        for part, mine, t_edges in zip(parts, found, segments, strict=True)
     ]
 
 
 class Samples(NamedTuple):
-    """The intervals of a stretch that are looked up: flat indices into (rays, intervals), and of each
+    """The intervals of a segment that are looked up: flat indices into (rays, intervals), and of each
     the contracted point, its distance from the camera, and the contracted length."""
 
     used: Int[Tensor, " s"]
@@ -54,11 +54,11 @@ class Samples(NamedTuple):
     length: Float[Tensor, " s"]
 
 
-def _samples(space: Space, rays: Rays, borders: Float[Tensor, "r _"]) -> Samples:
-    start, end = borders[:, :-1].flatten(), borders[:, 1:].flatten()
-    count = borders.shape[1] - 1
+def _samples(space: SampledField, rays: Rays, t_edges: Float[Tensor, "r _"]) -> Samples:
+    start, end = t_edges[:, :-1].flatten(), t_edges[:, 1:].flatten()
+    count = t_edges.shape[1] - 1
     middle = (start + end) / 2
-    ray = torch.arange(len(borders), device=borders.device).repeat_interleave(count)
+    ray = torch.arange(len(t_edges), device=t_edges.device).repeat_interleave(count)
     # Most of space is empty: find that out first, and measure only what is left.
     points = contract(_along(rays, ray, middle))
     used = (cell_of(points, space.cells) & (end > start)).nonzero().squeeze(1)
@@ -67,9 +67,9 @@ def _samples(space: Space, rays: Rays, borders: Float[Tensor, "r _"]) -> Samples
     return Samples(used, points.index_select(0, used), middle.index_select(0, used), (far - near).norm(dim=1))
 
 
-def _passage(space: Space, rays: Rays, samples: Samples, values: Float[Tensor, "s c"], count: int) -> Passage:
+def _passage(space: SampledField, rays: Rays, samples: Samples, values: Float[Tensor, "s c"], count: int) -> RaySegment:
     ray = torch.div(samples.used, count, rounding_mode="floor")
-    medium = activate(values, -rays.directions.index_select(0, ray), space.turning)
+    medium = activate(values, -rays.directions.index_select(0, ray), space.view_dependent)
     radiance = medium.reflected / samples.distance[:, None] ** 2
     if medium.ambient is not None:
         radiance = radiance + medium.ambient
@@ -78,7 +78,7 @@ def _passage(space: Space, rays: Rays, samples: Samples, values: Float[Tensor, "
     weight = torch.exp(optical - optical.cumsum(1)) * -torch.expm1(-optical)
     light = weight.flatten().index_select(0, samples.used)[:, None] * radiance
     total = light.new_zeros(len(rays.enter), 3).index_add(0, ray, light)
-    return Passage(total, torch.exp(-optical.sum(1)), weight)
+    return RaySegment(total, torch.exp(-optical.sum(1)), weight)
 
 
 def cell_of(points: Float[Tensor, "s 3"], cells: Bool[Tensor, "k k k"]) -> Bool[Tensor, " s"]:

@@ -23,7 +23,7 @@ def save_model(model: Model, path: str | Path) -> None:
         "config": model.config.model_dump(mode="json"),
         "world_from_unit": torch.from_numpy(model.world_from_unit),
         "radiance_scale": model.radiance_scale,
-        "weights": {name: value.cpu() for name, value in model.state_dict().items() if not name.startswith("hints.")},
+        "weights": {name: value.cpu() for name, value in model.state_dict().items()},
     }
     write_content(content, Path(path))
 

@@ -1,4 +1,4 @@
-"""The whole of what is learned: the flow, the reflectance, and the colour behind the object."""
+"""The whole of what is learned: the flow, the reflectance, and what is behind the object."""
 
 from typing import NamedTuple
 
@@ -7,9 +7,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
-from recon.background.composite import compose
-from recon.background.field import Background
-from recon.background.pseudo_masks import Hints
+from recon.background.create import create_background
 from recon.camera import Cameras
 from recon.config import RunConfig
 from recon.model.reflectance import ConstantReflectance, MicrofacetReflectance, VaryingReflectance
@@ -54,9 +52,7 @@ class Model(nn.Module):
         represented = VelocityGrid if config.surface.representation == "grid" else VelocityNetwork
         self.velocity: VelocityGrid | VelocityNetwork = represented(config.surface)
         self.reflectance = _reflectance(config, brightness)
-        self.background = nn.Parameter(torch.zeros(3)) if config.background == "constant" else None
-        self.surroundings = Background(config.field, brightness) if config.background == "field" else None
-        self.hints: Hints | None = None
+        self.background = create_background(config, brightness)
 
     @property
     def export_level(self) -> int:
@@ -87,20 +83,7 @@ class Model(nn.Module):
 
         `given` is what the cameras see without the object, where the configuration says that this is known.
         """
-        rendering = self.render_surface(mesh, cameras)
-        if self.surroundings is not None and not self.surroundings.empty:
-            return compose(rendering, self.surroundings, cameras)
-        behind = given if self.config.background == "given" else self.background
-        if self.surroundings is not None:
-            behind = torch.zeros(3, device=self.device)
-        if behind is None:
-            return rendering
-        seen = (1 - rendering.coverage)[..., None] * behind
-        return rendering._replace(
-            radiance=rendering.radiance + seen,
-            surface=rendering.radiance,
-            background=behind.expand_as(rendering.radiance),
-        )
+        return self.background.composite(self.render_surface(mesh, cameras), cameras, given)
 
     def render_surface(self, mesh: SurfaceMesh, cameras: Cameras) -> Rendering:
         """Images of the mesh before black."""

@@ -129,7 +129,7 @@ def cropped(batch: Batch, size: int, windows: Windows) -> Batch:
     offsets = windows.offsets.to(batch.images.device)
     planes = {
         name: slices(plane, offsets, size)
-        for name in ("images", "masks", "guide", "veiled", "backgrounds")
+        for name in ("images", "masks", "pseudo_masks", "foreground", "backgrounds")
         if (plane := getattr(batch, name)) is not None
     }
     cameras = batch.cameras.cropped(offsets, size, size)

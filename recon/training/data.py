@@ -20,8 +20,8 @@ class Batch(NamedTuple):
     """What one iteration compares with: some views, whole or a window of each.
 
     `views` tells which they are. The mean of weights * error stands for the mean error of whole views;
-    None: all ones. With a radiance field there are the hints of `recon.background.pseudo_masks` too, and where
-    they are known, the views without the object.
+    None: all ones. With a radiance field there are pseudo-masks and foreground (`recon.background.pseudo_masks`) too,
+    and where they are known, the views without the object.
     """
 
     cameras: Cameras
@@ -29,8 +29,8 @@ class Batch(NamedTuple):
     masks: Float[Tensor, "b h w"] | None
     views: Int[Tensor, " b"]
     weights: Float[Tensor, "b h w"] | None = None
-    guide: Float[Tensor, "b h w 2"] | None = None
-    veiled: Bool[Tensor, "b h w"] | None = None
+    pseudo_masks: Float[Tensor, "b h w 2"] | None = None
+    foreground: Bool[Tensor, "b h w"] | None = None
     backgrounds: Float[Tensor, "b h w 3"] | None = None
 
 

@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 
-from recon.background.pseudo_masks import Hints
 from recon.camera import Cameras
 from recon.config import RunConfig
 from recon.errors import ReconError
@@ -22,9 +21,7 @@ def initial_model(config: RunConfig, views: Views, device: torch.device) -> Mode
     """
     torch.manual_seed(config.train.seed)
     model = Model(config, views.world_from_unit, views.radiance_scale, _brightness(views))
-    if model.surroundings is not None:
-        model.surroundings.see(Cameras.from_views(views), torch.from_numpy(views.images))
-        model.hints = Hints(len(views), views.height, views.width)
+    model.background.confine(Cameras.from_views(views), torch.from_numpy(views.images))
     return model.to(device)
 
 

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from recon.background.curriculum import Curriculum
+from recon.background.field import BackgroundField
 from recon.config import RunConfig
 from recon.errors import ReconError
 from recon.model.model import Model
@@ -15,7 +17,6 @@ from recon.training.crossings import Crossings
 from recon.training.data import Shuffled, TrainingData
 from recon.training.objective import evaluate
 from recon.training.schedule import Progress, learning_rate, level
-from recon.training.warm_up import look_around, surface_fraction
 
 REFLECTANCE_RATE = {"grid": 1.0, "mlp": 5.0}
 """Step size of the reflectance relative to the flow's: it has few, well-determined parameters."""
@@ -48,6 +49,7 @@ class Optimisation:
         self._data = data
         self._generator = torch.Generator().manual_seed(config.seed)
         views = views_per_iteration(config, data.cameras.height, data.cameras.width)
+        self.curriculum = Curriculum.of(model.background, model.config.loss, data.cameras)
         self._crossings = Crossings()
         self._batches = Shuffled(len(data), min(views, len(data)), self._generator)
         self._optimizer = torch.optim.Adam(parameter_groups(model), betas=(0.9, 0.99), fused=True)
@@ -63,7 +65,8 @@ class Optimisation:
         rate = learning_rate(config.train, fraction)
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        look_around(self.model, self._data, progress.iteration, fraction)
+        if self.curriculum is not None:
+            self.curriculum.update(self._data.cameras, self._data.images, progress.iteration, fraction)
         if config.loss.crossing:
             self._crossings.look(self.model, fraction)
         terms = self._evaluate(fraction)
@@ -80,7 +83,8 @@ class Optimisation:
         torch.nn.utils.clip_grad_norm_(self.model.velocity.parameters(), MAX_GRADIENT)
         self._optimizer.step()
         progress.iteration += 1
-        detail = level(config.train, surface_fraction(self.model, fraction))
+        of_surface = fraction if self.curriculum is None else self.curriculum.surface_fraction(fraction)
+        detail = level(config.train, of_surface)
         return Step(progress.iteration, progress.seconds, detail, rate, total.item(), values)
 
     def state_dict(self, finished: bool = False) -> dict[str, Any]:
@@ -89,6 +93,7 @@ class Optimisation:
         return {
             "model": self.model.state_dict(),
             "random": self._random_state(),
+            "curriculum": None if self.curriculum is None else self.curriculum.state_dict(),
             "crossings": self._crossings.state_dict(),
             "iteration": self.progress.iteration,
             "seconds": self.progress.seconds,
@@ -101,12 +106,14 @@ class Optimisation:
         if "optimizer" in state:
             self._optimizer.load_state_dict(state["optimizer"])
         self._load_random_state(state["random"])
+        if self.curriculum is not None:
+            self.curriculum.load_state_dict(state["curriculum"])
         self._crossings.load_state_dict(state["crossings"])
         self.progress.resume(state["iteration"], state["seconds"])
 
     def _evaluate(self, fraction: float) -> dict[str, Tensor]:
         batch = self._data.batch(next(self._batches).to(self.model.device))
-        terms = evaluate(self.model, batch, fraction, self._generator)
+        terms = evaluate(self.model, self.curriculum, batch, fraction, self._generator)
         if len(self._crossings.pairs):
             terms["crossing"] = self._crossings.loss(self.model)
         return terms
@@ -152,13 +159,13 @@ def fit(optimisation: Optimisation, on_step: Callable[[Step], object]) -> None:
 
 def parameter_groups(model: Model) -> list[dict[str, Any]]:
     """What is learned, in groups with step sizes of their own."""
-    rest = [*model.reflectance.parameters(), *([] if model.background is None else [model.background])]
+    field = list(model.background.parameters()) if isinstance(model.background, BackgroundField) else []
+    rest = [*model.reflectance.parameters(), *([] if field else model.background.parameters())]
     groups = [
         {"name": "flow", "params": list(model.velocity.parameters()), "factor": 1.0},
         {"name": "reflectance", "params": rest, "factor": REFLECTANCE_RATE[model.config.surface.representation]},
     ]
-    if model.surroundings is not None:
-        field = list(model.surroundings.parameters())
+    if field:
         groups.append({"name": "field", "params": field, "factor": field_factor(model.config)})
     return groups
 

@@ -1,15 +1,9 @@
 """Loss terms. Each is a mean, so that weights keep their meaning at any resolution."""
 
-from collections.abc import Sequence
-
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from recon.background.field import Surroundings
-from recon.background.rays import Rays
-from recon.background.visual_hull import ALIKE
-from recon.background.volume import Passage
 from recon.model.model import Model, SurfaceMesh
 from recon.render.edges import mesh_edges
 from recon.render.normals import face_normals
@@ -22,21 +16,6 @@ SAFE_DETERMINANT = 0.2
 
 EVEN = 0.75
 """Evenness of one step below which pleats are near: one direction is halved, and the others are kept."""
-
-LARGEST_WEIGHT = 4.0
-"""Of an outline pixel: what is behind it is not known to better than a few hundredths."""
-
-FAINT = 1e-3
-"""Coverage below which a pixel does not say what the surface looks like."""
-
-LIT = 0.1
-"""Radiance of surroundings at which their explanation counts half."""
-
-WITHIN = 0.5
-"""Price of opacity in the unit sphere, relative to that in front of it; more would make fog of the object."""
-
-BEYOND = 0.05
-"""Price of opacity behind or beside it."""
 
 
 def loss_terms(
@@ -102,7 +81,7 @@ def fold_loss(derivatives: Float[Tensor, "3 k 3"]) -> Float[Tensor, ""]:
 
 
 def distortion_loss(derivatives: Float[Tensor, "3 k 3"]) -> Float[Tensor, ""]:
-    """How unevenly steps of the flow stretch: a mean hinge on det J / (|J|^2 / 3)^(3/2) below `EVEN`.
+    """How unevenly steps of the flow segment: a mean hinge on det J / (|J|^2 / 3)^(3/2) below `EVEN`.
 
     The quotient is 1 for a similarity, whatever its scale, and falls to 0 as one direction is pressed flat (the mean
     ratio of Knupp 2001, "Algebraic mesh quality metrics", for matrices of three rows). So the surface may shrink as far
@@ -121,82 +100,6 @@ def sample_path(path: list[Float[Tensor, "v 3"]], count: int, generator: torch.G
     # One gather a stage, not a stack of all: the trajectory of a fine mesh is large.
     rows = [points.detach()[vertex[stage.to(vertex.device) == i]] for i, points in enumerate(stages)]
     return torch.cat(rows)
-
-
-def guide_loss(coverage: Float[Tensor, "b h w"], guide: Float[Tensor, "b h w 2"]) -> Float[Tensor, ""]:
-    """Mean absolute difference between the surface's coverage and what the field makes of it, times
-    how sure that is; `guide` holds the two."""
-    return ((coverage - guide[..., 0]).abs() * guide[..., 1]).mean()
-
-
-@torch.no_grad()
-def outline_weights(rendering: Rendering, around: Surroundings, pixel: Int[Tensor, " r"]) -> Float[Tensor, "b h w"]:
-    """|S| / |S - B| on outline pixels, 1 to `LARGEST_WEIGHT`, and 1 elsewhere.
-
-    With coverage a in place of a', a pixel of surface S and surroundings B has the error |S - B| |a - a'|, and before
-    black |S| |a - a'|. So weighted, an outline is pulled before a wall of nearly its brightness as before black.
-    `rendering` is the surface before nothing; `pixel` as in `surplus_loss`.
-    """
-    seen = rendering.coverage.flatten().index_select(0, pixel)
-    surface = rendering.radiance.flatten(0, 2).index_select(0, pixel) / seen.clamp(min=FAINT)[:, None]
-    contrast = (surface - around.behind.radiance).abs().mean(1)
-    weight = (surface.mean(1) / contrast.clamp(min=1e-6)).clamp(1, LARGEST_WEIGHT)
-    weight = torch.where((seen > FAINT) & (seen < 1), weight, 1)
-    return torch.ones_like(rendering.coverage).flatten().index_copy(0, pixel, weight).view(rendering.coverage.shape)
-
-
-def surplus_loss(
-    coverage: Float[Tensor, "b h w"],
-    around: Surroundings,
-    pixel: Int[Tensor, " r"],
-    images: Float[Tensor, "b h w 3"],
-    alike: float = ALIKE,
-) -> Float[Tensor, ""]:
-    """Mean coverage of outline pixels that the surroundings explain without the surface.
-
-    A membrane that is as bright as the wall behind it has no error, and so no gradient of the images'.
-    `pixel` are those, as flat indices into (b, h, w), that `around` belongs to; `alike` is the difference of
-    radiance at which the price has fallen to 1/e.
-    """
-    seen = coverage.flatten().index_select(0, pixel)
-    with torch.no_grad():
-        alone = around.alone
-        difference = (alone - images.flatten(0, 2).index_select(0, pixel)).abs().mean(1)
-        # Before black the image error alone moves outlines, and a price would eat what is dark itself.
-        lit = alone.mean(1) / (alone.mean(1) + LIT)
-        price = lit * torch.exp(-((difference / alike) ** 2)) * (seen < 1)
-    return (price * seen).sum() / coverage.numel()
-
-
-def veil_loss(rays: Rays, around: Surroundings, volume: Passage | None = None) -> Float[Tensor, ""]:
-    """Mean opacity of the field: in front of the unit sphere, and less dear, in it and elsewhere.
-
-    Where black explains black, only this clears it; and what inside and outside explain alike is
-    left to the outside.
-    """
-    price = torch.where(rays.leave > rays.enter, 1.0, BEYOND)
-    loss = (price * (1 - around.front.transmittance)).mean()
-    loss = loss + BEYOND * (1 - around.behind.transmittance).mean()
-    return loss if volume is None else loss + WITHIN * (1 - volume.transmittance).mean()
-
-
-def spread_loss(stretches: Sequence[Passage]) -> Float[Tensor, ""]:
-    """How far apart along rays the field stops light: mean sum_ij w_i w_j |s_i - s_j| + sum_i w_i^2 / 3k_i.
-
-    `stretches` follow one another, and each counts as one unit of length. Surfaces have none of it and
-    fog has much (Barron et al. 2022, mip-NeRF 360, equation 15).
-    """
-    weights, through = [], torch.ones_like(stretches[0].transmittance)
-    for part in stretches:
-        weights.append(through[:, None] * part.weights)
-        through = through * part.transmittance
-    weight = torch.cat(weights, dim=1)
-    counts = torch.tensor([part.weights.shape[1] for part in stretches])
-    width = (1 / counts).repeat_interleave(counts).to(weight)
-    place = width.cumsum(0) - width / 2
-    moment = weight * place
-    between = weight * (place * (weight.cumsum(1) - weight) - (moment.cumsum(1) - moment))
-    return (2 * between + weight**2 * width / 3).sum(1).mean()
 
 
 def edge_loss(mesh: SurfaceMesh) -> Float[Tensor, ""]:

@@ -1,0 +1,171 @@
+"""How a radiance field is learned together with a surface: what happens when, and at which price.
+
+    first `field.warm_up` of the run    no surface: the field, with its continuation into the unit sphere, learns
+                                        the images alone
+    then, as parts of the surface's own schedule,
+        0, 15, 30, 45%                  pseudo-masks: which pixels show the object
+        until 85%                       they guide the surface's alpha, less and less
+        from 45%                        what the field shows may depend on the direction
+        from 50%                        the field has to explain a pixel better for the surface to be redundant there
+
+A surface that starts as the unit sphere hides what stands behind it, and what hides something wrongly has no gradient
+that says so. A volume starts transparent and hides nothing; what it then shows inside the sphere is the first
+pseudo-mask. Soon the field outside is better, and what it leaves unexplained is the next. docs/background.md has the
+reasons and what each was worth.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from recon.background.background import Background
+from recon.background.field import BackgroundField, OuterSegments
+from recon.background.losses import opacity_loss, pseudo_mask_loss, ray_distortion_loss, redundant_alpha_loss
+from recon.background.pseudo_masks import PseudoMasks
+from recon.background.rays import Rays, rays_through
+from recon.background.visual_hull import ALIKE, shrunk
+from recon.camera import Cameras
+from recon.config import LossConfig
+
+UPDATES = (0.0, 0.15, 0.3, 0.45)
+"""Fractions of the surface's schedule at which the pseudo-masks are made anew. Each field is better than the one
+before; after half of the schedule outlines are settled, and a mask would only repeat them."""
+
+REFRESH = 100
+"""Iterations between updates of the occupancy grid, and of the pixels where something stands before the sphere: a look
+at the whole field takes as long as some iterations."""
+
+GUIDED = 0.85
+"""Fraction of the surface's schedule at which pseudo-masks have faded out: the last part is the images' alone. Fading
+earlier leaves ears short before a wall of their brightness."""
+
+STRICTER = 0.5
+"""Fraction from which the field has to explain a pixel better and better for the surface to be redundant there: once no
+membrane is left, a price would only hold back outlines that are right."""
+
+
+class Curriculum:
+    """The training of a field beside a surface: all that is neither weight of the model nor of the optimiser.
+
+    Attributes:
+        pseudo_masks: of the training views.
+    """
+
+    def __init__(self, field: BackgroundField, weights: LossConfig, cameras: Cameras) -> None:
+        self._field = field
+        self._weights = weights
+        self._warm_up = field.config.warm_up
+        masks = PseudoMasks(len(cameras), cameras.height, cameras.width)
+        self.pseudo_masks = masks.to(cameras.intrinsics.device)
+
+    @classmethod
+    def of(cls, background: Background, weights: LossConfig, cameras: Cameras) -> "Curriculum | None":
+        """The curriculum of the training views of `cameras`; None where there is nothing but the object to see."""
+        if not isinstance(background, BackgroundField) or background.empty:
+            return None
+        return cls(background, weights, cameras)
+
+    def warming_up(self, fraction: float) -> bool:
+        """Whether there is no surface yet at `fraction` of the run."""
+        return fraction < self._warm_up
+
+    def surface_fraction(self, fraction: float) -> float:
+        """How far the surface is: its schedule starts after the warm-up."""
+        return max(fraction - self._warm_up, 0.0) / (1 - self._warm_up)
+
+    def update(self, cameras: Cameras, images: Float[Tensor, "n h w 3"], iteration: int, fraction: float) -> None:
+        """Renew what follows from the field from time to time: occupancy grid, pseudo-masks, foreground."""
+        ready = not self.warming_up(fraction)
+        masks = self.pseudo_masks
+        due = ready and int(masks.updates) < sum(self.surface_fraction(fraction) >= at for at in UPDATES)
+        if not due and (iteration == 0 or iteration % REFRESH):
+            return
+        self._field.prune()
+        if due:
+            if masks.updates == 0:
+                masks.update_from_volume(self._field, cameras)
+            else:
+                masks.update_from_field(self._field, *shrunk(cameras, images))
+            # From the last update on the surface covers what a wall could be made to show.
+            self._field.view_dependent.fill_(int(masks.updates) == len(UPDATES))
+        if ready:
+            masks.update_foreground(self._field, cameras)
+
+    def of_views(self, views: Int[Tensor, " b"]) -> tuple[Float[Tensor, "b h w 2"], Bool[Tensor, "b h w"]]:
+        """Pseudo-masks (alpha, and how sure it is) and foreground of some training views."""
+        return self.pseudo_masks.masks[views].float() / 255, self.pseudo_masks.foreground[views]
+
+    def warm_up_terms(
+        self, cameras: Cameras, images: Float[Tensor, "b h w 3"], generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The loss terms of the field alone, on random pixels of whole views."""
+        count = images[..., 0].numel()
+        pixel = torch.randint(count, (self._field.config.rays,), generator=generator).to(images.device)
+        rays = rays_through(cameras, pixel)
+        jitter = torch.rand(len(pixel), 1, generator=generator).to(rays.enter)
+        outer, volume = self._field.all_segments(rays, jitter)
+        prediction = outer.with_surface(volume.radiance, 1 - volume.transmittance)
+        target = images.flatten(0, 2).index_select(0, pixel)
+        terms = {"image": (prediction - target).abs().mean()}
+        if self._weights.field_opacity:
+            terms["field_opacity"] = opacity_loss(rays, outer, volume)
+        if self._weights.field_distortion:
+            terms["field_distortion"] = ray_distortion_loss([outer.front, volume, outer.behind])
+        if self._weights.smoothness:
+            terms["smoothness"] = self._field.total_variation(generator)
+        return terms
+
+    def segments(
+        self, cameras: Cameras, pixel: Int[Tensor, " r"], alpha: Float[Tensor, "b h w"], generator: torch.Generator
+    ) -> tuple[Rays, OuterSegments]:
+        """The field in some pixels, given as flat indices into (b, h, w); not behind a surface that covers them."""
+        rays = rays_through(cameras, pixel)
+        jitter = torch.rand(len(pixel), 1, generator=generator).to(alpha)
+        covered = alpha.flatten().index_select(0, pixel) == 1
+        return rays, self._field.outer_segments(rays, jitter, covered)
+
+    def terms(
+        self,
+        alpha: Float[Tensor, "b h w"],
+        images: Float[Tensor, "b h w 3"],
+        masks: Float[Tensor, "b h w 2"],
+        rays: Rays,
+        outer: OuterSegments,
+        pixel: Int[Tensor, " r"],
+        fraction: float,
+        generator: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """The loss terms that a field adds at `fraction` of the surface's schedule.
+
+        Args:
+            alpha: of the surface.
+            masks: pseudo-masks of the views, as `of_views` gives them.
+            rays, outer, pixel: as `segments` gives them and takes them.
+        """
+        weights, terms = self._weights, dict[str, Tensor]()
+        if weights.redundant_alpha:
+            alike = ALIKE * min(1.0, 1 + STRICTER - fraction)
+            terms["redundant_alpha"] = redundant_alpha_loss(alpha, outer, pixel, images, alike)
+        if weights.pseudo_mask and fraction < GUIDED:
+            terms["pseudo_mask"] = pseudo_mask_weight(fraction) * pseudo_mask_loss(alpha, masks)
+        if weights.field_opacity:
+            terms["field_opacity"] = opacity_loss(rays, outer)
+        if weights.field_distortion:
+            terms["field_distortion"] = ray_distortion_loss([outer.front, outer.behind])
+        if weights.smoothness:
+            terms["smoothness"] = self._field.total_variation(generator)
+        return terms
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.pseudo_masks.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.pseudo_masks.load_state_dict(state)
+
+
+def pseudo_mask_weight(fraction: float) -> float:
+    """One to begin with, a half from a fifth of the surface's schedule on, and nothing from `GUIDED` on."""
+    return max(1 - 2.5 * fraction, min(0.5, (GUIDED - fraction) / 0.8), 0.0)
