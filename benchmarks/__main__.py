@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from benchmarks.extract import extraction
 from benchmarks.flow import flow_passes
-from benchmarks.render import one_view, window
+from benchmarks.render import crop, one_view
 from benchmarks.report import report_page
 from benchmarks.startup import help_time
 from benchmarks.sweep import sweep
@@ -15,7 +15,7 @@ BENCHMARKS: dict[str, Callable[[], str]] = {
     "startup": help_time,
     "extract": extraction,
     "render": one_view,
-    "crop": window,
+    "crop": crop,
     "flow": flow_passes,
 }
 ON_DEMAND: dict[str, Callable[[], str]] = {"report": report_page, "sweep": sweep, "tracking": tracking_share}

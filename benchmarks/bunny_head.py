@@ -1,4 +1,4 @@
-"""The bunny's head and trainings on it, which the studies of windows share."""
+"""The bunny's head and trainings on it, which the studies of crops share."""
 
 from pathlib import Path
 

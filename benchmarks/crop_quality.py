@@ -1,8 +1,8 @@
-"""Whole views against windows at equal time: errors of all four viewpoint sets of the bunny's head.
+"""Whole views against crops at equal time: errors of all four viewpoint sets of the bunny's head.
 
     python -m benchmarks.crop_quality [--minutes 4] [--seeds 3] [--jobs 3]
 
-Trains with whole views and in windows of 50 and 80 of 100 pixels, `--jobs` side by side, one thread each. The
+Trains with whole views and in crops of 50 and 80 of 100 pixels, `--jobs` side by side, one thread each. The
 clock counts the processor's time of each training: on an idle machine that is wall clock, and on a
 busy one it leaves all three the same work. Prints errors over all views, averaged over the seeds, and
 their ratios to those of whole views; of single seeds the ratios differ by a tenth and more.
@@ -30,8 +30,8 @@ NETWORK = "surface.representation=mlp"
 
 RUNS = {
     "whole views": [NETWORK],
-    "windows of 50": [NETWORK, "train.crop.size=50"],
-    "windows of 80": [NETWORK, "train.crop.size=80"],
+    "crops of 50": [NETWORK, "train.crop.size=50"],
+    "crops of 80": [NETWORK, "train.crop.size=80"],
 }
 
 

@@ -1,4 +1,4 @@
-"""Why windows failed in the reference work: its choices, one by one, against ours.
+"""Why crops failed in the reference work: its choices, one by one, against ours.
 
     python -m benchmarks.crop_study [--seeds 4] [--jobs 2]        (an hour of one core)
 
@@ -46,24 +46,24 @@ OURS = ["train.learning_rate=4e-3", "train.schedule=cosine"]
 RUNS = {
     "whole views": [],
     "whole views, hard outlines": [HARD],
-    "windows inside, hard outlines": [HARD, SMALL, INSIDE],
-    "weighted windows, hard outlines": [HARD, SMALL],
-    "windows inside": [SMALL, INSIDE],
-    "weighted windows": [SMALL],
-    "windows inside, hard outlines, rate 5e-4": [HARD, SMALL, INSIDE, "train.learning_rate=5e-4"],
-    "weighted windows, our schedule": [SMALL, *OURS],
-    "windows inside, our schedule": [SMALL, INSIDE, *OURS],
-    "sixteen windows inside, our schedule": [SMALL, INSIDE, *OURS, "train.views_per_iteration=16"],
-    "sixteen weighted windows, our schedule": [SMALL, *OURS, "train.views_per_iteration=16"],
+    "crops inside, hard outlines": [HARD, SMALL, INSIDE],
+    "weighted crops, hard outlines": [HARD, SMALL],
+    "crops inside": [SMALL, INSIDE],
+    "weighted crops": [SMALL],
+    "crops inside, hard outlines, rate 5e-4": [HARD, SMALL, INSIDE, "train.learning_rate=5e-4"],
+    "weighted crops, our schedule": [SMALL, *OURS],
+    "crops inside, our schedule": [SMALL, INSIDE, *OURS],
+    "sixteen crops inside, our schedule": [SMALL, INSIDE, *OURS, "train.views_per_iteration=16"],
+    "sixteen weighted crops, our schedule": [SMALL, *OURS, "train.views_per_iteration=16"],
     "whole views, our schedule": OURS,
 }
 DRAWN = {
     "whole views": "whole views",
     "whole views, hard outlines": "whole views,\nhard outlines",
-    "windows inside, hard outlines": "windows inside,\nhard outlines",
-    "windows inside": "windows inside",
-    "weighted windows": "weighted windows",
-    "sixteen weighted windows, our schedule": "16 weighted windows,\nour schedule",
+    "crops inside, hard outlines": "crops inside,\nhard outlines",
+    "crops inside": "crops inside",
+    "weighted crops": "weighted crops",
+    "sixteen weighted crops, our schedule": "16 weighted crops,\nour schedule",
 }
 
 RIM = 3
@@ -152,12 +152,12 @@ def write_picture(views: Views, predictions: dict[str, np.ndarray]) -> None:
 
 
 def write_samples(views: Views, size: int = 50) -> None:
-    """How often a pixel lies in a window, for the reference's windows and for ours."""
+    """How often a pixel lies in a crop, for the reference's crops and for ours."""
     _, height, width = views.images.shape[:3]
     anywhere = torch.ones(1, height, width, dtype=torch.bool)
     maps = {
-        "windows inside": torch.full((1, height - size + 1, width - size + 1), 1 / (height - size + 1) ** 2),
-        "weighted windows": offset_probability(anywhere, size),
+        "crops inside": torch.full((1, height - size + 1, width - size + 1), 1 / (height - size + 1) ** 2),
+        "weighted crops": offset_probability(anywhere, size),
     }
     figure = Figure(figsize=(7, 2.5), dpi=160, layout="constrained")
     axes = figure.subplots(1, 3)
@@ -168,7 +168,7 @@ def write_samples(views: Views, size: int = 50) -> None:
         heat = axis.imshow(shares, cmap="viridis", vmin=0, vmax=1)
         axis.set_title(f"{title}: {shares.min():.4f} to {shares.max():.2f}", fontsize=8)
         axis.contour(views.images[SHOWN].max(axis=2), levels=[0.02], colors="white", linewidths=0.6)
-    figure.colorbar(heat, ax=list(axes), shrink=0.8, label="share of windows")
+    figure.colorbar(heat, ax=list(axes), shrink=0.8, label="share of crops")
     save(figure, "crops-samples.png")
 
 

@@ -1,4 +1,4 @@
-"""One view, forward and backward: the whole of it, and a window of it."""
+"""One view, forward and backward: the whole of it, and a crop of it."""
 
 import functools
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from recon.camera import Cameras, intrinsics_from_fov, look_at
 from recon.config import RunConfig
 from recon.render.renderer import render
 from recon.surface.icosphere import icosphere
-from recon.training.crop import WHOLE_VIEWS, draw_windows, views_per_iteration
+from recon.training.crop import WHOLE_VIEWS, draw_crops, views_per_iteration
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -45,19 +45,19 @@ def one_view() -> str:
     )
 
 
-def window() -> str:
-    """An iteration in windows against one of as many whole views: as many as a training in windows has, and four."""
+def crop() -> str:
+    """An iteration in crops against one of as many whole views: as many as a training in crops has, and four."""
     usual = views_per_iteration(RunConfig.model_validate({"train": {"crop": {"size": 50}}}).train, 100, 100)
     # The few first: after larger calls the heap makes them slower.
     of_few, of_usual = (compared(count) for count in (WHOLE_VIEWS, usual))
     return (
-        f"crop: rendering an iteration in {usual} windows of 50x50 of 100x100, as a training does, forward and "
-        f"backward, costs {of_usual}; in {WHOLE_VIEWS} windows, {of_few} ({DEVICE}, {torch.get_num_threads()} threads)"
+        f"crop: rendering an iteration in {usual} crops of 50x50 of 100x100, as a training does, forward and "
+        f"backward, costs {of_usual}; in {WHOLE_VIEWS} crops, {of_few} ({DEVICE}, {torch.get_num_threads()} threads)"
     )
 
 
 def compared(count: int) -> str:
-    whole, part = medians_in_turn([whole_views(count), windows(count)])
+    whole, part = medians_in_turn([whole_views(count), crops(count)])
     return f"{part / whole:.2f} of {count} whole views ({part:.1f} of {whole:.1f} ms)"
 
 
@@ -65,12 +65,12 @@ def whole_views(count: int) -> Callable[[], None]:
     return functools.partial(forward_and_backward, camera(100)[[0] * count], 4, 2)
 
 
-def windows(count: int) -> Callable[[], None]:
+def crops(count: int) -> Callable[[], None]:
     views, anywhere = camera(100)[[0] * count], torch.ones(count, 100, 100, dtype=torch.bool)
     generator = torch.Generator().manual_seed(0)
 
     def call() -> None:
-        offsets = draw_windows(anywhere, 50, generator).offsets.to(DEVICE)
+        offsets = draw_crops(anywhere, 50, generator).offsets.to(DEVICE)
         forward_and_backward(views.cropped(offsets, 50, 50), 4, 2)
 
     return call

@@ -5,7 +5,7 @@ The JSON schema in `workflow/schemas` is generated from these models.
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,12 +52,12 @@ class SurfaceConfig(Section):
 
 
 class CropConfig(Section):
-    """Windows of the views that an iteration renders."""
+    """Crops of the views that an iteration renders."""
 
-    size: int | None = Field(None, ge=2, description="side of the window in pixels; empty: whole views")
+    size: int | None = Field(None, ge=2, description="side of the crop in pixels; empty: whole views")
     mode: Literal["uniform", "object", "inside"] = Field(
         "object",
-        description="where windows fall: anywhere, never where there is nothing to compare, or (the reference's) "
+        description="where crops fall: anywhere, never where there is nothing to compare, or (the reference's) "
         "inside the picture, one offset for all views and without weights, where borders are seldom seen",
     )
 
@@ -87,7 +87,7 @@ class TrainConfig(Section):
     views_per_iteration: int | None = Field(
         None,
         ge=1,
-        description="views rendered in an iteration; empty: 4, and of windows as many as make up their pixels",
+        description="views rendered in an iteration; empty: 4, and of crops as many as make up their pixels",
     )
     levels: tuple[Annotated[int, Field(ge=0, le=7)], ...] = Field(
         (3, 4, 4, 5), min_length=1, description="icosphere levels over equal parts of the schedule"
@@ -198,6 +198,15 @@ class RunConfig(Section):
         return {**tree, **own}
 
 
+RENAMED = {
+    "loss.guide": "loss.pseudo_mask",
+    "loss.surplus": "loss.redundant_alpha",
+    "loss.veil": "loss.field_opacity",
+    "loss.spread": "loss.field_distortion",
+}
+"""Keys of earlier versions, refused with their new name."""
+
+
 def load_config(path: str | Path | None, overrides: Iterable[str] = ()) -> RunConfig:
     """The configuration in the YAML file `path` (defaults where None) with `key=value` overrides.
 
@@ -264,6 +273,13 @@ def known_keys() -> list[str]:
     return list(flatten(RunConfig().model_dump()))
 
 
+def known_instead(key: str, known: Sequence[str]) -> str:
+    """What to write instead of a key that is not one of the `known`, in words."""
+    if key in RENAMED:
+        return f"it is called '{RENAMED[key]}' now"
+    return f"the nearest known key is '{difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]}'"
+
+
 def _set(tree: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, leaf = dotted.split(".")
     for parent in parents:
@@ -280,6 +296,5 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         known = known_keys()
         sections = {name.rsplit(".", 1)[0] for name in known if "." in name}
-        nearest = difflib.get_close_matches(key, [*known, *sections], n=1, cutoff=0.0)
-        return f"unknown key '{key}'; the nearest known key is '{nearest[0]}'"
+        return f"unknown key '{key}'; {known_instead(key, [*known, *sections])}"
     return f"key '{key}': {first['msg'][0].lower()}{first['msg'][1:]}, got {first['input']!r}"

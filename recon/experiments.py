@@ -6,7 +6,6 @@ file, and a dotted key is no wildcard. Here the path holds the row's identity (`
 """
 
 import csv
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from recon.config import RunConfig, Section, known_keys, overrides
+from recon.config import RunConfig, Section, known_instead, known_keys, overrides
 from recon.errors import ReconError
 from recon.identity import row_identity
 from recon.run_folder import RESERVED_EXPERIMENTS, RESERVED_SCENES, RESERVED_SETS
@@ -149,9 +148,8 @@ def _check_columns(path: str | Path, columns: Sequence[str]) -> None:
         if column in columns[:i]:
             raise ReconError(f"{path}: column '{column}' is there twice")
         if column not in known:
-            nearest = difflib.get_close_matches(column, known, n=1, cutoff=0.0)[0]
             hint = " (columns are separated by tabs)" if " " in column else ""
-            raise ReconError(f"{path}: unknown column '{column}'{hint}; the nearest known key is '{nearest}'")
+            raise ReconError(f"{path}: unknown column '{column}'{hint}; {known_instead(column, known)}")
     if "experiment" not in columns:
         raise ReconError(f"{path}: column 'experiment', the name of each run, is missing")
 

@@ -8,16 +8,16 @@ from recon.config import load_config
 from recon.render.renderer import render
 from recon.surface.icosphere import icosphere
 from recon.training.crop import (
+    crop_weights,
     cropped,
-    draw_windows,
+    draw_crops,
     inclusion_probability,
-    inside_windows,
+    inside_crops,
     occupied_pixels,
     offset_distribution,
     offset_probability,
     slices,
     views_per_iteration,
-    window_weights,
 )
 from recon.training.data import TrainingData
 from recon.training.initialise import initial_model
@@ -37,7 +37,7 @@ def test_offsets_lie_inside_and_border_pixels_are_not_starved(length: int, size:
 
 
 @pytest.mark.parametrize("everywhere", [True, False])
-def test_the_expectation_over_all_windows_is_the_whole_view(everywhere: bool) -> None:
+def test_the_expectation_over_all_crops_is_the_whole_view(everywhere: bool) -> None:
     """Exactly: every offset in turn, by its probability; no draws."""
     size, generator = 6, torch.Generator().manual_seed(0)
     error = torch.rand(1, 14, 17, generator=generator, dtype=torch.double)
@@ -52,51 +52,51 @@ def test_the_expectation_over_all_windows_is_the_whole_view(everywhere: bool) ->
     row, column = torch.meshgrid(torch.arange(9), torch.arange(12), indexing="ij")
     offsets = torch.stack([row.flatten(), column.flatten()], dim=1)
     inclusion = inclusion_probability(probability, size).expand(len(offsets), -1, -1)
-    weights = window_weights(inclusion, offsets, size)
+    weights = crop_weights(inclusion, offsets, size)
     means = (weights * slices(error.expand(len(offsets), -1, -1), offsets, size)).mean(dim=(1, 2))
     means = torch.where(probability.flatten() > 0, means, 0)
     torch.testing.assert_close(probability.flatten() @ means, error.mean(), rtol=1e-6, atol=0)
 
 
-def test_windows_are_drawn_as_probable_as_they_are_said_to_be() -> None:
+def test_crops_are_drawn_as_probable_as_they_are_said_to_be() -> None:
     occupied = torch.zeros(1, 9, 8, dtype=torch.bool)
     occupied[0, 6:, 2:5] = True
     draws = 6000
-    windows = draw_windows(occupied.expand(draws, -1, -1), 5, torch.Generator().manual_seed(0))
+    crops = draw_crops(occupied.expand(draws, -1, -1), 5, torch.Generator().manual_seed(0))
     expected = offset_probability(occupied, 5)[0]
     found = torch.zeros_like(expected)
-    found.index_put_(tuple(windows.offsets.T), torch.tensor(1 / draws), accumulate=True)
+    found.index_put_(tuple(crops.offsets.T), torch.tensor(1 / draws), accumulate=True)
     torch.testing.assert_close(found, expected, atol=4 * 0.5 / draws**0.5, rtol=0)
 
 
 @pytest.mark.parametrize("views", [1, 3])
-def test_where_no_window_is_empty_all_are_drawn_and_weighted_alike(views: int) -> None:
+def test_where_no_crop_is_empty_all_are_drawn_and_weighted_alike(views: int) -> None:
     """Also by the table that all views share then."""
     occupied = torch.zeros(views, 12, 12, dtype=torch.bool)
-    occupied[:, 5, 6] = True  # every window of 7 holds it
-    windows = draw_windows(occupied, 7, torch.Generator().manual_seed(0))
-    anywhere = draw_windows(torch.ones_like(occupied), 7, torch.Generator().manual_seed(0))
-    assert torch.equal(windows.offsets, anywhere.offsets)
+    occupied[:, 5, 6] = True  # every crop of 7 holds it
+    crops = draw_crops(occupied, 7, torch.Generator().manual_seed(0))
+    anywhere = draw_crops(torch.ones_like(occupied), 7, torch.Generator().manual_seed(0))
+    assert torch.equal(crops.offsets, anywhere.offsets)
     inclusion = inclusion_probability(offset_probability(occupied, 7), 7)
-    torch.testing.assert_close(windows.weights, window_weights(inclusion, windows.offsets, 7))
+    torch.testing.assert_close(crops.weights, crop_weights(inclusion, crops.offsets, 7))
 
 
-def test_no_window_is_empty() -> None:
+def test_no_crop_is_empty() -> None:
     occupied = torch.zeros(200, 40, 40, dtype=torch.bool)
     occupied[:, 30, 3] = True
-    windows = draw_windows(occupied, 8, torch.Generator().manual_seed(0))
-    row, column = windows.offsets.T
+    crops = draw_crops(occupied, 8, torch.Generator().manual_seed(0))
+    row, column = crops.offsets.T
     assert ((row <= 30) & (row > 30 - 8) & (column <= 3)).all()
 
 
 def test_nothing_to_see_draws_anywhere() -> None:
-    windows = draw_windows(torch.zeros(300, 20, 20, dtype=torch.bool), 8, torch.Generator().manual_seed(0))
-    assert windows.offsets.amin(0).tolist() == [0, 0]
-    assert windows.offsets.amax(0).tolist() == [12, 12]
+    crops = draw_crops(torch.zeros(300, 20, 20, dtype=torch.bool), 8, torch.Generator().manual_seed(0))
+    assert crops.offsets.amin(0).tolist() == [0, 0]
+    assert crops.offsets.amax(0).tolist() == [12, 12]
 
 
 def test_occupied_is_what_the_image_or_the_mesh_shows() -> None:
-    """Never an empty window, but for outlines between pixel centres; every pixel with an error is in some window."""
+    """Never an empty crop, but for outlines between pixel centres; every pixel with an error is in some crop."""
     cameras, (vertices, faces) = ring(2, 40, 40), icosphere(2)
     vertices = 0.3 * vertices + torch.tensor([0.0, 0.2, -0.3])
     images = torch.zeros(2, 40, 40, 3)
@@ -119,24 +119,24 @@ def test_what_lies_behind_the_camera_occupies_nothing() -> None:
     assert not occupied_pixels(torch.zeros(1, 20, 20, 3), cameras, behind).any()
 
 
-def test_windows_are_slices() -> None:
+def test_crops_are_slices() -> None:
     views = sphere_views()
     batch = TrainingData.from_views(views, CPU).batch(torch.tensor([4, 1]))
-    windows = draw_windows(torch.ones(2, 32, 32, dtype=torch.bool), 12, torch.Generator().manual_seed(3))
-    part = cropped(batch, 12, windows)
+    crops = draw_crops(torch.ones(2, 32, 32, dtype=torch.bool), 12, torch.Generator().manual_seed(3))
+    part = cropped(batch, 12, crops)
     assert views.masks is not None and part.masks is not None
     for i, view in enumerate((4, 1)):
-        row, column = windows.offsets[i].tolist()
-        window = slice(row, row + 12), slice(column, column + 12)
-        np.testing.assert_array_equal(part.images[i], views.images[view][window])
-        np.testing.assert_array_equal(part.masks[i] * 255, views.masks[view][window])
+        row, column = crops.offsets[i].tolist()
+        crop = slice(row, row + 12), slice(column, column + 12)
+        np.testing.assert_array_equal(part.images[i], views.images[view][crop])
+        np.testing.assert_array_equal(part.masks[i] * 255, views.masks[view][crop])
     assert (part.cameras.height, part.cameras.width) == (12, 12)
 
 
 @pytest.mark.parametrize("corner", ["first", "last"])
 @pytest.mark.parametrize("samples", [1, 2])
-def test_outlines_at_a_windows_corner_are_those_of_the_whole_view(corner: str, samples: int) -> None:
-    """Image and gradient, to 1e-6, where the window's first or last pixel lies on an antialiased edge."""
+def test_outlines_at_a_crops_corner_are_those_of_the_whole_view(corner: str, samples: int) -> None:
+    """Image and gradient, to 1e-6, where the crop's first or last pixel lies on an antialiased edge."""
     (vertices, faces), cameras, size = bumpy(3), ring(3, 40, 44).to(torch.float64), 14
     vertices = vertices.double().requires_grad_()
 
@@ -151,12 +151,12 @@ def test_outlines_at_a_windows_corner_are_those_of_the_whole_view(corner: str, s
     room[:, *(inside if corner == "first" else (slice(size - 1, None), slice(size - 1, None)))] = True
     pixels = torch.stack([view.nonzero()[len(view.nonzero()) // 2] for view in edge & room])
     offsets = pixels if corner == "first" else pixels - size + 1
-    window, part = rendered(cameras.cropped(offsets, size, size))
+    crop, part = rendered(cameras.cropped(offsets, size, size))
     at = 0 if corner == "first" else -1
     assert ((part[:, at, at] > 0.01) & (part[:, at, at] < 0.99)).all()
-    torch.testing.assert_close(window, slices(radiance, offsets, size), atol=1e-6, rtol=0)
+    torch.testing.assert_close(crop, slices(radiance, offsets, size), atol=1e-6, rtol=0)
     torch.testing.assert_close(part, slices(coverage, offsets, size), atol=1e-6, rtol=0)
-    (found,) = torch.autograd.grad(window.square().sum(), vertices)
+    (found,) = torch.autograd.grad(crop.square().sum(), vertices)
     (expected,) = torch.autograd.grad(slices(radiance, offsets, size).square().sum(), vertices)
     assert expected.abs().max() > 0.1
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
@@ -165,21 +165,21 @@ def test_outlines_at_a_windows_corner_are_those_of_the_whole_view(corner: str, s
 def test_cropped_training_sees_the_full_loss_on_average() -> None:
     views = sphere_views()
     options = ["train.levels=[2]", "train.random_rotation=false", "loss.velocity=0", "loss.fold=0"]
-    whole, windows = load_config(None, options), load_config(None, [*options, "train.crop.size=14"])
+    whole, crops = load_config(None, options), load_config(None, [*options, "train.crop.size=14"])
     data = TrainingData.from_views(views, CPU).batch(torch.arange(6))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         expected = evaluate(initial_model(whole, views, CPU), data, 0.0, generator)["image"].item()
-        model = initial_model(windows, views, CPU)
+        model = initial_model(crops, views, CPU)
         found = [evaluate(model, data, 0.0, generator)["image"].item() for _ in range(60)]
     assert np.mean(found) == pytest.approx(expected, abs=4 * np.std(found) / 60**0.5)
 
 
-def test_the_references_windows_share_an_offset_and_seldom_hold_a_border() -> None:
+def test_the_references_crops_share_an_offset_and_seldom_hold_a_border() -> None:
     images, generator = torch.zeros(3, 20, 30, 3), torch.Generator().manual_seed(0)
-    drawn = [inside_windows(images, 10, generator) for _ in range(4000)]
-    assert all((windows.offsets == windows.offsets[0]).all() and (windows.weights == 1).all() for windows in drawn)
-    offsets = torch.stack([windows.offsets[0] for windows in drawn])
+    drawn = [inside_crops(images, 10, generator) for _ in range(4000)]
+    assert all((crops.offsets == crops.offsets[0]).all() and (crops.weights == 1).all() for crops in drawn)
+    offsets = torch.stack([crops.offsets[0] for crops in drawn])
     assert offsets.amin(0).tolist() == [0, 0] and offsets.amax(0).tolist() == [10, 20]
     seen = torch.zeros(20)
     for row in offsets[:, 0].tolist():
@@ -191,7 +191,7 @@ def test_the_references_windows_share_an_offset_and_seldom_hold_a_border() -> No
     ("overrides", "views"),
     [([], 4), (["crop.size=50"], 16), (["crop.size=80"], 6), (["crop.size=50", "views_per_iteration=3"], 3)],
 )
-def test_small_windows_are_more(overrides: list[str], views: int) -> None:
+def test_small_crops_are_more(overrides: list[str], views: int) -> None:
     config = load_config(None, [f"train.{override}" for override in overrides])
     assert views_per_iteration(config.train, 100, 120) == views
 

@@ -201,7 +201,7 @@ def test_a_failed_run_keeps_the_last_checkpoint_and_writes_no_mesh(
     assert len(rows(tmp_path / "out" / "history.csv")) == 12
 
 
-def test_a_window_larger_than_the_images_is_refused(views: Views, tmp_path: Path) -> None:
+def test_a_crop_larger_than_the_images_is_refused(views: Views, tmp_path: Path) -> None:
     save_views(views, tmp_path / "v.npz")
     with pytest.raises(ReconError, match="'train.crop.size': 33 pixels, but the images of .*v.npz are 32 x 32"):
         train(tmp_path / "v.npz", tiny(5, "train.crop.size=33"), tmp_path / "out", options=Options(quiet=True))

@@ -18,7 +18,7 @@ from recon.report.paper_plots import WIDTH, Drawing
 from recon.report.records import PUBLISHED, RunRecord, set_names
 from recon.report.sprite_sheet import gallery_files, read_picture
 from recon.report.tables import number, plain
-from recon.training.crop import draw_windows
+from recon.training.crop import draw_crops
 
 COLUMNS = 6
 EXPOSED = 1.15
@@ -155,7 +155,7 @@ def _overshoot(radiance: Float[np.ndarray, "h w 3"]) -> Figure:
 
 def _crops(photographs: Sequence[Picture], size: int) -> Figure:
     occupied = torch.from_numpy(np.stack(photographs).max(axis=-1) > DARK)
-    offsets = draw_windows(occupied, size, torch.Generator().manual_seed(0)).offsets.tolist()
+    offsets = draw_crops(occupied, size, torch.Generator().manual_seed(0)).offsets.tolist()
     half = len(photographs) // 2
     aspect = photographs[0].shape[0] / photographs[0].shape[1]
     figure = Figure(figsize=(WIDTH, WIDTH * aspect * 2 / max(2 * half, 1) + 0.2), layout="constrained")

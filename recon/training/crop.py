@@ -1,9 +1,9 @@
-"""Random windows of the views, and the weights with which they stand for whole views.
+"""Random crops of the views, and the weights with which they stand for whole views.
 
     draw an offset for each view from a known distribution
-    weight each pixel by 1 / (the probability that a window holds it)
+    weight each pixel by 1 / (the probability that a crop holds it)
 
-So the expectation of the weighted loss is the loss of the whole views, wherever windows fall.
+So the expectation of the weighted loss is the loss of the whole views, wherever crops fall.
 """
 
 import functools
@@ -25,10 +25,10 @@ DARK = 1 / 255
 """Radiance below which a pixel holds nothing to compare with, on a black background."""
 
 
-class Windows(NamedTuple):
-    """Windows of `size` x `size` pixels; `offsets` are (row, column) of their first pixels.
+class Crops(NamedTuple):
+    """Crops of `size` x `size` pixels; `offsets` are (row, column) of their first pixels.
 
-    The mean of weights * error over the windows estimates the mean error of the whole views.
+    The mean of weights * error over the crops estimates the mean error of the whole views.
     """
 
     offsets: Int[Tensor, "b 2"]
@@ -36,7 +36,7 @@ class Windows(NamedTuple):
 
 
 def views_per_iteration(config: TrainConfig, height: int, width: int) -> int:
-    """As many as the configuration says, or else `WHOLE_VIEWS`, or the windows that make up their pixels.
+    """As many as the configuration says, or else `WHOLE_VIEWS`, or the crops that make up their pixels.
 
     Most of an iteration is the flow, so rendering fewer pixels saves little time and leaves the gradient noisier; the
     same number of pixels comes from more viewpoints.
@@ -47,10 +47,10 @@ def views_per_iteration(config: TrainConfig, height: int, width: int) -> int:
     return WHOLE_VIEWS if size is None else round(WHOLE_VIEWS * (min(height, width) / size) ** 2)
 
 
-def draw_windows(occupied: Bool[Tensor, "b h w"], size: int, generator: torch.Generator) -> Windows:
-    """One window a view among those that hold an occupied pixel (any, where none is occupied).
+def draw_crops(occupied: Bool[Tensor, "b h w"], size: int, generator: torch.Generator) -> Crops:
+    """One crop a view among those that hold an occupied pixel (any, where none is occupied).
 
-    A window without one has no error, so leaving it out saves a step and biases nothing.
+    A crop without one has no error, so leaving it out saves a step and biases nothing.
     """
     probability, inclusion = _probabilities(occupied.cpu(), size)
     # As multinomial does, which takes ten times as long.
@@ -58,11 +58,11 @@ def draw_windows(occupied: Bool[Tensor, "b h w"], size: int, generator: torch.Ge
     values = below[:, -1:] * torch.rand(len(occupied), 1, generator=generator)
     drawn = torch.searchsorted(below.squeeze(0), values, right=True).squeeze(1)
     offsets = torch.stack([drawn // probability.shape[2], drawn % probability.shape[2]], dim=1)
-    return Windows(offsets, window_weights(inclusion.expand(len(occupied), -1, -1), offsets, size))
+    return Crops(offsets, crop_weights(inclusion.expand(len(occupied), -1, -1), offsets, size))
 
 
 def offset_probability(occupied: Bool[Tensor, "b h w"], size: int) -> Float[Tensor, "b r c"]:
-    """How probable each (row, column) offset is; zero for windows that hold no occupied pixel."""
+    """How probable each (row, column) offset is; zero for crops that hold no occupied pixel."""
     _, height, width = occupied.shape
     holds = _box_sum(occupied, size) > 0
     probability = _uniform(height, width, size) * (holds | ~holds.any(dim=(1, 2), keepdim=True))
@@ -71,35 +71,35 @@ def offset_probability(occupied: Bool[Tensor, "b h w"], size: int) -> Float[Tens
 
 @functools.lru_cache(maxsize=8)
 def anywhere(height: int, width: int, size: int) -> tuple[Float[Tensor, "1 r c"], Float[Tensor, "1 h w"]]:
-    """The probabilities of offsets, and of pixels to lie in a window, where every window may be drawn."""
+    """The probabilities of offsets, and of pixels to lie in a crop, where every crop may be drawn."""
     offsets = _uniform(height, width, size)[None]
     return offsets, inclusion_probability(offsets, size)
 
 
 def inclusion_probability(offsets: Float[Tensor, "b r c"], size: int) -> Float[Tensor, "b h w"]:
-    """How probable it is that a window holds a pixel, from the probabilities of the windows' offsets."""
+    """How probable it is that a crop holds a pixel, from the probabilities of the crops' offsets."""
     return _box_sum(pad(offsets, [size - 1] * 4), size).to(offsets.dtype)
 
 
-def window_weights(inclusion: Float[Tensor, "b h w"], offsets: Int[Tensor, "b 2"], size: int) -> Float[Tensor, "b s s"]:
-    """The share of a window in the whole view, over how probable it is that a window holds the pixel."""
+def crop_weights(inclusion: Float[Tensor, "b h w"], offsets: Int[Tensor, "b 2"], size: int) -> Float[Tensor, "b s s"]:
+    """The share of a crop in the whole view, over how probable it is that a crop holds the pixel."""
     return size**2 / (inclusion[0].numel() * slices(inclusion, offsets, size))
 
 
-def inside_windows(images: Float[Tensor, "b h w 3"], size: int, generator: torch.Generator) -> Windows:
+def inside_crops(images: Float[Tensor, "b h w 3"], size: int, generator: torch.Generator) -> Crops:
     """One offset for all views, uniform over those inside the picture, without weights: the reference work's.
 
     Its loss is that of another picture: a corner counts size^2 times less than the centre.
     """
     count, height, width, _ = images.shape
     offsets = [torch.randint(length - size + 1, (1,), generator=generator) for length in (height, width)]
-    return Windows(torch.stack(offsets, dim=1).expand(count, -1), torch.ones(count, size, size))
+    return Crops(torch.stack(offsets, dim=1).expand(count, -1), torch.ones(count, size, size))
 
 
 def offset_distribution(length: int, size: int) -> Float[Tensor, " o"]:
     """Probability of each offset along an axis of `length` pixels.
 
-    Uniform over all windows that overlap the axis, moved back inside. So a pixel is in a window at least with
+    Uniform over all crops that overlap the axis, moved back inside. So a pixel is in a crop at least with
     probability size / (length + size - 1), that of a pixel of the border; with offsets uniform inside, the
     border would be seen `size` times less often than the centre.
     """
@@ -113,8 +113,8 @@ def occupied_pixels(
 ) -> Bool[Tensor, "b h w"]:
     """Where a view is lit or a vertex of the mesh lies, seen or hidden: the mesh covers such a pixel, on black.
 
-    Other pixels of the mesh need not be known. They lie in windows that hold one of its vertices, as long as
-    its triangles are smaller than windows, and a pixel's weight is that of the windows that are drawn.
+    Other pixels of the mesh need not be known. They lie in crops that hold one of its vertices, as long as
+    its triangles are smaller than crops, and a pixel's weight is that of the crops that are drawn.
     """
     occupied = images.amax(dim=3) > DARK
     x, y, depth = cameras.project(vertices.detach()).unbind(dim=2)
@@ -124,20 +124,20 @@ def occupied_pixels(
     return occupied
 
 
-def cropped(batch: Batch, size: int, windows: Windows) -> Batch:
-    """The windows of a batch of whole views, with their weights."""
-    offsets = windows.offsets.to(batch.images.device)
+def cropped(batch: Batch, size: int, crops: Crops) -> Batch:
+    """The crops of a batch of whole views, with their weights."""
+    offsets = crops.offsets.to(batch.images.device)
     planes = {
         name: slices(plane, offsets, size)
         for name in ("images", "masks", "pseudo_masks", "foreground", "backgrounds")
         if (plane := getattr(batch, name)) is not None
     }
     cameras = batch.cameras.cropped(offsets, size, size)
-    return batch._replace(cameras=cameras, weights=windows.weights.to(batch.images.device), **planes)
+    return batch._replace(cameras=cameras, weights=crops.weights.to(batch.images.device), **planes)
 
 
 def slices(images: Tensor, offsets: Int[Tensor, "b 2"], size: int) -> Tensor:
-    """The windows of (b, h, w, ...) images, (b, size, size, ...)."""
+    """The crops of (b, h, w, ...) images, (b, size, size, ...)."""
     steps = torch.arange(size, device=offsets.device)
     rows = (offsets[:, :1] + steps)[:, :, None]
     columns = (offsets[:, 1:] + steps)[:, None, :]
@@ -146,7 +146,7 @@ def slices(images: Tensor, offsets: Int[Tensor, "b 2"], size: int) -> Tensor:
 
 
 def _probabilities(occupied: Bool[Tensor, "b h w"], size: int) -> tuple[Float[Tensor, "_ r c"], Float[Tensor, "_ h w"]]:
-    """Those of offsets, and of pixels to lie in a window: one table for all views, where no window is empty."""
+    """Those of offsets, and of pixels to lie in a crop: one table for all views, where no crop is empty."""
     if not occupied.all() and not (probability := offset_probability(occupied, size)).all():
         return probability, inclusion_probability(probability, size)
     return anywhere(*occupied.shape[1:], size)
@@ -157,7 +157,7 @@ def _uniform(height: int, width: int, size: int) -> Float[Tensor, "r c"]:
 
 
 def _box_sum(values: Shaped[Tensor, "b h w"], size: int) -> Shaped[Tensor, "b _ _"]:
-    """Sums over all windows of `size` x `size` pixels that lie inside, as differences of running sums."""
+    """Sums over all crops of `size` x `size` pixels that lie inside, as differences of running sums."""
     exact = torch.int32 if values.dtype == torch.bool else torch.double
     below = pad(values.cumsum(1, dtype=exact), [0, 0, 1, 0])
     below = pad((below[:, size:] - below[:, :-size]).cumsum(2, dtype=exact), [1, 0])

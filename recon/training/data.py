@@ -17,7 +17,7 @@ BLACK = 2e-3
 
 
 class Batch(NamedTuple):
-    """What one iteration compares with: some views, whole or a window of each.
+    """What one iteration compares with: some views, whole or a crop of each.
 
     `views` tells which they are. The mean of weights * error stands for the mean error of whole views;
     None: all ones. With a radiance field there are pseudo-masks and foreground (`recon.background.pseudo_masks`) too,

@@ -66,7 +66,7 @@ def image_loss(
 
 
 def weighted_mean(error: Float[Tensor, "n h w"], weights: Float[Tensor, "n h w"] | None) -> Float[Tensor, ""]:
-    """Mean over pixels of weights * error; the weights of windows average to one only in expectation."""
+    """Mean over pixels of weights * error; the weights of crops average to one only in expectation."""
     return (error if weights is None else weights * error).mean()
 
 

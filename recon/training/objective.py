@@ -11,7 +11,7 @@ from recon.config import RunConfig
 from recon.model.model import Model, SurfaceMesh
 from recon.surface.flow import Flow
 from recon.surface.icosphere import icosphere
-from recon.training.crop import cropped, draw_windows, inside_windows, occupied_pixels
+from recon.training.crop import cropped, draw_crops, inside_crops, occupied_pixels
 from recon.training.data import Batch, random_rotation
 from recon.training.losses import loss_terms
 from recon.training.schedule import level
@@ -72,9 +72,9 @@ def crop(batch: Batch, mesh: SurfaceMesh, config: RunConfig, generator: torch.Ge
     if size is None:
         return batch
     if config.train.crop.mode == "inside":
-        return cropped(batch, size, inside_windows(batch.images, size, generator))
+        return cropped(batch, size, inside_crops(batch.images, size, generator))
     occupied = torch.ones_like(batch.images[..., 0], dtype=torch.bool)
     # Only before black is a crop without the object known to be without error.
     if config.train.crop.mode == "object" and config.background == "none":
         occupied = occupied_pixels(batch.images, batch.cameras, mesh.vertices)
-    return cropped(batch, size, draw_windows(occupied, size, generator))
+    return cropped(batch, size, draw_crops(occupied, size, generator))
