@@ -53,8 +53,8 @@ MEASURED = (CERTIFICATE, GEOMETRY, SURFACE, OVERSHOOT, TURNTABLE)
 RESERVED_SETS = tuple(Path(file.name).stem for file in MEASURED)
 """Names that no viewpoint set can have: NAME.json, NAME.png and the folder NAME stand beside these files."""
 
-RESERVED_EXPERIMENTS = ("runs", "views")
-"""Names that no experiment can have: the other folders in results/SCENE/."""
+RESERVED_EXPERIMENTS = ("reference.ply", "runs", "views")
+"""Names that no experiment can have: what else stands in results/SCENE/."""
 
 RESERVED_SCENES = ("benchmarks", "experiments", "logs", "mlruns", "report")
 """Names that no scene can have: the other folders in results/."""

@@ -1,3 +1,4 @@
+import copy
 import itertools
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import torch
 from shapes import ring, sphere_views
 from torch import Tensor, nn
 
+import recon.training.loop as loop
 from recon.background.composite import chosen_pixels, composite_some
 from recon.background.contraction import RADIUS, contract, expand
 from recon.background.curriculum import GUIDED, Curriculum, pseudo_mask_weight
@@ -473,6 +475,22 @@ def test_the_warm_up_tells_the_object_from_what_is_behind_it() -> None:
     assert optimisation.curriculum is not None and views.masks is not None
     guide, masks = optimisation.curriculum.pseudo_masks.masks[..., 0].numpy() / 255, views.masks > 127
     assert guide[masks].mean() > 0.95 and guide[~masks].mean() < 0.4
+
+
+def test_a_step_that_diverges_leaves_the_field_and_its_masks_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["background=field", "field.resolution=8", "field.samples=8", "field.warm_up=0.2", "train.levels=[2]"]
+    views = in_a_room()
+    model = initial_model(load_config(None, [*options, "surface.cells=[4]", "train.iterations=10"]), views, CPU)
+    optimisation = Optimisation(model, TrainingData.from_views(views, CPU), Progress(10))
+    optimisation.progress.iteration = 2  # the surface begins, with the first masks
+    before = copy.deepcopy(optimisation.state_dict())
+    torch.manual_seed(0)
+    monkeypatch.setattr(loop, "evaluate", lambda *_: {"image": torch.tensor(float("nan"), requires_grad=True)})
+    with pytest.raises(ReconError, match="diverged"):
+        optimisation.step()
+    after = optimisation.state_dict()
+    for part in ("model", "curriculum", "random"):
+        assert all(torch.equal(value, after[part][name]) for name, value in before[part].items()), part
 
 
 def test_a_given_background_is_composed_with_the_surface(tmp_path: Path) -> None:

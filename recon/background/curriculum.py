@@ -76,23 +76,27 @@ class Curriculum:
         """How far the surface is: its schedule starts after the warm-up."""
         return max(fraction - self._warm_up, 0.0) / (1 - self._warm_up)
 
-    def update(self, cameras: Cameras, images: Float[Tensor, "n h w 3"], iteration: int, fraction: float) -> None:
-        """Renew what follows from the field from time to time: occupancy grid, pseudo-masks, foreground."""
-        ready = not self.warming_up(fraction)
+    def is_due(self, iteration: int, fraction: float) -> bool:
+        """Whether it is time for an `update`."""
+        return self._masks_are_due(fraction) or (iteration > 0 and iteration % REFRESH == 0)
+
+    def update(self, cameras: Cameras, images: Float[Tensor, "n h w 3"], fraction: float) -> None:
+        """Renew what follows from the field: occupancy grid, and after the warm-up pseudo-masks and foreground."""
         masks = self.pseudo_masks
-        due = ready and int(masks.updates) < sum(self.surface_fraction(fraction) >= at for at in UPDATES)
-        if not due and (iteration == 0 or iteration % REFRESH):
-            return
         self._field.prune()
-        if due:
+        if self._masks_are_due(fraction):
             if masks.updates == 0:
                 masks.update_from_volume(self._field, cameras)
             else:
                 masks.update_from_field(self._field, *shrunk(cameras, images))
             # From the last update on the surface covers what a wall could be made to show.
             self._field.view_dependent.fill_(int(masks.updates) == len(UPDATES))
-        if ready:
+        if not self.warming_up(fraction):
             masks.update_foreground(self._field, cameras)
+
+    def _masks_are_due(self, fraction: float) -> bool:
+        due = sum(self.surface_fraction(fraction) >= at for at in UPDATES)
+        return not self.warming_up(fraction) and int(self.pseudo_masks.updates) < due
 
     def of_views(self, views: Int[Tensor, " b"]) -> tuple[Float[Tensor, "b h w 2"], Bool[Tensor, "b h w"]]:
         """Pseudo-masks (alpha, and how sure it is) and foreground of some training views."""

@@ -65,8 +65,7 @@ class Optimisation:
         rate = learning_rate(config.train, fraction)
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        if self.curriculum is not None:
-            self.curriculum.update(self._data.cameras, self._data.images, progress.iteration, fraction)
+        renewed = self._renew(fraction)
         if config.loss.crossing:
             self._crossings.look(self.model, fraction)
         terms = self._evaluate(fraction)
@@ -79,6 +78,8 @@ class Optimisation:
             self._check_gradients(fraction, before)
         except ReconError:
             self._load_random_state(before)
+            for buffer, former in renewed:
+                buffer.copy_(former)
             raise
         torch.nn.utils.clip_grad_norm_(self.model.velocity.parameters(), MAX_GRADIENT)
         self._optimizer.step()
@@ -110,6 +111,16 @@ class Optimisation:
             self.curriculum.load_state_dict(state["curriculum"])
         self._crossings.load_state_dict(state["crossings"])
         self.progress.resume(state["iteration"], state["seconds"])
+
+    def _renew(self, fraction: float) -> list[tuple[Tensor, Tensor]]:
+        """Have the curriculum do what is due; returns the buffers that it may have changed, and what they held."""
+        curriculum, iteration = self.curriculum, self.progress.iteration
+        if curriculum is None or not curriculum.is_due(iteration, fraction):
+            return []
+        buffers = [*self.model.background.buffers(), *curriculum.pseudo_masks.buffers()]
+        renewed = [(buffer, buffer.clone()) for buffer in buffers]
+        curriculum.update(self._data.cameras, self._data.images, fraction)
+        return renewed
 
     def _evaluate(self, fraction: float) -> dict[str, Tensor]:
         batch = self._data.batch(next(self._batches).to(self.model.device))

@@ -1,6 +1,7 @@
 import functools
 import math
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ sys.path.insert(0, workflow.basedir)
 
 from recon.errors import ReconError
 from recon.experiments import check_watched_sets, read_experiments
+from recon.run_folder import MODEL, RESERVED_EXPERIMENTS, RESERVED_SCENES, TRAINED
 from recon.workflow import parse_workflow
 
 try:
@@ -65,9 +67,14 @@ os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.get
 os.environ.update(RECON_SOURCE=workflow.basedir)
 
 
+def except_for(reserved):
+    """A pattern of names that leaves out those in `reserved`."""
+    return f"(?!({'|'.join(map(re.escape, reserved))})(/|$))[A-Za-z0-9][A-Za-z0-9._-]*"
+
+
 wildcard_constraints:
-    scene="[A-Za-z0-9][A-Za-z0-9._-]*",
-    experiment="(?!(runs|views)/)[A-Za-z0-9][A-Za-z0-9._-]*",
+    scene=except_for(RESERVED_SCENES),
+    experiment=except_for(RESERVED_EXPERIMENTS),
     identity="[0-9a-f]+",
     set="[A-Za-z0-9][A-Za-z0-9._-]*",
     page="report|experiments",
@@ -126,24 +133,21 @@ def named_views(paths):
     return [f"{Path(path).stem}={path}" for path in paths]
 
 
-# The files of a run, in results/{scene}/runs/{identity} and again in results/{scene}/{experiment}.
-TRAINED = ["mesh.ply", "mesh.glb", "model.pt", "train.yaml", "history.csv", "validation.csv", "run_id.txt"]
-MEASURED = [
-    *(f"validation/{name}.json" for name in config["validation"]),
-    "validation/certificate.json",
-    *(["validation/geometry.json"] if true_mesh() else []),
-]
-PICTURES = [f"validation/{name}.png" for name in config["validation"]]
+# A run is trained and measured in a folder that is called by its identity, and copied to one called by its name.
+RUN = "results/{scene}/runs/{identity}"
+EXPERIMENT = "results/{scene}/{experiment}"
+BESIDE_MODEL = [file.name for file in TRAINED if file != MODEL]
 
 
-def run_files(names):
-    """Files of the training that the experiment {experiment} stands for."""
-    return lambda wildcards: [f"results/{wildcards.scene}/runs/{PLAN.identity(wildcards)}/{name}" for name in names]
+def run_of(wildcards):
+    """The folder of the training that the experiment {experiment} stands for."""
+    return RUN.format(scene=wildcards.scene, identity=PLAN.identity(wildcards))
 
 
 def named_runs(wildcards):
     """The folders of the experiments on a page."""
-    return [f"results/{scene}/{name}" for scene in PAGES[wildcards.page] for name in PLAN.names(scene)]
+    pairs = [(scene, name) for scene in PAGES[wildcards.page] for name in PLAN.names(scene)]
+    return [EXPERIMENT.format(scene=scene, experiment=name) for scene, name in pairs]
 
 
 def overrides(wildcards):

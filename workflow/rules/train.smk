@@ -25,13 +25,9 @@ rule train:
         views=training_views,
         validation=[views(name) for name in config["validation"]],
     output:
-        ply="results/{scene}/runs/{identity}/mesh.ply",
-        glb="results/{scene}/runs/{identity}/mesh.glb",
-        model="results/{scene}/runs/{identity}/model.pt",
-        config="results/{scene}/runs/{identity}/train.yaml",
-        history="results/{scene}/runs/{identity}/history.csv",
-        validation="results/{scene}/runs/{identity}/validation.csv",
-        run_id="results/{scene}/runs/{identity}/run_id.txt",
+        # Files and not the folder, whose checkpoints must outlast a job that fails.
+        model=f"{RUN}/{MODEL.name}",
+        others=[f"{RUN}/{name}" for name in BESIDE_MODEL],
     log:
         "results/logs/{scene}/runs/{identity}/train.log",
     benchmark:

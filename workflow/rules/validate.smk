@@ -1,14 +1,12 @@
 rule validate:
     input:
-        model="results/{scene}/runs/{identity}/model.pt",
-        run_id="results/{scene}/runs/{identity}/run_id.txt",
+        model=f"{RUN}/{MODEL.name}",
+        others=[f"{RUN}/{name}" for name in BESIDE_MODEL],
         views=[views(name) for name in config["validation"]],
         reference=true_mesh(),
     output:
-        metrics=expand("results/{{scene}}/runs/{{identity}}/validation/{set}.json", set=config["validation"]),
-        pictures=expand("results/{{scene}}/runs/{{identity}}/validation/{set}.png", set=config["validation"]),
-        certificate="results/{scene}/runs/{identity}/validation/certificate.json",
-        geometry="results/{scene}/runs/{identity}/validation/geometry.json" if true_mesh() else [],
+        # The folder: of an earlier validation, on other sets, nothing stays.
+        directory(f"{RUN}/validation"),
     log:
         "results/logs/{scene}/runs/{identity}/validate.log",
     benchmark:
@@ -21,7 +19,6 @@ rule validate:
         runtime=more(30),
     params:
         run=subpath(input.model, parent=True),
-        out=subpath(output.certificate, parent=True),
         views=lambda wildcards, input: named_views(input.views),
         reference=lambda wildcards, input: ["--reference", input.reference] if input.reference else [],
         tone=config["tone"],
@@ -30,4 +27,4 @@ rule validate:
         "Validating {params.experiment} on {wildcards.scene}"
     shell:
         "recon validate --run {params.run:q} --views {params.views:q} {params.reference:q} --tone {params.tone}"
-        " --out {params.out:q} 2>&1 | tee {log:q}"
+        " --out {output:q} 2>&1 | tee {log:q}"
