@@ -153,6 +153,16 @@ def test_total_variation_is_zero_for_what_is_uniform_and_not_otherwise() -> None
     assert field.total_variation(50, generator).item() > 0.1
 
 
+@pytest.mark.parametrize("axis", range(3))
+def test_total_variation_of_a_ramp_is_its_slope(axis: int) -> None:
+    """Neighbours in memory at the ends of rows are none in space."""
+    field = GridField(9, torch.zeros(1))
+    for grid, size in zip(field.grids, field.sizes, strict=True):
+        ramp = torch.arange(float(size)).view([-1 if i == axis else 1 for i in range(3)])
+        grid.data = ramp.expand(size, size, size).reshape(-1, 1).clone()
+    assert field.total_variation(5000, torch.Generator().manual_seed(0)).item() == 2  # one of each grid
+
+
 def test_what_too_few_cameras_see_is_not_part_of_the_field() -> None:
     cameras = ring(8, 32, 32)[:3]
     cells = visible_cells(cameras, 32, least=2)

@@ -38,7 +38,9 @@ class GridField(nn.Module):
 def _total_variation(
     rows: Float[Tensor, "cells c"], size: int, count: int, generator: torch.Generator
 ) -> Float[Tensor, ""]:
-    cell = torch.randint(len(rows) - size**2 - size - 1, (count,), generator=generator)
+    # Not the last of a row: what follows it in memory is the other end of the grid.
+    x, y, z = torch.randint(size - 1, (3, count), generator=generator)
+    cell = (x * size + y) * size + z
     steps = torch.tensor([0, 1, size, size**2])
     here, *beside = rows.index_select(0, (cell + steps[:, None]).flatten().to(rows.device)).chunk(4)
     return torch.stack([(values - here).abs().mean() for values in beside]).sum()
