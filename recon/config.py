@@ -20,6 +20,8 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
+    """Keys that belong together: frozen, unknown ones refused, defaults checked like values."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
@@ -246,6 +248,7 @@ def parse_config(tree: Mapping[str, Any], source: str) -> RunConfig:
 
 
 def save_config(config: RunConfig, path: str | Path) -> None:
+    """Write every key with its value as YAML, whole or not at all."""
     with atomic(path) as temporary:
         temporary.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 

@@ -68,9 +68,11 @@ class Experiment:
 
     @property
     def name(self) -> str:
+        """Of the run, and of its folder."""
         return self.row.experiment
 
     def runs_on(self, scene: str) -> bool:
+        """Whether the row is for this scene."""
         return self.row.scene in (None, scene)
 
     def max_minutes(self, default: float | None) -> float | None:
@@ -80,9 +82,11 @@ class Experiment:
         return None if self.counts_iterations else default
 
     def identity(self, default_minutes: float | None) -> str:
+        """Names the folder of the training (`recon.identity`)."""
         return row_identity(self.config, self.max_minutes(default_minutes))
 
     def overrides(self) -> list[str]:
+        """`key=value` of what is not at its default, for `recon train --set`."""
         return overrides(self.config)
 
 

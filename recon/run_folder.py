@@ -69,6 +69,7 @@ class RunFolder:
     path: Path
 
     def file(self, which: RunFile) -> Path:
+        """The path of a file of this folder."""
         return self.path / which.name
 
     @property
@@ -89,6 +90,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
+        """The folder of side files."""
         return self.path / "checkpoints"
 
     @property
@@ -143,6 +145,7 @@ class ValidationFolder:
     path: Path
 
     def file(self, which: RunFile) -> Path:
+        """The path of a file of this folder."""
         return self.path / which.name
 
     def metrics(self, set_name: str) -> Path:

@@ -164,6 +164,7 @@ class Curriculum:
         return terms
 
     def state_dict(self) -> dict[str, Any]:
+        """What a state keeps of it: the masks. The field is part of the model."""
         return self.pseudo_masks.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What surrounds the object: a radiance field outside the unit sphere, and a volume inside to begin with."""
+"""A radiance field outside the unit sphere, and to begin with inside it too, where it stands for the object."""
 
 from typing import NamedTuple
 
@@ -34,7 +34,7 @@ FEWEST_CAMERAS = 0.1
 
 
 class OuterSegments(NamedTuple):
-    """Per ray: the light from in front of the unit sphere, what passes there, and the light from behind."""
+    """The light of each ray outside the unit sphere: of the segment in front of it, and of that behind it."""
 
     front: RaySegment
     behind: RaySegment
@@ -70,6 +70,7 @@ class BackgroundField(Background):
 
     @property
     def space(self) -> SampledField:
+        """The field as rays sample it now."""
         # A cell of the finest grid can go from clear to opaque: nothing thinner can be told apart.
         return SampledField(self.field, self.config.resolution / 4, self.occupancy, bool(self.view_dependent))
 
@@ -121,7 +122,12 @@ class BackgroundField(Background):
     def outer_segments(
         self, rays: Rays, jitter: Float[Tensor, "r 1"], covered: Bool[Tensor, " r"] | None = None
     ) -> OuterSegments:
-        """The field outside the unit sphere; behind it, only for rays that are not `covered`."""
+        """The field outside the unit sphere along rays.
+
+        Args:
+            jitter: in [0, 1), of the sampled intervals (`front_t_edges`); 1/2 for none.
+            covered: rays whose segment behind the sphere is hidden by an opaque surface, and is left out.
+        """
         front = front_t_edges(rays, self.config.samples // 2, jitter)
         behind = behind_t_edges(rays, self.config.samples, jitter)
         if covered is not None:
@@ -130,7 +136,7 @@ class BackgroundField(Background):
         return OuterSegments(*render_segments(self.space, rays, front, behind))
 
     def all_segments(self, rays: Rays, jitter: Float[Tensor, "r 1"]) -> tuple[OuterSegments, RaySegment]:
-        """The field outside and inside it; inside, it stands for the object until there is a surface."""
+        """The field outside the unit sphere, and inside, where it stands for the object until there is a surface."""
         samples = self.config.samples
         front, inner, behind = render_segments(
             self.space,
@@ -142,7 +148,7 @@ class BackgroundField(Background):
         return OuterSegments(front, behind), inner
 
     def total_variation(self, generator: torch.Generator) -> Float[Tensor, ""]:
-        """How unlike neighbouring cells of a grid are; a network is smooth by itself.
+        """Mean absolute difference of neighbouring cells of the grids; 0 for a network, which is smooth by itself.
 
         An estimate without bias that is zero most of the time: its gradient costs what the grid is large.
         """
@@ -152,4 +158,5 @@ class BackgroundField(Background):
 
 
 def no_jitter(rays: Rays) -> Float[Tensor, "r 1"]:
+    """The jitter with which intervals are equal: for renderings that are to be the same each time."""
     return torch.full_like(rays.enter[:, None], 0.5)

@@ -17,13 +17,13 @@ from recon.camera import Cameras
 from recon.render.intersect import pixel_rays
 
 NEAR = 0.05
-"""Nothing is sought nearer to a camera than this, in radii of the unit sphere."""
+"""The field is sampled from this distance of the camera on, in radii of the unit sphere: nothing stands nearer."""
 
 CHUNK = 4096
 """Rays followed at once where no gradient is asked for: bounds the memory."""
 
 FAR = 30.0
-"""Nor farther beyond the unit sphere than this: there the flash lights nothing."""
+"""And up to this distance behind the unit sphere, in its radii: farther off the flash lights nothing."""
 
 
 class Rays(NamedTuple):
@@ -36,7 +36,15 @@ class Rays(NamedTuple):
 
 
 def rays_through(cameras: Cameras, pixel: Int[Tensor, " r"]) -> Rays:
-    """The rays through the centres of pixels, given as flat indices into (n, h, w)."""
+    """The rays through the centres of pixels.
+
+    Args:
+        pixel: flat indices into the views of `cameras`, (n, h, w).
+
+    Returns:
+        Rays in the unit frame. One that misses the unit sphere enters and leaves it at the same distance, where
+        it comes nearest to the origin; distances are at least `NEAR`.
+    """
     directions = torch.nn.functional.normalize(pixel_rays(cameras, pixel), dim=1)
     view = torch.div(pixel, cameras.height * cameras.width, rounding_mode="floor")
     origins = cameras.centers.index_select(0, view)
@@ -55,23 +63,26 @@ def rays_into_sphere(cameras: Cameras) -> Iterator[tuple[Int[Tensor, " p"], Rays
 
 
 def front_t_edges(rays: Rays, count: int, jitter: Float[Tensor, "r 1"]) -> Float[Tensor, "r k"]:
-    """Borders of `count` equal intervals from the camera to the sphere, moved by `jitter` in [0, 1) intervals."""
+    """Edges of `count` equal intervals from the camera to the sphere: distances along the rays, (rays, count + 1).
+
+    Inner edges are moved by `jitter` - 1/2 of an interval, `jitter` in [0, 1); the first and the last stay.
+    """
     return NEAR + _jittered(count, jitter) * (rays.enter[:, None] - NEAR)
 
 
 def inner_t_edges(rays: Rays, count: int, jitter: Float[Tensor, "r 1"]) -> Float[Tensor, "r k"]:
-    """Borders of `count` equal intervals within the sphere."""
+    """Edges of `count` equal intervals within the sphere, as `front_t_edges`."""
     return rays.enter[:, None] + _jittered(count, jitter) * (rays.leave - rays.enter)[:, None]
 
 
 def behind_t_edges(rays: Rays, count: int, jitter: Float[Tensor, "r 1"]) -> Float[Tensor, "r k"]:
-    """Borders of `count` intervals from the sphere to `FAR`, growing as contraction shrinks space."""
+    """Edges of `count` intervals from the sphere to `FAR`, as long as contraction makes them equal."""
     steps = _jittered(count, jitter) * (FAR / (1 + FAR))
     return rays.leave[:, None] + steps / (1 - steps)
 
 
 def _jittered(count: int, jitter: Float[Tensor, "r 1"]) -> Float[Tensor, "r k"]:
-    """Borders in [0, 1]; the first and the last stay, so that the intervals cover all."""
+    """Edges in [0, 1]; the first and the last stay, so that the intervals cover all."""
     t_edges = torch.arange(count + 1, device=jitter.device) + jitter - 0.5
     t_edges[:, 0], t_edges[:, -1] = 0, count
     return t_edges.clamp(0, count) / count

@@ -27,17 +27,17 @@ ALIKE = 0.03
 """Difference of radiance up to which two explanations of a pixel count as alike."""
 
 DARK = 0.03
-"""Radiance that says nothing of where it comes from."""
+"""Radiance at which a pixel counts a quarter: what is dark in photograph and field shows neither."""
 
 AGAINST, FOR = -4.0, 0.5
-"""Most that one pixel says against a point and for it, as logarithms: it sees the field through a point that
-is not the object's, but may see the object before or behind such a point."""
+"""Bounds of what one pixel says of a point, as logarithms. Against it a pixel may say much: who sees the field through
+a point knows that the object is not there. For it, little: the object may stand before or behind the point."""
 
 SUPPORTED = 0.2
-"""Mean from which a point is the object's; below 0 it is not, and between them nobody knows."""
+"""Mean from which a point counts as the object's. Below 0 it does not; between the two it stays open."""
 
 BORDER = 0.25
-"""How much less sure pixels are beside others that are not the object's: they may be its own in part, or noise."""
+"""Factor of the confidence of pixels at the rim of a mask: they may show the object in part, or be noise."""
 
 CELLS = 64
 """Points along each axis of the unit sphere."""
@@ -61,8 +61,12 @@ def shrunk(cameras: Cameras, images: Float[Tensor, "n h w 3"]) -> tuple[Cameras,
 
 
 class Evidence(NamedTuple):
-    """Of every pixel: mean absolute difference of the photograph from the field alone, and how much that says of
-    the points that it shows, little where both are dark. Both are 0 beside the unit sphere."""
+    """What the photographs say of every pixel. Both are 0 where rays miss the unit sphere.
+
+    Attributes:
+        difference: mean absolute difference of the photograph from the field alone.
+        weight: 0 to 1, how much that says: little where both are dark.
+    """
 
     difference: Float[Tensor, "n h w"]
     weight: Float[Tensor, "n h w"]
@@ -72,7 +76,12 @@ class Evidence(NamedTuple):
 def pseudo_masks_from_field(
     background: BackgroundField, cameras: Cameras, images: Float[Tensor, "n h w 3"]
 ) -> Float[Tensor, "n h w 2"]:
-    """The object's likely alpha in every pixel, 0 or 1, and how sure that is, 0 to 1."""
+    """The object's likely alpha in every pixel, 0 or 1, and how sure that is, 0 to 1.
+
+    Args:
+        background: a field that has been trained for a while, so that it explains what is not the object.
+        images: linear radiance of the views of `cameras`.
+    """
     difference, weight = gather(background, cameras, images)
     says = (difference.clamp(min=1e-6) / (ALIKE / 2)).log().clamp(AGAINST, FOR)
     support = supported(cameras, says, weight)
@@ -85,7 +94,7 @@ def pseudo_masks_from_field(
 
 
 def gather(background: BackgroundField, cameras: Cameras, images: Float[Tensor, "n h w 3"]) -> Evidence:
-    """What the views say of the field."""
+    """Compare every photograph with the field alone, in the pixels whose rays meet the unit sphere."""
     pictures = images.flatten(1, 2)
     difference, weight = (torch.zeros_like(pictures[..., 0]) for _ in range(2))
     for view in range(len(cameras)):
@@ -100,8 +109,16 @@ def gather(background: BackgroundField, cameras: Cameras, images: Float[Tensor, 
 
 
 def supported(cameras: Cameras, says: Float[Tensor, "n h w"], weight: Float[Tensor, "n h w"]) -> Float[Tensor, "k k k"]:
-    """How well the views support that points of the unit sphere are the object's, `AGAINST` to `FOR`; 0 where
-    they say nothing. The weighted mean of what the pixels say that show a point."""
+    """How well the views support that points of the unit sphere are the object's.
+
+    Args:
+        says: of every pixel, `AGAINST` to `FOR`, whether it shows the object.
+        weight: how much that counts.
+
+    Returns:
+        On a grid over [-1, 1]^3: the weighted mean of what the pixels say in which a point lies; 0 where none does,
+        and `AGAINST` outside the unit sphere.
+    """
     points = cell_centers(CELLS, says.device) / RADIUS
     total, weights = torch.zeros_like(points[:, 0]), torch.full_like(points[:, 0], 1e-6)
     for view in range(len(cameras)):
@@ -116,7 +133,7 @@ def supported(cameras: Cameras, says: Float[Tensor, "n h w"], weight: Float[Tens
 
 
 def best_on_rays(support: Float[Tensor, "k k k"], cameras: Cameras) -> Float[Tensor, "h w"]:
-    """The largest support along the rays of one view."""
+    """The largest support along each ray of one view; `AGAINST` where it misses the unit sphere."""
     best = torch.full((cameras.height * cameras.width,), AGAINST, device=support.device)
     for pixel, rays in rays_into_sphere(cameras):
         along = inner_t_edges(rays, STEPS, no_jitter(rays))

@@ -1,4 +1,11 @@
-"""The field along rays: emission and absorption in intervals (Max 1995, as in NeRF)."""
+"""Volume rendering of the field: emission and absorption along rays, in intervals of constant density.
+
+    optical depth of an interval   = density * sharpness * its contracted length
+    share stopped there            = exp(-depths before it) * (1 - exp(-its own))
+    light                          = sum of shares * what the interval's middle sends to the camera
+
+(Max 1995, "Optical models for direct volume rendering"; Mildenhall et al. 2020, NeRF, equation 3.)
+"""
 
 from typing import NamedTuple
 
@@ -12,8 +19,14 @@ from recon.background.rays import Rays
 
 
 class SampledField(NamedTuple):
-    """A field, how sharply it may change, the cells of contracted space where it is looked up, and whether
-    what it shows depends on the direction."""
+    """A field and how it is sampled.
+
+    Attributes:
+        field: contracted points (s, 3) to values (s, c) of `recon.background.medium`.
+        sharpness: what densities are multiplied with: how soon the field can go from clear to opaque.
+        cells: of contracted space, (k, k, k), outside which the field is taken for empty.
+        view_dependent: whether what it shows depends on the direction.
+    """
 
     field: nn.Module
     sharpness: float
@@ -22,7 +35,7 @@ class SampledField(NamedTuple):
 
 
 class RaySegment(NamedTuple):
-    """Light along one segment of rays: what it adds and what it lets through."""
+    """Light along one segment of each ray: what it adds (linear radiance) and the share that it lets through."""
 
     radiance: Float[Tensor, "r 3"]
     transmittance: Float[Tensor, " r"]
@@ -31,9 +44,14 @@ class RaySegment(NamedTuple):
 
 
 def render_segments(space: SampledField, rays: Rays, *segments: Float[Tensor, "r _"]) -> list[RaySegment]:
-    """Through segments of the rays, each given by the t_edges of its intervals: distances from the origins.
+    """The light of some segments of the rays.
 
-    All segments look the field up together: with gradient, a look-up costs what the field is large.
+    Args:
+        segments: for each, the edges of its intervals along the rays, (rays, intervals + 1), in radii of the unit
+            sphere from the rays' origins.
+
+    All segments look the field up in one call: the backward pass of a look-up costs what the whole grid costs,
+    however few its points.
     """
     parts = [_samples(space, rays, t_edges) for t_edges in segments]
     values = space.field(torch.cat([part.points for part in parts]))
@@ -45,8 +63,8 @@ def render_segments(space: SampledField, rays: Rays, *segments: Float[Tensor, "r
 
 
 class Samples(NamedTuple):
-    """The intervals of a segment that are looked up: flat indices into (rays, intervals), and of each
-    the contracted point, its distance from the camera, and the contracted length."""
+    """The intervals of a segment in which the field is looked up: flat indices into (rays, intervals), and of each
+    the contracted middle, its distance from the camera, and the contracted length."""
 
     used: Int[Tensor, " s"]
     points: Float[Tensor, "s 3"]
@@ -82,7 +100,7 @@ def _passage(space: SampledField, rays: Rays, samples: Samples, values: Float[Te
 
 
 def cell_of(points: Float[Tensor, "s 3"], cells: Bool[Tensor, "k k k"]) -> Bool[Tensor, " s"]:
-    """Whether contracted points lie in a marked cell."""
+    """Whether contracted points (s, 3) lie in a marked one of the (k, k, k) cells of [-RADIUS, RADIUS]^3."""
     size = cells.shape[0]
     x, y, z = ((points + RADIUS) * (size / (2 * RADIUS))).long().clamp(0, size - 1).unbind(1)
     return cells.flatten().index_select(0, (x * size + y) * size + z)

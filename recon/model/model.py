@@ -23,7 +23,13 @@ CHUNK = 8192
 
 
 class SurfaceMesh(NamedTuple):
-    """The sphere carried into place, in the unit frame, with reflectance attributes at its vertices."""
+    """The sphere carried into place.
+
+    Attributes:
+        vertices: in the unit frame.
+        faces: outward counter-clockwise.
+        attributes: of the reflectance at the vertices, as its shader takes them.
+    """
 
     vertices: Float[Tensor, "v 3"]
     faces: Int[Tensor, "f 3"]
@@ -64,7 +70,7 @@ class Model(nn.Module):
         return self.velocity.flow()
 
     def mesh(self, level: int) -> SurfaceMesh:
-        """The icosphere of that level carried by the flow."""
+        """The icosphere of `level` (10 * 4^level + 2 vertices) carried by the flow, with gradient."""
         points, faces = icosphere(level, self.device)
         return SurfaceMesh(self.flow().trajectory(points)[-1], faces, self.reflectance(points))
 
@@ -81,7 +87,12 @@ class Model(nn.Module):
     def render(self, mesh: SurfaceMesh, cameras: Cameras, given: Float[Tensor, "n h w 3"] | None = None) -> Rendering:
         """Images of the mesh in front of its background; without gradient where that is a field.
 
-        `given` is what the cameras see without the object, where the configuration says that this is known.
+        Args:
+            cameras: in the unit frame.
+            given: linear radiance that the cameras see without the object, for `background: given`.
+
+        Returns:
+            Linear radiance relative to `radiance_scale`, alpha, depth in the unit frame, normals.
         """
         return self.background.composite(self.render_surface(mesh, cameras), cameras, given)
 
@@ -100,6 +111,7 @@ class Model(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where the parameters are."""
         return next(self.parameters()).device
 
 

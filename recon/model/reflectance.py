@@ -1,4 +1,9 @@
-"""What the surface does with the light, as attributes of the sphere's points and a shader."""
+"""What the surface does with the light: attributes of the sphere's points, and a shader of attributes.
+
+A reflectance is called with points of the unit sphere (v, 3) and returns attributes (v, k), which are interpolated over
+the mesh like colours. Its method `shade` makes radiance of them. Roughness r is that of the field's tools: GGX's
+alpha = r^2 (Burley 2012).
+"""
 
 import torch
 from jaxtyping import Float

@@ -45,6 +45,7 @@ class TrainingData:
 
     @classmethod
     def from_views(cls, views: Views, device: torch.device) -> "TrainingData":
+        """The arrays of `views` on `device`; masks as 0 to 1."""
         masks = None if views.masks is None else torch.from_numpy(views.masks).to(device).float() / 255
         images = torch.from_numpy(views.images).to(device)
         backgrounds = None if views.backgrounds is None else torch.from_numpy(views.backgrounds).to(device)

@@ -51,6 +51,7 @@ class History:
         publish(self.path, self._published)
 
     def close(self) -> None:
+        """Write what is left, without making it durable."""
         with writing(self.path):
             self._file.close()
 

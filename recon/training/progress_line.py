@@ -22,6 +22,7 @@ class ProgressLine:
         self._drawn = False
 
     def update(self, fraction: float, iteration: int, loss: float, level: int, seconds_left: float) -> None:
+        """Show where a training is, unless it was shown a moment ago."""
         now = time.monotonic()
         if now - self._last < (REDRAW if self._live else NEW_LINE):
             return

@@ -59,6 +59,7 @@ class Recorder:
 
     @property
     def checkpoint_due(self) -> bool:
+        """Whether it is time to measure the viewpoint sets."""
         return int(self._progress.fraction * self._model.config.train.checkpoints) > self._done
 
     def step(self, step: Step) -> None:
@@ -116,6 +117,7 @@ class Recorder:
         self._validation.save()
 
     def state_dict(self) -> dict[str, Any]:
+        """How much of the tables belongs to this moment."""
         return {
             "history_rows": self._history.rows,
             "validation_rows": self._validation.rows,
