@@ -14,7 +14,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 STORE := $(or $(MLFLOW_TRACKING_URI),sqlite:///results/mlflow.db)
 
-.PHONY: help setup blender demo experiments test ui benchmark schemas clean
+.PHONY: help setup blender demo experiments check test ui benchmark schemas clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -45,13 +45,22 @@ experiments: $(SETUP) ## run every row of config/experiments.tsv
 	$(VENV)/bin/snakemake experiments --cores $(CORES)
 	@echo 'The report: results/experiments/index.html   MLflow: make ui'
 
-test: $(SETUP) $(if $(BLENDER_PYTHON),$(BLENDER)) ## style, types, workflow and tests
+define style
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
 	$(VENV)/bin/snakefmt --check .
 	$(VENV)/bin/snakemake --lint
-	$(VENV)/bin/pytest
+endef
+
+check: $(SETUP) ## for every change, two minutes: style, types, floors, the fast tests
+	$(style)
+	$(VENV)/bin/pytest --numprocesses auto --dist loadfile -m 'not slow'
+
+test: $(SETUP) $(if $(BLENDER_PYTHON),$(BLENDER)) ## everything, ten minutes: browser, Blender, Slurm and Snakemake too
+	$(style)
+	$(VENV)/bin/pytest --numprocesses auto --dist loadfile
 
 ui: $(SETUP) ## open MLflow on the results: http://127.0.0.1:5000
 	@mkdir -p results
