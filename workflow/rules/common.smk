@@ -11,6 +11,7 @@ sys.path.insert(0, workflow.basedir)
 from recon.errors import ReconError
 from recon.experiments import check_watched_sets, read_experiments
 from recon.run_folder import MODEL, RESERVED_EXPERIMENTS, RESERVED_SCENES, TRAINED
+from recon.resources import training_memory, validation_memory
 from recon.workflow import parse_workflow
 
 try:
@@ -171,8 +172,14 @@ def training_minutes(wildcards):
     return row.row.runtime or (24 * 60 if minutes is None else math.ceil(minutes) + 15)
 
 
-def training_memory(wildcards, attempt):
-    return attempt * (PLAN.experiment(wildcards).row.mem_mb or 2000)
+def memory(estimate, views):
+    """What a scheduler is asked for: the row's own, or an estimate from the views, and as much again for a retry."""
+
+    def asked(wildcards, input, attempt):
+        row = PLAN.experiment(wildcards)
+        return attempt * (row.row.mem_mb or estimate(Path(views(input)), row.config))
+
+    return asked
 
 
 def training_threads(wildcards):

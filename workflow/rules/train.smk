@@ -36,7 +36,7 @@ rule train:
         "../envs/recon.yaml"
     threads: training_threads
     resources:
-        mem_mb=training_memory,
+        mem_mb=memory(training_memory, lambda input: input.views),
         runtime=training_minutes,
     params:
         run=subpath(output.model, parent=True),
