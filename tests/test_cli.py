@@ -196,3 +196,11 @@ def test_arguments_reach_the_stages(views: Path, tmp_path: Path, monkeypatch: py
     assert others == [True, None, None, {}]
     assert validation == {"a": views, "b": views, "c": views}
     assert (config.train.seed, config.loss.image, config.train.levels) == (4, 2, (2,))
+
+
+def test_threads_wait_without_spinning_wherever_recon_starts_them() -> None:
+    code = "import os, sys, recon; assert 'torch' not in sys.modules; print(os.environ['OMP_WAIT_POLICY'])"
+    without = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    for given, expected in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
+        done = subprocess.run([sys.executable, "-c", code], env=without | given, capture_output=True, text=True)
+        assert done.stdout.strip() == expected, done.stderr
