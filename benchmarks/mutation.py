@@ -22,6 +22,7 @@ import os
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -62,6 +63,7 @@ SLOW = "finite_differences or towards_its_target or training or warm_up or first
 """Tests that are left out, as pytest's `-k` has them: they take longer than all others together."""
 
 MEMORY = 8 << 30
+NOT_IMPORTED, NOT_APPLIED = 254, 253
 PATIENCE = 4.0
 """A mutant that takes so many times as long as the tests do without it is killed: it loops, or loses its chunks."""
 
@@ -211,15 +213,20 @@ def _with(node: ast.AST, **fields: object) -> ast.AST:
     return changed
 
 
-def _apply(mutant: Mutant) -> None:
-    """Change the loaded module as the mutant's source says.
+def _executed(mutant: Mutant) -> dict[str, Any]:
+    """What the mutant's module would hold."""
+    changed = dict(vars(sys.modules[mutant.module.removesuffix(".py").replace("/", ".")]))
+    exec(compile(mutant.source, mutant.module, "exec"), changed)
+    return changed
+
+
+def _apply(mutant: Mutant, changed: dict[str, Any]) -> None:
+    """Change the loaded module to what the mutant's would hold.
 
     A changed function keeps its identity, so that it is changed for those who imported it by name, too; a constant is
     changed wherever it was imported.
     """
     module = sys.modules[mutant.module.removesuffix(".py").replace("/", ".")]
-    changed = dict(vars(module))
-    exec(compile(mutant.source, mutant.module, "exec"), changed)
     if mutant.function:
         there, here = (_function(names, mutant.function) for names in (changed, vars(module)))
         for part in ("__code__", "__defaults__", "__kwdefaults__"):
@@ -249,6 +256,7 @@ class Checks:
         self.chosen, self.processes = chosen, processes
         self.fork = multiprocessing.get_context("fork")
         self.seconds: dict[str, float] = {}
+        self.kills: Counter[tuple[str, str]] = Counter()
         self.survivors: list[Mutant] = []
 
     @pytest.hookimpl(tryfirst=True)
@@ -259,7 +267,7 @@ class Checks:
         torch.set_num_threads(1)
         self._time(session.items)
         waiting = self.chosen[::-1]
-        busy: dict[int, tuple[BaseProcess, Mutant, float]] = {}
+        busy: dict[int, tuple[BaseProcess, Mutant, list[pytest.Item], float]] = {}
         while waiting or busy:
             while waiting and len(busy) < self.processes:
                 mutant = waiting.pop()
@@ -267,9 +275,9 @@ class Checks:
                 limit = PATIENCE * sum(self.seconds[item.nodeid] for item in items) + 10
                 process = self.fork.Process(target=_test, args=(items, mutant))
                 process.start()
-                busy[process.sentinel] = (process, mutant, time.monotonic() + limit)
+                busy[process.sentinel] = (process, mutant, items, time.monotonic() + limit)
             wait(list(busy), timeout=1)
-            for sentinel, (process, mutant, until) in list(busy.items()):
+            for sentinel, (process, mutant, items, until) in list(busy.items()):
                 if process.is_alive() and time.monotonic() < until:
                     continue
                 process.kill()
@@ -278,6 +286,10 @@ class Checks:
                 if process.exitcode == 0:
                     self.survivors.append(mutant)
                     _print(mutant)
+                elif process.exitcode == NOT_APPLIED:
+                    raise SystemExit(f"cannot apply {mutant.name}")
+                elif process.exitcode is not None and 0 < process.exitcode <= len(items):
+                    self.kills[mutant.module, items[process.exitcode - 1].nodeid] += 1
         return True
 
     def _time(self, items: list[pytest.Item]) -> None:
@@ -285,35 +297,44 @@ class Checks:
         reader, writer = self.fork.Pipe(duplex=False)
         process = self.fork.Process(target=_test, args=(items, None, writer))
         process.start()
-        self.seconds = reader.recv()
-        process.join()
-        if process.exitcode != 0:
-            raise SystemExit("a test fails without any change")
+        writer.close()
+        try:
+            self.seconds = reader.recv()
+        except EOFError:
+            process.join()
+            raise SystemExit(f"fails without any change: {items[(process.exitcode or 0) - 1].nodeid}") from None
 
     def _tests_of(self, module: str, items: list[pytest.Item]) -> list[pytest.Item]:
-        """Those that are to notice, quick ones first."""
+        """Those that are to notice, first those that have killed most mutants a second."""
         chosen = [item for item in items if str(item.path.relative_to(ROOT)) in TESTS[module]]
-        return sorted(chosen, key=lambda item: self.seconds[item.nodeid])
+        return sorted(chosen, key=lambda item: -(self.kills[module, item.nodeid] + 0.1) / self.seconds[item.nodeid])
 
 
 def _test(items: list[pytest.Item], mutant: Mutant | None, times: Connection | None = None) -> None:
-    """The body of a forked process: exits with 0 where all tests pass."""
+    """The body of a forked process: exits with 0 where all tests pass, else with the number of the one that fails."""
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nothing, stream)
     if mutant is not None:
-        _apply(mutant)
+        try:
+            changed = _executed(mutant)
+        except Exception:
+            os._exit(NOT_IMPORTED)
+        try:
+            _apply(mutant, changed)
+        except Exception:
+            os._exit(NOT_APPLIED)
     seconds = {}
     for i, item in enumerate(items):
         start = time.perf_counter()
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=items[i + 1] if i + 1 < len(items) else None)
         seconds[item.nodeid] = time.perf_counter() - start
         if item.session.testsfailed:
-            break
+            os._exit(i + 1)
     if times is not None:
         times.send(seconds)
-    os._exit(1 if items[0].session.testsfailed else 0)
+    os._exit(0)
 
 
 def _print(mutant: Mutant) -> None:
