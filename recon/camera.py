@@ -1,4 +1,9 @@
-"""Pinhole cameras, batched, in torch."""
+"""Pinhole cameras, batched, in torch.
+
+Frames: the world is the frame of the mesh. A camera's own frame has OpenCV's axes (x right, y down, z forward along
+the optical axis), its origin at the camera's centre and the world's unit of length. The image has x right and y down,
+in pixels, and the centre of its first pixel at (0.5, 0.5).
+"""
 
 from dataclasses import dataclass, replace
 
@@ -15,8 +20,8 @@ class Cameras:
     """`n` pinhole cameras that share one image size, each with the light of its image.
 
     Attributes:
-        camera_to_world: rigid poses; OpenCV axes (x right, y down, z forward).
-        intrinsics: in pixels; the centre of the first pixel lies at (0.5, 0.5).
+        camera_to_world: rigid poses, from the camera's frame (OpenCV axes) to the world.
+        intrinsics: upper triangular matrices K, focal lengths and principal point in pixels.
         height, width: image size in pixels.
         lights: homogeneous, in the world: (x, y, z, 1) is a point light there, (x, y, z, 0) a distant
             light in that direction, a unit vector. None: each camera's flash, at its centre.
@@ -30,6 +35,7 @@ class Cameras:
 
     @classmethod
     def from_views(cls, views: Views, dtype: torch.dtype = torch.float32) -> "Cameras":
+        """The cameras of a viewpoint set, on the CPU, with its lights where it has any."""
         lights = homogeneous_lights(views)
         return cls(
             torch.as_tensor(views.camera_to_world, dtype=dtype),
@@ -43,6 +49,7 @@ class Cameras:
         return len(self.camera_to_world)
 
     def __getitem__(self, index: slice | list[int] | Int[Tensor, " k"]) -> "Cameras":
+        """The cameras at these places of the batch; a single number is no index, as there is no single camera."""
         return replace(
             self,
             camera_to_world=self.camera_to_world[index],
@@ -51,7 +58,7 @@ class Cameras:
         )
 
     def to(self, target: torch.device | torch.dtype | str) -> "Cameras":
-        """The same cameras on a device or in a dtype."""
+        """The same cameras, poses, intrinsics and lights moved to a device or converted to a dtype."""
         return replace(
             self,
             camera_to_world=self.camera_to_world.to(target),
@@ -66,35 +73,46 @@ class Cameras:
 
     @property
     def world_to_image(self) -> Float[Tensor, "n 3 3"]:
-        """K R^T, from offsets in the world to homogeneous pixel coordinates."""
+        """K R^T: from offsets from the camera's centre, in world axes, to homogeneous pixel coordinates, whose third
+        is the depth. R turns the camera's axes into the world's."""
         return self.intrinsics @ self.camera_to_world[:, :3, :3].mT
 
     def scaled(self, factor: int) -> "Cameras":
-        """The same cameras with `factor` times as many pixels along each axis."""
+        """The same cameras with `factor` times as many pixels along each axis, over the same field of view."""
         intrinsics = self.intrinsics.clone()
         intrinsics[:, :2] *= factor
         return replace(self, intrinsics=intrinsics, height=self.height * factor, width=self.width * factor)
 
     def cropped(self, offsets: Int[Tensor, "n 2"], height: int, width: int) -> "Cameras":
-        """Windows of `height` x `width` pixels whose first pixel is (row, column) = `offsets[i]`.
+        """Windows of the images, one of each camera.
 
-        Only the principal point moves, so the window equals the slice of the whole image and the
-        light stays where it is.
+        Only the principal point moves. So a window's picture equals the slice
+        `[row : row + height, column : column + width]` of the whole one, and the light stays where it is.
+
+        Args:
+            offsets: (row, column) of each window's first pixel in the whole image. It may lie outside.
+            height, width: of every window, in pixels.
         """
         intrinsics = self.intrinsics.clone()
         intrinsics[:, :2, 2] -= offsets.flip(1).to(intrinsics)
         return replace(self, intrinsics=intrinsics, height=height, width=width)
 
     def padded(self, margin: int) -> "Cameras":
-        """The same cameras with `margin` more pixels on each of the four sides."""
+        """The same cameras with `margin` more pixels on each of the four sides: the inner pixels stay as they are."""
         intrinsics = self.intrinsics.clone()
         intrinsics[:, :2, 2] += margin
         return replace(self, intrinsics=intrinsics, height=self.height + 2 * margin, width=self.width + 2 * margin)
 
     def project(self, points: Float[Tensor, "v 3"]) -> Float[Tensor, "n v 3"]:
-        """Pixel coordinates (x, y) and depth along the optical axis of world points in every camera."""
-        # One product of matrices a camera, so that other cameras do not change the rounding; the principal point
-        # last, so that a window's pixels are rounded as those of the whole image.
+        """Project points of the world into every camera.
+
+        Returns:
+            (x, y, depth): pixel coordinates, and the depth along the optical axis in units of the world. The depth is
+            not positive for points beside or behind the camera; x and y mean nothing there.
+        """
+        # A batched product has one result whatever else is in the batch; a single product of all cameras' rows would
+        # be blocked, and so rounded, by the number of cameras. The principal point comes last: it alone differs
+        # between a window and the whole image, so that both round everything before it alike.
         world_to_camera = self.camera_to_world[:, :3, :3].mT
         offset = world_to_camera @ self.centers[:, :, None]
         local = torch.baddbmm(offset, world_to_camera, points.mT.expand(len(self), -1, -1), beta=-1)
@@ -106,7 +124,8 @@ class Cameras:
 
 
 def homogeneous_lights(views: Views) -> Float[np.ndarray, "n 4"] | None:
-    """The lights of a viewpoint set as `Cameras` has them."""
+    """The lights of a viewpoint set as `Cameras.lights` has them, in double precision; None for flashes at the
+    cameras' centres."""
     if views.light_position is not None:
         return np.pad(views.light_position, ((0, 0), (0, 1)), constant_values=1.0)
     if views.light_direction is not None:
@@ -117,7 +136,16 @@ def homogeneous_lights(views: Views) -> Float[np.ndarray, "n 4"] | None:
 def look_at(
     eye: Float[np.ndarray, "n 3"], target: Float[np.ndarray, " 3"], up: Float[np.ndarray, " 3"]
 ) -> Float[np.ndarray, "n 4 4"]:
-    """Camera-to-world poses (OpenCV axes) at `eye`, looking at `target`, image top towards `up`."""
+    """Poses of cameras that look at a point.
+
+    Args:
+        eye: the cameras' centres in the world; none may be at `target`.
+        target: the point of the world that all of them see on the optical axis.
+        up: direction in the world to which the top of the pictures points, of any length, not along a line of sight.
+
+    Returns:
+        Camera-to-world matrices, for a camera's frame with OpenCV's axes.
+    """
     forward = target - eye
     forward = forward / np.linalg.norm(forward, axis=1, keepdims=True)
     right = np.cross(forward, up)
@@ -130,6 +158,14 @@ def look_at(
 
 
 def intrinsics_from_fov(fov_degrees: float, height: int, width: int) -> Float[np.ndarray, "3 3"]:
-    """Pinhole matrix for a horizontal field of view, principal point at the image's centre."""
+    """Intrinsics of a camera with square pixels and the principal point at the image's centre.
+
+    Args:
+        fov_degrees: horizontal field of view, from the left edge of the image to the right one.
+        height, width: of the image, in pixels.
+
+    Returns:
+        The matrix K, in pixels.
+    """
     focal = 0.5 * width / np.tan(0.5 * np.radians(fov_degrees))
     return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])

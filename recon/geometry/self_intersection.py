@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float, Int
 
 # Contacts shallower than this share of a pair's extent are rounding, not intersection.
 TOLERANCE = 1e-12
+# Bounds the memory: a pair of triangles takes about a kilobyte.
 PAIRS_AT_ONCE = 200_000
 
 Triangles = Float[np.ndarray, "p 3 3"]
@@ -12,7 +13,7 @@ Pairs = Int[np.ndarray, "p 2"]
 
 
 def self_intersections(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"]) -> Pairs:
-    """Pairs (i < j) of faces whose interiors meet, in double precision.
+    """Pairs (i < j) of faces whose interiors meet, in double precision, each once, in no particular order.
 
     Triangles that only touch, as neighbours do along their edge or at their vertex, do not count;
     neighbours that cross elsewhere, or lie folded on one another, do.
@@ -31,7 +32,7 @@ def _interiors_meet(a: Triangles, b: Triangles) -> Bool[np.ndarray, " p"]:
     products of their edges, and, for triangles in one plane, the edges' normals in it. It needs no
     special case for neighbours: what is shared is touched, and touching separates.
     """
-    # Differences of coordinates are small and so are their errors.
+    # From the first corner of each pair: differences of coordinates are small and so are their errors.
     origin = a[:, :1]
     a, b = a - origin, b - origin
     extent = np.maximum(np.abs(a).max(axis=(1, 2)), np.abs(b).max(axis=(1, 2)))
@@ -40,6 +41,7 @@ def _interiors_meet(a: Triangles, b: Triangles) -> Bool[np.ndarray, " p"]:
     meet = np.ones(len(a), dtype=bool)
 
     def separate(axis: Float[np.ndarray, "q 3"]) -> None:
+        # Only for the pairs that no axis before has separated: after the two normals few are left.
         index = np.flatnonzero(meet)
         length = np.linalg.norm(axis, axis=1)
         on_a, on_b = (np.einsum("pij,pj->pi", t[index], axis) for t in (a, b))
@@ -55,6 +57,8 @@ def _interiors_meet(a: Triangles, b: Triangles) -> Bool[np.ndarray, " p"]:
         for j in range(3):
             separate(np.cross(edges_a[meet, i], edges_b[meet, j]))
     for normal, edges in ((normal_a, edges_a), (normal_b, edges_b)):
+        # An edge's normal in the plane is cross(normal, edge). With a unit normal, times the extent, it is as long as
+        # the products of edges above, so that the same share of it is rounding.
         unit = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), np.finfo(np.float64).tiny)
         for i in range(3):
             separate(np.cross(unit[meet], edges[meet, i]) * extent[meet, None])
@@ -73,6 +77,7 @@ def _overlapping_boxes(low: Float[np.ndarray, "f 3"], high: Float[np.ndarray, "f
         levels.append(_parents(*levels[-1]))
     pairs = np.zeros((1, 2), dtype=np.int64)
     for lows, highs in reversed(levels[:-1]):
+        # A node that was paired with another is replaced by its two children, for both: four pairs of children.
         children = (2 * pairs[:, None] + np.array([[0, 0], [0, 1], [1, 0], [1, 1]])).reshape(-1, 2)
         # A node against itself yields (left, right) twice: keep the ordered one.
         children = children[(children[:, 0] <= children[:, 1]) & (children[:, 1] < len(lows))]
@@ -93,7 +98,8 @@ def _parents(
 
 
 def _morton_order(points: Float[np.ndarray, "n 3"]) -> Int[np.ndarray, " n"]:
-    """Order along the Z curve, of 2^21 cells along each axis."""
+    """Order along the Z curve (Morton 1966), of 2^21 cells along each axis: near points are near in it, mostly, so that
+    boxes around successive triangles stay small. Three coordinates of 21 bits fill 63 of an integer's 64."""
     spread = np.ptp(points, axis=0).max() or 1.0
     cells = ((points - points.min(axis=0)) / spread * (2**21 - 1)).astype(np.uint64)
     # Spreads the bits of a coordinate two places apart (the masks are the usual ones).

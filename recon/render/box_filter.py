@@ -10,12 +10,25 @@ from torch.autograd.function import once_differentiable
 
 
 def average(planes: Float[Tensor, "c n h w"], factor: int, margin: int = 0) -> Float[Tensor, "c n _ _"]:
-    """Means over squares of `factor` x `factor` pixels, of what lies within the margin."""
+    """Means over squares of pixels, with gradient to `planes`.
+
+    Args:
+        planes: pictures, channels first.
+        factor: pixels along the side of a square.
+        margin: pixels on each of the four sides that are left out; what is within is to be a multiple of `factor`.
+
+    Returns:
+        Pictures of (h - 2 margin) / factor rows, and so of columns.
+    """
     return _BoxFilter.apply(planes, factor, margin)
 
 
 class _BoxFilter(torch.autograd.Function):
-    """Sums of rows and of columns, which cost a fifth of a pooling and less of a mean over two axes."""
+    """Sums of whole columns of the squares, and then of rows, as few additions of large arrays.
+
+    They cost a fifth of a pooling, and less of a mean over two short axes: torch's reductions run along an axis, and
+    an axis of two or three entries leaves a vector unit idle.
+    """
 
     @staticmethod
     def forward(ctx: Any, planes: Float[Tensor, "c n h w"], factor: int, margin: int) -> Float[Tensor, "c n _ _"]:

@@ -9,8 +9,12 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 
 class Edges(NamedTuple):
-    """Undirected edges; `faces` holds the two faces at each (the second is -1 on a boundary) and
-    `opposite` the corner of each of these faces that is not on the edge. In memory column by column."""
+    """The undirected edges of a mesh, each once.
+
+    `vertices`: both ends, the lower index first. `faces`: the two faces at each edge, the second -1 on a boundary.
+    `opposite`: for each of these faces its vertex that is not on the edge (of no meaning where the face is -1).
+    All three have their columns contiguous in memory, as they are read column by column.
+    """
 
     vertices: Int[Tensor, "e 2"]
     faces: Int[Tensor, "e 2"]
@@ -23,9 +27,9 @@ _cache = WeakTensorKeyDictionary()
 
 
 def mesh_edges(faces: Int[Tensor, "f 3"]) -> Edges:
-    """The edges of a mesh. An edge shared by more than two faces keeps the first two.
+    """The edges of a mesh, on the device of `faces`. An edge shared by more than two faces keeps the first two.
 
-    The result is cached on the tensor object, which must not be modified afterwards.
+    The result is cached on the tensor object, which must not be modified afterwards; it goes when the tensor does.
     """
     if faces not in _cache:
         _cache[faces] = _build(faces)
@@ -33,9 +37,12 @@ def mesh_edges(faces: Int[Tensor, "f 3"]) -> Edges:
 
 
 def _build(faces: Int[Tensor, "f 3"]) -> Edges:
+    # Half edge 3 i + j is the j-th of face i; with its lower end first both halves of an edge are equal.
     half = faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2).sort(dim=1).values
     opposite = faces[:, [2, 0, 1]].reshape(-1)
     vertices, edge = half.unique(dim=0, return_inverse=True)
+    # Half edges sorted by edge: an edge's first half and, if the next is of the same edge, its second. The sort is
+    # stable, so that these are the halves of the faces with the lowest indices.
     order = edge.argsort(stable=True)
     starts = torch.searchsorted(edge[order].contiguous(), torch.arange(len(vertices), device=faces.device))
     first = order[starts]

@@ -1,5 +1,7 @@
 """The renderer of the reference work: PyTorch3D's soft rasteriser (`render.backend: pytorch3d`).
 
+Liu et al. 2019, "Soft Rasterizer: A Differentiable Renderer for Image-based 3D Reasoning".
+
 It needs PyTorch3D, which has no wheel for current Python: it comes with `workflow/envs/recon.yaml`.
 """
 
@@ -27,6 +29,7 @@ BLUR_RADIUS = 9.21024 * SIGMA
 """Squared distance at which a soft edge has fallen to 1e-4: log(1 / 1e-4 - 1) sigma."""
 
 FACES_PER_PIXEL = 16
+"""Nearest faces that are blended in a pixel; PyTorch3D drops the others."""
 
 
 def require_pytorch3d() -> None:
@@ -49,9 +52,10 @@ def render(
     antialias: bool = True,
     samples: int = 1,
 ) -> Rendering:
-    """As `recon.render.renderer.render`, with soft edges and colours of the nearest 16 faces blended.
+    """As `recon.render.renderer.render`, with soft edges and colours of the nearest `FACES_PER_PIXEL` faces blended.
 
-    Without `antialias` the edges are hard (blur 0), as the reference work renders its colours.
+    Without `antialias` the edges are hard (blur 0), as the reference work renders its colours. Normals are always
+    interpolated, and faces seen from inside are not left out.
 
     Raises:
         ReconError: PyTorch3D is not installed.
@@ -109,7 +113,7 @@ def _surface_at(
     fragments: Any,
     hit: Tensor,
 ) -> tuple[Float[Tensor, "p 3"], Float[Tensor, "p 3"], Float[Tensor, "p k"]]:
-    """Points, unit normals and attributes of all fragments."""
+    """Points and unit normals in the world, and attributes, of all fragments."""
     rows = torch.cat([vertices, vertex_normals(vertices, faces), attributes], dim=1)
     corners = rows[faces[fragments.pix_to_face[hit] % len(faces)]]
     mixed = (fragments.bary_coords[hit][..., None] * corners).sum(1)
@@ -129,4 +133,5 @@ def _nearest(
 
 
 def _average(image: Float[Tensor, "n h w c"], samples: int) -> Float[Tensor, "n _ _ c"]:
+    """Means over squares of `samples` x `samples` pixels, channels last."""
     return average(image.movedim(-1, 0), samples).movedim(0, -1)

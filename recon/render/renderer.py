@@ -16,13 +16,13 @@ from recon.render.rasterize import on_screen, visible_faces
 from recon.render.shade import Angles, illuminate
 
 MARGIN = 1
-"""Pixels rendered around the window: a silhouette just outside it blends into its border."""
+"""Pixels rendered around the window, for a silhouette just outside it blends into its border. Where there are several
+samples a pixel, as many samples."""
 
 
 @runtime_checkable
 class Shader(Protocol):
-    """Radiance from interpolated vertex attributes, the light's irradiance, the cosine of its angle with
-    the normal and, where the light is not the camera's flash, the other angles."""
+    """What turns attributes and light into colours: `diffuse`, or a reflectance of `recon.model.reflectance`."""
 
     def __call__(
         self,
@@ -31,13 +31,27 @@ class Shader(Protocol):
         cosine: Float[Tensor, " p"],
         angles: Angles | None = None,
         /,
-    ) -> Float[Tensor, "p 3"]: ...
+    ) -> Float[Tensor, "p 3"]:
+        """Linear radiance towards the camera at points of the surface.
+
+        Args:
+            attributes: of the vertices, interpolated there.
+            irradiance: of a light of unit intensity, from `recon.render.shade`.
+            cosine: of the angle between normal and light.
+            angles: the other angles, None where the light is the camera's flash and all directions are one.
+        """
 
 
 class Rendering(NamedTuple):
-    """Images of `n` views, linear. Coverage is the surface's share of the pixel. Depth (along the
-    optical axis) and normals (world, unit) are 0 where nothing is seen and carry no gradient. Before a
-    background there are also the surface's part of the radiance and what is seen without it."""
+    """Images of `n` views, linear.
+
+    radiance: what the camera sees, mesh and background. coverage: the surface's share of the pixel, in [0, 1] but for
+    pixels that several silhouettes cross, which may leave it a little. Both carry gradient.
+    depth: along the optical axis, in units of the world. normals: unit, in the world. Both are 0 where nothing is seen
+    and carry no gradient.
+    surface, background: the surface's part of the radiance, and what is seen without it, where a field has composed
+    the picture (`recon.background.composite`), else None.
+    """
 
     radiance: Float[Tensor, "n h w 3"]
     coverage: Float[Tensor, "n h w"]
@@ -53,7 +67,7 @@ def diffuse(
     cosine: Float[Tensor, " p"],
     angles: Angles | None = None,
 ) -> Float[Tensor, "p 3"]:
-    """Radiance of a diffuse surface; `albedo` includes the light's intensity and 1 / pi."""
+    """Radiance of a diffuse surface, albedo * irradiance; `albedo` includes the light's intensity and 1 / pi."""
     return albedo * irradiance[:, None]
 
 
@@ -73,13 +87,19 @@ def render(
     """Render a mesh in every camera.
 
     Args:
-        albedo: vertex attributes that `shader` takes, by default the diffuse albedo.
+        vertices: in the world.
+        faces: corners, counter-clockwise seen from outside.
+        cameras: `n` views of h x w pixels, with their lights. They get no gradient.
+        albedo: vertex attributes that `shader` takes, by default the diffuse albedo, (v, 3).
         background: radiance behind the mesh, anything that broadcasts to (n, h, w, 3); None: black.
         antialias: blend silhouettes; this is the only source of the gradient of visibility.
         smooth: interpolate vertex normals; else faces are flat.
         cull: leave out faces seen from inside, which a closed mesh never shows.
         samples: shade samples x samples points a pixel and average them; depth and normals are
             averages over the seen ones.
+
+    Returns:
+        Pictures of h x w pixels. Radiance and coverage carry gradient to `vertices`, `albedo` and `background`.
     """
     margin = MARGIN if antialias else 0
     fine = cameras.scaled(samples).padded(margin)
@@ -107,7 +127,10 @@ def _render_samples(
     smooth: bool,
     cull: bool,
 ) -> tuple[Float[Tensor, "4 n h w"], Float[Tensor, "5 n h w"]]:
-    """Radiance and coverage; and normals, depth, and whether there is any; one sample a pixel."""
+    """One sample a pixel: (radiance, coverage) with gradient, and (normals, depth, 1 where there is a surface) without.
+
+    All stay together in two arrays, channels first, so that blending and averaging go over each once.
+    """
     screen = on_screen(vertices, faces, cameras)
     pix_to_face = visible_faces(screen, faces, cameras.height, cameras.width, cull)
     hits = intersect(vertices, faces, cameras, pix_to_face)
@@ -130,7 +153,8 @@ def _surface_at(
     pix_to_face: Int[Tensor, "n h w"],
     smooth: bool,
 ) -> tuple[Float[Tensor, "k p"], Float[Tensor, "3 p"]]:
-    """Attributes and unit normals at the visible points."""
+    """Attributes and unit normals at the visible points. Normals that are smooth are interpolated with the attributes,
+    in one pass, and made unit again."""
     rows = torch.cat([attributes.T, vertex_normals(vertices, faces).T]) if smooth else attributes.T.contiguous()
     mixed = interpolate(rows, hits)
     if smooth:
@@ -142,5 +166,6 @@ def _surface_at(
 
 
 def _scatter(hits: Hits, values: Float[Tensor, "c p"], shape: torch.Size) -> Float[Tensor, "c n h w"]:
+    """Pictures of `shape` (n, h, w) with the values of the hits in their pixels, 0 elsewhere."""
     flat = values.new_zeros((len(values), shape.numel()))
     return flat.index_copy_(1, hits.pixel, values).view(-1, *shape)

@@ -30,11 +30,18 @@ class Angles(NamedTuple):
 def collocated_irradiance(
     points: Float[Tensor, "p 3"], normals: Float[Tensor, "p 3"], light: Float[Tensor, "p 3"]
 ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
-    """Irradiance cos(theta) / r^2 of unit-intensity point lights, one a point, and cos(theta).
+    """Irradiance of point lights of unit intensity, one a point of the surface (inverse-square and cosine law).
 
-    Both are 0 where the surface turns away. Times albedo / pi the irradiance is the radiance of a
-    diffuse surface. The learned albedo takes up pi and the flash's intensity, which images alone
-    cannot tell from it.
+    Args:
+        points: in the world.
+        normals: unit, in the world.
+        light: where each point's light is, in the world.
+
+    Returns:
+        cos(theta) / r^2, with r in units of the world, and cos(theta). Both are 0 where the surface turns away.
+
+    Times albedo / pi the irradiance is the radiance of a diffuse surface. The learned albedo takes up pi and the
+    flash's intensity, which images alone cannot tell from it.
     """
     offset = light - points
     squared = (offset * offset).sum(-1)
@@ -45,9 +52,17 @@ def collocated_irradiance(
 def illuminate(
     points: Float[Tensor, "p 3"], normals: Float[Tensor, "p 3"], cameras: Cameras, view: Int[Tensor, " p"]
 ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"], Angles | None]:
-    """Irradiance at points seen in the views `view`, the cosine of its angle, and further angles.
+    """Light that arrives at points of the surface from the lights of their views.
 
-    These are None where the light is the camera's flash, for then all directions are one.
+    Args:
+        points: in the world.
+        normals: unit, in the world.
+        cameras: with their lights.
+        view: the camera that sees each point.
+
+    Returns:
+        Irradiance of a light of unit intensity; the cosine of its angle with the normal, 0 where the surface turns
+        away; and the further angles, None where the light is the camera's flash, for then all directions are one.
     """
     centers = of_views(cameras.centers, view).T
     if cameras.lights is None:
@@ -61,11 +76,20 @@ def separate_irradiance(
     centers: Float[Tensor, "p 3"],
     lights: Float[Tensor, "p 4"],
 ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"], Angles]:
-    """As `collocated_irradiance`, from homogeneous lights (see `Cameras`) seen from `centers`.
+    """As `collocated_irradiance`, from lights apart from the cameras.
 
-    Irradiance falls with the squared distance from a point light, and is cos(theta) of a distant one.
+    Args:
+        points: in the world.
+        normals: unit, in the world.
+        centers: of the camera that sees each point, in the world.
+        lights: of each point, homogeneous (see `Cameras.lights`).
+
+    Returns:
+        Irradiance, which falls with the squared distance from a point light and is cos(theta) of a distant one;
+        cos(theta), 0 where the surface turns away from the light; and the angles with camera and half vector.
     """
     near = lights[:, 3:]
+    # From the point to a near light (w = 1), or the direction itself of a distant one (w = 0).
     offset = lights[:, :3] - near * points
     squared = (offset * offset).sum(-1)
     to_light = offset * squared.rsqrt()[:, None]
