@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from recon import __version__
 from recon.errors import ReconError
 
 BAD_INPUT = 2
@@ -386,10 +387,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Version(argparse.Action):
-    """Looks the version up when asked, because the look-up costs more than the rest of the help."""
+    """Prints the version of the code that runs. The distribution's may be another, where another is installed."""
 
     def __call__(self, parser: argparse.ArgumentParser, *ignored: object) -> NoReturn:
-        from importlib.metadata import version
-
-        print(version("recon"))
+        print(__version__)
         parser.exit()

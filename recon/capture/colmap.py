@@ -91,7 +91,9 @@ def _read_model(
     try:
         import pycolmap
     except ImportError:
-        raise ReconError(f"{model}: models of COLMAP need pycolmap: pip install 'recon[colmap]'") from None
+        raise ReconError(
+            f"{model}: models of COLMAP need pycolmap: pip install -e '.[colmap]' in recon's checkout"
+        ) from None
     try:
         content = pycolmap.Reconstruction(str(model))
     except Exception as error:  # COLMAP's checks surface as whatever type its binding makes of them

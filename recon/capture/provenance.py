@@ -6,6 +6,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from recon import __version__
+
 
 def provenance(
     set_name: str, source: Path, files: Iterable[Path], settings: dict[str, Any], packages: Iterable[str]
@@ -20,7 +22,8 @@ def provenance(
         "source": source.name,
         "sha256": digest.hexdigest(),
         "settings": settings,
-        "versions": {name: number for name in ("recon", "numpy", *packages) if (number := _version(name))},
+        "versions": {"recon": __version__}
+        | {name: number for name in ("numpy", *packages) if (number := _version(name))},
     }
 
 
