@@ -94,6 +94,9 @@ def _add_extract(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parse
     command.add_argument(
         "--object", metavar="NAME", help="object or collection of a .blend to reconstruct (default: what is looked at)"
     )
+    command.add_argument(
+        "--color-space", choices=("srgb", "linear"), help="what photographs are that do not say so themselves"
+    )
     command.set_defaults(command=_extract)
 
 
@@ -207,6 +210,7 @@ def _extract(options: argparse.Namespace) -> None:
         like=options.like,
         light_cosine=options.light_cosine,
         object_name=options.object,
+        color_space=options.color_space,
     )
 
 

@@ -12,7 +12,6 @@ import OpenEXR
 import pytest
 import torch
 import trimesh
-from PIL import Image, ImageCms
 
 from recon.camera import Cameras, intrinsics_from_fov
 from recon.capture.extract import extract
@@ -402,50 +401,6 @@ def test_jpeg_grey_and_straight_alpha(tmp_path: Path) -> None:
     imageio.imwrite(tmp_path / "alpha.png", half)
     picture = read_picture(tmp_path / "alpha.png")
     assert np.allclose(picture.color, 0.2) and picture.alpha is not None and np.allclose(picture.alpha, 0.2)
-
-
-def profile(name: str) -> bytes:
-    """An ICC profile of sRGB's primaries with a gamma of 1, or of sRGB itself."""
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    return srgb if name == "sRGB" else linear_profile(srgb)
-
-
-def linear_profile(srgb: bytes) -> bytes:
-    """`srgb` with every transfer curve made straight and another name (ICC.1:2022, sections 7 and 10)."""
-    changed = bytearray(srgb)
-    for k in range(int.from_bytes(srgb[128:132], "big")):
-        entry = srgb[132 + 12 * k : 144 + 12 * k]
-        offset, size = int.from_bytes(entry[4:8], "big"), int.from_bytes(entry[8:12], "big")
-        if entry[:4] in (b"rTRC", b"gTRC", b"bTRC"):
-            curve = b"para" + bytes(8) + (1 << 16).to_bytes(4, "big")  # y = x^1
-            changed[offset : offset + size] = curve.ljust(size, b"\0")
-    return bytes(changed).replace("sRGB".encode("utf-16-be"), "LinR".encode("utf-16-be"))
-
-
-def test_a_jpeg_s_own_profile_is_heeded_unless_a_person_says_more(tmp_path: Path) -> None:
-    picture = Image.fromarray(np.full((8, 8, 3), 128, np.uint8))
-    expected = {"sRGB": 0.2159, "linear": 128 / 255}
-    for name, value in expected.items():
-        picture.save(tmp_path / "a.jpg", icc_profile=profile(name), quality=98)
-        assert np.allclose(read_picture(tmp_path / "a.jpg").color, value, atol=0.006)
-        assert np.allclose(read_picture(tmp_path / "a.jpg", "srgb").color, 0.2159, atol=0.006)
-        assert np.allclose(read_picture(tmp_path / "a.jpg", "linear").color, 128 / 255, atol=0.006)
-
-
-def test_a_png_s_other_profile_is_refused_unless_a_person_says_more(tmp_path: Path) -> None:
-    picture = Image.fromarray(np.full((8, 8, 3), 128, np.uint8))
-    picture.save(tmp_path / "a.png", icc_profile=profile("sRGB"))
-    assert np.allclose(read_picture(tmp_path / "a.png").color, 0.2159, atol=1e-3)
-    picture.save(tmp_path / "b.png", icc_profile=profile("linear"))
-    with pytest.raises(ReconError, match="b.png: has the colour profile 'LinR.*'; export it as sRGB"):
-        read_picture(tmp_path / "b.png")
-    assert np.allclose(read_picture(tmp_path / "b.png", "linear").color, 128 / 255)
-
-
-def test_cmyk_is_no_rgb_with_alpha(tmp_path: Path) -> None:
-    Image.new("CMYK", (8, 8)).save(tmp_path / "a.jpg")
-    with pytest.raises(ReconError, match="a.jpg: is stored as CMYK, expected RGB or grey"):
-        read_picture(tmp_path / "a.jpg")
 
 
 def test_exr_of_blender_and_of_one_channel(tmp_path: Path) -> None:

@@ -76,17 +76,24 @@ class Transforms(Lens):
     camera_convention: Annotated[Literal["opengl", "opencv"], BeforeValidator(_lower)] = "opengl"
 
 
-def views_from_transforms(path: Path, set_name: str, like: Frame | None = None) -> Views:
+def views_from_transforms(
+    path: Path, set_name: str, like: Frame | None = None, color_space: ColorSpace | None = None
+) -> Views:
     """The viewpoint set of a `transforms.json`, recentred and scaled into the unit sphere.
 
     The unit sphere comes from the masks, else from where the cameras look; pictures of an object
     before pure black count as masks for that. `like`: take unit frame and radiance scale from there.
+    `color_space`: what pictures are, where the file does not say it.
 
     Raises:
         ReconError: the file is no such JSON; a picture is missing, broken, not finite or of another
             size; a matrix is no rotation; a mask is empty; the object's place cannot be told.
     """
     transforms = read_transforms(path)
+    if color_space is not None:
+        if transforms.color_space not in (None, color_space):
+            raise ReconError(f"{path}: 'color_space' is {transforms.color_space}, but --color-space is {color_space}")
+        transforms = transforms.model_copy(update={"color_space": color_space})
     files = [_frame_files(path.parent, entry, f"{path}: frame {i}") for i, entry in enumerate(transforms.frames)]
     photos = [
         _read_frame(transforms, entry, *paths, f"{path}: frame {i}")
