@@ -201,8 +201,9 @@ def _extract(options: argparse.Namespace) -> None:
     _check_exists(options.source)
 
     from recon.capture.extract import extract
+    from recon.inspection.inspect import look_over
 
-    extract(
+    views = extract(
         options.source,
         options.out,
         set_name=options.set_name,
@@ -212,6 +213,8 @@ def _extract(options: argparse.Namespace) -> None:
         object_name=options.object,
         color_space=options.color_space,
     )
+    for line in look_over(views):
+        print(f"recon: warning: {options.out}: {line}", file=sys.stderr)
 
 
 def _keyframes(options: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ import OpenEXR
 import pytest
 import torch
 import trimesh
+from scipy.ndimage import binary_dilation
 
 from recon.camera import Cameras, intrinsics_from_fov
 from recon.capture.extract import extract
@@ -200,6 +201,70 @@ def test_distortion_is_undone(tmp_path: Path, capture: Capture) -> None:
     undone = np.abs(views.images * views.radiance_scale - smooth).mean()
     # What remains is the blur of interpolating twice.
     assert undone < 0.15 * np.abs(distorted_images - smooth).mean()
+
+
+def barrel(image: np.ndarray, matrix: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+    """The picture that a lens with this distortion takes of what a straight lens takes as `image`."""
+    matrix = matrix - [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]
+    pixels = np.stack(np.meshgrid(np.arange(SIZE), np.arange(SIZE)), axis=2).reshape(-1, 1, 2).astype(np.float32)
+    straight = cv2.undistortPoints(pixels, matrix, coefficients, P=matrix).reshape(SIZE, SIZE, 2)
+    return cv2.remap(image, straight, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+@pytest.mark.parametrize("k1", [0.6, -0.25])
+def test_what_a_straightened_lens_would_see_beyond_the_photograph_is_unknown(
+    tmp_path: Path, capture: Capture, k1: float
+) -> None:
+    """A lit room without masks: no black rim, and the frame comes from the cameras as without distortion."""
+    lit = [image + np.float32(2) for image in capture.images]
+    tree = without(capture.tree(), "mask_path")
+    path = capture.write(tmp_path / "a", tree)
+    bent = capture.write(tmp_path / "b", tree | {"k1": k1})
+    for i, image in enumerate(lit):
+        write_exr(path.parent / f"images/{i}.exr", RGB=image)
+        write_exr(bent.parent / f"images/{i}.exr", RGB=barrel(image, capture.matrix, np.array([k1, 0, 0, 0])))
+    straight, views = views_from_transforms(path, "x"), views_from_transforms(bent, "x")
+    assert straight.known is None
+    assert views.metadata["settings"]["framed_by"] == "cameras"
+    assert np.allclose(views.world_from_unit, straight.world_from_unit)
+    assert views.images.min() > 0.9 * straight.images.min()
+    if k1 < 0:  # the photograph shows more than is asked for
+        assert views.known is None
+        return
+    assert views.known is not None and set(np.unique(views.known)) == {0, 255}
+    assert not views.known[:, [0, 0, -1, -1], [0, -1, 0, -1]].any() and 0.6 < (views.known > 0).mean() < 0.95
+    background = (views.known > 0) & (capture.masks == 0)
+    rim = binary_dilation(capture.masks > 0, np.ones((1, 5, 5)))
+    assert np.allclose(views.images[background & ~rim] * views.radiance_scale, 2, atol=1e-3)
+    save_views(views, tmp_path / "v.npz")
+
+
+def test_an_object_before_black_is_found_within_what_is_known(tmp_path: Path, capture: Capture) -> None:
+    tree = without(capture.tree(), "mask_path") | {"k1": 0.6}
+    path = capture.write(tmp_path, tree)
+    for i, image in enumerate(capture.images):
+        write_exr(tmp_path / f"images/{i}.exr", RGB=barrel(image, capture.matrix, np.array([0.6, 0, 0, 0])))
+    views = views_from_transforms(path, "x")
+    assert views.metadata["settings"]["framed_by"] == "black background" and views.known is not None
+    assert 0.6 < np.linalg.norm(unit_vertices(views, capture), axis=1).max() < 0.97
+
+
+def test_full_opacity_stays_no_mask_when_the_lens_is_straightened(tmp_path: Path, capture: Capture) -> None:
+    path = capture.write(tmp_path, without(capture.tree(), "mask_path") | {"k1": 0.6})
+    for i, image in enumerate(capture.images):
+        write_exr(tmp_path / f"images/{i}.exr", RGBA=np.dstack([image + 1, np.ones((SIZE, SIZE), np.float32)]))
+    views = views_from_transforms(path, "x")
+    assert views.masks is None and views.metadata["settings"]["framed_by"] == "cameras"
+
+
+def test_where_the_polynomial_folds_back_nothing_is_known(tmp_path: Path, capture: Capture) -> None:
+    """With k1 = -2.5, r (1 + k1 r^2) turns back within the picture: beyond, centre pixels would appear again."""
+    path = capture.write(tmp_path, capture.tree() | {"k1": -2.5})
+    known = views_from_transforms(path, "x").known
+    assert known is not None
+    focal, turn = capture.matrix[0, 0], 1 / np.sqrt(3 * 2.5)
+    rows, columns = np.mgrid[:SIZE, :SIZE] + 0.5 - SIZE / 2
+    assert np.array_equal(known[0] > 0, np.hypot(rows, columns) / focal < turn)
 
 
 def test_pixels_that_are_not_square_keep_their_projections(tmp_path: Path, capture: Capture) -> None:

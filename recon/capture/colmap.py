@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from recon.capture.photographs import Photo, common_masks, equal_sizes, undistorted, unit_frame
+from recon.capture.photographs import Photo, common_masks, equal_sizes, known_pixels, undistorted, unit_frame
 from recon.capture.poses import poses_in_unit_frame, rigid_pose
 from recon.capture.provenance import provenance
 from recon.errors import ReconError
@@ -62,13 +62,13 @@ def views_from_colmap(
     ]
     pictures = equal_sizes(photos, [picture for picture, _ in files])
     names = [f"{folder}: image {name}" for name, *_ in images]
-    masks = common_masks(photos, names, "has no mask in masks/")
+    masks, known = common_masks(photos, names, "has no mask in masks/"), known_pixels(photos, names)
     peak = float(pictures.max())
     if peak <= 0:
         raise ReconError(f"{folder}: all pictures are black")
     poses, intrinsics = (np.stack([getattr(photo, key) for photo in photos]) for key in ("pose", "intrinsics"))
     if like is None:
-        world_from_unit, framed_by = unit_frame(pictures, masks, poses, intrinsics, str(folder), points)
+        world_from_unit, framed_by = unit_frame(pictures, masks, poses, intrinsics, str(folder), points, known)
     else:
         world_from_unit, framed_by, peak = like.world_from_unit, "like", like.radiance_scale
     models = sorted({camera.model_name for camera in cameras.values()})
@@ -78,6 +78,7 @@ def views_from_colmap(
     return Views(
         images=pictures / np.float32(peak),
         masks=None if masks is None else masks.astype(np.uint8) * 255,
+        known=None if known is None else known.astype(np.uint8) * 255,
         camera_to_world=poses_in_unit_frame(poses, world_from_unit),
         intrinsics=intrinsics,
         radiance_scale=peak,

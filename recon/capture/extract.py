@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from recon.capture.notes import say
 from recon.errors import ReconError
 from recon.files import read_npz
 from recon.images.photograph import ColorSpace
@@ -23,8 +24,8 @@ def extract(
     light_cosine: float | None = None,
     object_name: str | None = None,
     color_space: ColorSpace | None = None,
-) -> None:
-    """Write one viewpoint set of `source` to `out` (views.npz).
+) -> Views:
+    """Write one viewpoint set of `source` to `out` (views.npz), say what is odd about the source, and return the set.
 
     Args:
         source: a scene.yaml; a transforms.json, or a folder that holds one; a folder with a sparse model of
@@ -40,7 +41,10 @@ def extract(
         ReconError: the source is of no known kind or invalid, or `out` cannot be written.
     """
     frame = None if like is None else load_views(like)
-    save_views(read_source(source, set_name, mesh, frame, light_cosine, object_name, color_space), out)
+    views = read_source(source, set_name, mesh, frame, light_cosine, object_name, color_space)
+    save_views(views, out)
+    say(views.metadata.get("warnings", ()))
+    return views
 
 
 def read_source(

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from recon.capture.photographs import Photo, common_masks, equal_sizes, undistorted, unit_frame
+from recon.capture.photographs import Photo, common_masks, equal_sizes, known_pixels, undistorted, unit_frame
 from recon.capture.poses import poses_in_unit_frame, rigid_pose
 from recon.capture.provenance import provenance
 from recon.errors import ReconError
@@ -100,14 +100,15 @@ def views_from_transforms(
         for i, (entry, paths) in enumerate(zip(transforms.frames, files, strict=True))
     ]
     images = equal_sizes(photos, [image for image, _ in files])
-    masks = common_masks(photos, [f"{path}: frame {i}" for i in range(len(photos))], "has no 'mask_path'")
+    names = [f"{path}: frame {i}" for i in range(len(photos))]
+    masks, known = common_masks(photos, names, "has no 'mask_path'"), known_pixels(photos, names)
     peak = float(images.max())
     if peak <= 0:
         raise ReconError(f"{path}: all pictures are black")
     poses = np.stack([photo.pose for photo in photos])
     intrinsics = np.stack([photo.intrinsics for photo in photos])
     if like is None:
-        world_from_unit, framed_by = unit_frame(images, masks, poses, intrinsics, str(path))
+        world_from_unit, framed_by = unit_frame(images, masks, poses, intrinsics, str(path), known=known)
     else:
         world_from_unit, framed_by, peak = like.world_from_unit, "like", like.radiance_scale
     settings = transforms.model_dump(include={"color_space", "camera_convention"}) | {"framed_by": framed_by}
@@ -115,6 +116,7 @@ def views_from_transforms(
     return Views(
         images=images / np.float32(peak),
         masks=None if masks is None else masks.astype(np.uint8) * 255,
+        known=None if known is None else known.astype(np.uint8) * 255,
         camera_to_world=poses_in_unit_frame(poses, world_from_unit),
         intrinsics=intrinsics,
         radiance_scale=peak,

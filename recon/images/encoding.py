@@ -270,8 +270,9 @@ def _icc_curve(tag: bytes) -> Curve:
     if tag[:4] != b"para":
         raise ValueError("no curve")
     kind = struct.unpack_from(">H", tag, 8)[0]
-    numbers = [value / 65536 for value in struct.unpack_from(f">{(1, 3, 4, 5, 7)[kind]}i", tag, 12)]
-    g, a, b, c, d, e, f = [*numbers, *[1.0, 0.0, 0.0, 0.0, 0.0, 0.0][len(numbers) - 1 :]]
+    count = (1, 3, 4, 5, 7)[kind]
+    given = [float(value) / 65536 for value in struct.unpack_from(f">{count}i", tag, 12)]
+    g, a, b, c, d, e, f = given + [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0][count:]
     if kind in (1, 2):  # the same with the bend where the power begins
         c, d, e, f = 0.0, -b / a, c, c
 
