@@ -95,5 +95,6 @@ def crop(batch: Batch, mesh: SurfaceMesh, config: RunConfig, generator: torch.Ge
     occupied = torch.ones_like(batch.images[..., 0], dtype=torch.bool)
     # Only before black is a window without the object known to be without error.
     if config.train.crop.mode == "object" and config.background == "none":
-        occupied = occupied_pixels(batch.images, batch.cameras, mesh.vertices)
+        images = batch.images if batch.weights is None else batch.images * batch.weights[..., None]
+        occupied = occupied_pixels(images, batch.cameras, mesh.vertices)
     return cropped(batch, size, draw_windows(occupied, size, generator))

@@ -69,7 +69,10 @@ def hinted(batch: Batch, model: Model) -> Batch:
     if model.hints is None:
         return batch
     index = batch.views
-    return batch._replace(guide=model.hints.guide[index].float() / 255, veiled=model.hints.veiled[index])
+    guide = model.hints.guide[index].float() / 255
+    if batch.weights is not None:
+        guide[..., 1] *= batch.weights
+    return batch._replace(guide=guide, veiled=model.hints.veiled[index])
 
 
 def warm_up_terms(model: Model, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -83,7 +86,10 @@ def warm_up_terms(model: Model, batch: Batch, generator: torch.Generator) -> dic
     around, volume = model.surroundings.with_volume(rays, shift)
     prediction = around.around(volume.radiance, 1 - volume.transmittance)
     target = batch.images.flatten(0, 2).index_select(0, pixel)
-    terms = {"image": (prediction - target).abs().mean()}
+    error = (prediction - target).abs()
+    if batch.weights is not None:
+        error = error * batch.weights.flatten().index_select(0, pixel)[:, None]
+    terms = {"image": error.mean()}
     if config.loss.veil:
         terms["veil"] = veil_loss(rays, around, volume)
     if config.loss.spread:
