@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from recon import __version__
 from recon.errors import ReconError
 
 BAD_INPUT = 2
@@ -92,6 +93,9 @@ def _add_extract(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parse
     )
     command.add_argument(
         "--object", metavar="NAME", help="object or collection of a .blend to reconstruct (default: what is looked at)"
+    )
+    command.add_argument(
+        "--color-space", choices=("srgb", "linear"), help="what photographs are that do not say so themselves"
     )
     command.set_defaults(command=_extract)
 
@@ -197,8 +201,9 @@ def _extract(options: argparse.Namespace) -> None:
     _check_exists(options.source)
 
     from recon.capture.extract import extract
+    from recon.inspection.inspect import look_over
 
-    extract(
+    views = extract(
         options.source,
         options.out,
         set_name=options.set_name,
@@ -206,7 +211,10 @@ def _extract(options: argparse.Namespace) -> None:
         like=options.like,
         light_cosine=options.light_cosine,
         object_name=options.object,
+        color_space=options.color_space,
     )
+    for line in look_over(views):
+        print(f"recon: warning: {options.out}: {line}", file=sys.stderr)
 
 
 def _keyframes(options: argparse.Namespace) -> None:
@@ -386,10 +394,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Version(argparse.Action):
-    """Looks the version up when asked, because the look-up costs more than the rest of the help."""
+    """Prints the version of the code that runs. The distribution's may be another, where another is installed."""
 
     def __call__(self, parser: argparse.ArgumentParser, *ignored: object) -> NoReturn:
-        from importlib.metadata import version
-
-        print(version("recon"))
+        print(__version__)
         parser.exit()

@@ -1,6 +1,8 @@
 """Files that appear whole or not at all."""
 
 import os
+import re
+import secrets
 import tempfile
 import zipfile
 import zlib
@@ -11,6 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from recon.errors import ReconError
+
+TEMPORARY = re.compile(r"\..*\.recon-partial-[0-9a-f]{16}(\.[^.]*)?")
+"""Names of files that are being written: what nobody calls a file of their own."""
 
 
 @contextmanager
@@ -28,15 +33,13 @@ def atomic(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+        temporary = path.with_name(f".{path.stem[:200]}.recon-partial-{secrets.token_hex(8)}{path.suffix}")
+        # With the permissions of any new file: colleagues read results, which `tempfile` would hide from them. The
+        # system applies the umask; to ask for it would be to change it, under the feet of other threads.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         with writing(path):
             yield temporary
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide results from colleagues
             _sync(temporary)
             os.replace(temporary, path)
             _sync(path.parent)  # a new name is on the disk only when its folder is
@@ -56,9 +59,10 @@ def writing(path: str | Path) -> Iterator[None]:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of writers that were killed; nobody may be writing to `folder`."""
-    for path in folder.glob(".*-????????.*"):
-        with suppress(FileNotFoundError):
-            path.unlink()
+    for path in folder.iterdir():
+        if TEMPORARY.fullmatch(path.name):
+            with suppress(FileNotFoundError):
+                path.unlink()
 
 
 def _sync(path: Path) -> None:

@@ -17,7 +17,7 @@ ROTATION_TOLERANCE = 1e-4
 LIGHTS = ("light_position", "light_direction")
 """The keys that say where the light is; without either it is at the camera."""
 
-OPTIONAL = ("masks", "backgrounds", *LIGHTS)
+OPTIONAL = ("masks", "known", "backgrounds", *LIGHTS)
 """The keys that a set may lack; each has an entry a view."""
 
 
@@ -43,6 +43,8 @@ class Views:
         intrinsics: pinhole matrices in pixels; pixel centres lie at half-integers.
         masks: 255 where the object is seen, or None where unknown.
         backgrounds: what the same viewpoints show without the object, as `images`, or None where unknown.
+        known: 255 where a photograph shows the pixel, 0 where none does, as beyond the border of a picture whose
+            lens was straightened; None where all are known. What is not known is compared with nothing.
         radiance_scale: the source's radiance that an image value of 1 stands for.
         world_from_unit: the similarity from the unit frame to the source's frame.
         metadata: format version, set name, source, settings, tool versions.
@@ -61,6 +63,7 @@ class Views:
     light_position: Float64[np.ndarray, "n 3"] | None = None
     light_direction: Float64[np.ndarray, "n 3"] | None = None
     backgrounds: Float32[np.ndarray, "n h w 3"] | None = None
+    known: UInt8[np.ndarray, "n h w"] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -160,8 +163,10 @@ def load_views(path: str | Path, *, empty_masks: bool = False) -> Views:
         light_position=arrays.get("light_position"),
         light_direction=arrays.get("light_direction"),
         backgrounds=arrays.get("backgrounds"),
+        known=arrays.get("known"),
     )
     _check_geometry(views, path)
+    _check_known(views, path)
     if not empty_masks:
         _check_masks(views, path)
     return views
@@ -171,6 +176,7 @@ def check_views(views: Views, path: str | Path = "views") -> None:
     """Raise `ReconError`, naming `path`, the key and the view, where `views` breaks the contract."""
     _check_arrays(_arrays(views), path)
     _check_geometry(views, path)
+    _check_known(views, path)
     _check_masks(views, path)
 
 
@@ -194,6 +200,7 @@ def _check_arrays(arrays: dict[str, np.ndarray], path: str | Path) -> None:
     expected: dict[str, tuple[tuple[int, ...], str]] = {
         "images": (images.shape, "float32"),
         "masks": ((n, height, width), "uint8"),
+        "known": ((n, height, width), "uint8"),
         "backgrounds": (images.shape, "float32"),
         "camera_to_world": ((n, 4, 4), "float64"),
         "intrinsics": ((n, 3, 3), "float64"),
@@ -243,6 +250,14 @@ def _check_geometry(views: Views, path: str | Path) -> None:
             raise ReconError(
                 f"{path}: key 'light_direction', view {view}: must be a unit vector, has length {lengths[view]:.4g}"
             )
+
+
+def _check_known(views: Views, path: str | Path) -> None:
+    for i, known in enumerate(() if views.known is None else views.known):
+        if not known.any():
+            raise ReconError(f"{path}: key 'known', view {i}: no pixel is known")
+        if ((known > 0) & (known < 255)).any():
+            raise ReconError(f"{path}: key 'known', view {i}: must be 0 or 255")
 
 
 def _check_masks(views: Views, path: str | Path) -> None:

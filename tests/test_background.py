@@ -317,7 +317,7 @@ def test_large_views_are_shrunk_and_small_ones_are_not() -> None:
     assert shrunk(cameras, images)[1] is images
     large, points = ring(2, 2 * FINEST, 3 * FINEST), 0.5 * torch.randn(10, 3)
     images = torch.rand(2, 2 * FINEST, 3 * FINEST, 3)
-    small, shown = shrunk(large, images)
+    small, shown, _ = shrunk(large, images)
     assert (small.height, small.width) == shown.shape[1:3] == (round(2 * FINEST / 3), FINEST)
     scale = torch.tensor([1 / 3, small.height / large.height, 1])
     torch.testing.assert_close(small.project(points), large.project(points) * scale, rtol=1e-4, atol=1e-3)

@@ -203,7 +203,7 @@ def test_without_blender_one_line_says_what_to_install(tmp_path: Path, monkeypat
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(blender.importlib.util, "find_spec", lambda name: None)
     (tmp_path / "a.blend").write_text("")
-    with pytest.raises(ReconError, match=r"a\.blend: needs Blender: pip install 'recon\[blender\]'.*RECON_BLENDER"):
+    with pytest.raises(ReconError, match=r"a\.blend: needs Blender: .*pip install -e '\.\[blender\]'.*RECON_BLENDER"):
         extract(tmp_path / "a.blend", tmp_path / "out.npz")
 
 

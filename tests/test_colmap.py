@@ -214,5 +214,5 @@ def test_without_pycolmap_one_line_says_what_to_install(
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", fails)
-    with pytest.raises(ReconError, match=r"pip install 'recon\[colmap\]'"):
+    with pytest.raises(ReconError, match=r"pip install -e '\.\[colmap\]'"):
         extract(model(tmp_path / "a", pictures), tmp_path / "out.npz")

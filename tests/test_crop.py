@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -131,6 +133,44 @@ def test_crops_are_slices() -> None:
         np.testing.assert_array_equal(part.images[i], views.images[view][crop])
         np.testing.assert_array_equal(part.masks[i] * 255, views.masks[view][crop])
     assert (part.cameras.height, part.cameras.width) == (12, 12)
+
+
+def test_windows_keep_the_weight_0_of_what_is_not_known() -> None:
+    views = sphere_views()
+    known = np.full((6, 32, 32), 255, np.uint8)
+    known[:, :, 20:] = 0
+    batch = TrainingData.from_views(replace(views, known=known), CPU).batch(torch.tensor([4, 1]))
+    assert batch.weights is not None and np.array_equal(batch.weights * 255, known[:2])
+    windows = draw_crops(torch.ones(2, 32, 32, dtype=torch.bool), 12, torch.Generator().manual_seed(3))
+    weights = cropped(batch, 12, windows).weights
+    assert weights is not None
+    for i in range(2):
+        row, column = windows.offsets[i].tolist()
+        seen = torch.tensor(known[0][row : row + 12, column : column + 12] > 0)
+        assert torch.equal(weights[i], windows.weights[i] * seen)
+
+
+@pytest.mark.parametrize("crop", ["null", "14"])
+@pytest.mark.parametrize("background", ["none", "field"])
+def test_pixels_that_are_not_known_pull_at_nothing(crop: str, background: str) -> None:
+    """Whatever stands there, losses and gradients are the same."""
+    views = sphere_views()
+    known = np.full((6, 32, 32), 255, np.uint8)
+    known[:, :, :9] = 0
+    options = ["train.levels=[2]", f"train.crop.size={crop}", f"background={background}"]
+    config = load_config(None, options)
+    found = []
+    for value in (0.0, 0.9):
+        images = views.images.copy()
+        images[known == 0] = value
+        marked = replace(views, images=images, known=known)
+        model = initial_model(config, replace(views, known=known), CPU)
+        data = TrainingData.from_views(marked, CPU).batch(torch.arange(6))
+        terms = evaluate(model, data, 0.0, torch.Generator().manual_seed(0))
+        terms["image"].backward()
+        gradient = [p.grad for p in model.parameters() if p.grad is not None]
+        found.append((terms["image"].item(), torch.cat([each.flatten() for each in gradient])))
+    assert found[0][0] == found[1][0] and torch.equal(found[0][1], found[1][1])
 
 
 @pytest.mark.parametrize("corner", ["first", "last"])

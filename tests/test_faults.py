@@ -203,7 +203,7 @@ def test_a_terminated_validation_leaves_nothing_temporary(
 
 
 def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
-    for name in (".state-ab12cd_x.pt", "state.pt", ".gitignore", "history.csv"):
+    for name in (".state.recon-partial-0123456789abcdef.pt", "state.pt", ".gitignore", "history.csv"):
         (tmp_path / name).touch()
     remove_leftovers(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".gitignore", "history.csv", "state.pt"]

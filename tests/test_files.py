@@ -1,13 +1,14 @@
 """Files appear whole or not at all; archives are read or told apart in one line."""
 
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from recon.errors import ReconError
-from recon.files import atomic, read_npz, writable_folder
+from recon.files import atomic, read_npz, remove_leftovers, writable_folder
 
 
 def test_atomic_writes_whole_with_the_suffix_kept(tmp_path: Path) -> None:
@@ -35,6 +36,41 @@ def test_outputs_are_readable_by_colleagues(tmp_path: Path) -> None:
     plain = tmp_path / "b"
     plain.write_text("")
     assert (tmp_path / "a").stat().st_mode == plain.stat().st_mode
+
+
+def test_writing_leaves_the_umask_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It belongs to the process: another thread's file would be born with the permissions of nobody's choice."""
+
+    def forbidden(mask: int) -> int:
+        raise AssertionError("os.umask changes the process")
+
+    monkeypatch.setattr(os, "umask", forbidden)
+    thread = threading.Thread(target=lambda: (tmp_path / "b").write_text(""))
+    with atomic(tmp_path / "a.txt") as temporary:
+        thread.start()
+        thread.join()
+        temporary.write_text("")
+    assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_only_recon_s_own_leftovers_are_removed(tmp_path: Path) -> None:
+    """A person's `.notes-20261127.md` once looked like one."""
+    kept = {
+        ".notes-20261127.md",
+        ".state-ab12cd_x.pt",
+        ".a.recon-partial-notes.txt",
+        "a.recon-partial-0123456789abcdef.pt",
+    }
+    for name in kept:
+        (tmp_path / name).touch()
+    for name in ("state.pt", "mesh", ".bashrc"):
+        with pytest.raises(KeyboardInterrupt), atomic(tmp_path / name) as temporary:
+            os.link(temporary, tmp_path / "x")
+            raise KeyboardInterrupt
+        os.rename(tmp_path / "x", temporary)  # as a killed writer leaves it
+    assert len(list(tmp_path.iterdir())) == len(kept) + 3
+    remove_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == kept
 
 
 def test_a_file_in_the_way_of_a_folder_is_one_line(tmp_path: Path) -> None:

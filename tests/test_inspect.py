@@ -89,6 +89,7 @@ CASES: dict[str, tuple[Callable[[Views], Views], tuple[int, ...]]] = {
     "saturated": (clipped, (0, 1, 2)),
     "fall-off": (flat, ()),
     "no masks": (lambda views: replace(views, masks=None), ()),
+    "negative": (changed("images", (5, 16, 16), -0.5), (5,)),
     "black": (lambda views: replace(views, images=0 * views.images), ()),
 }
 
@@ -172,6 +173,25 @@ def test_the_command_prints_a_table_and_draws_a_picture(
     assert "front: 12 views of 32×32 pixels from a.json" in text
     assert "warning: view 3: the mask is empty" in text and "fall-off   brightness goes as" in text
     assert imageio.imread(tmp_path / "out" / "v.inspection.png").shape[:2] == (1200, 1920)
+
+
+def test_extract_says_what_inspect_finds(
+    around: Views, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*ignored: object) -> Views:
+        return replace(changed("masks", slice(6, 8), 255)(around), metadata={"warnings": ["a.json: is odd"]})
+
+    monkeypatch.setattr("recon.capture.extract.read_source", read)
+    (tmp_path / "a.json").write_text("")
+    out = tmp_path / "v.npz"
+    assert main(["extract", str(tmp_path / "a.json"), "--out", str(out)]) == 0
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.splitlines() == [
+        "recon: warning: a.json: is odd",
+        f"recon: warning: {out}: views 6–7: the mask is full: it marks the whole picture as object",
+    ]
+    assert main(["inspect", str(out)]) == 0
+    assert "warning: a.json: is odd" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,24 @@ def test_a_prediction_that_is_no_number_shows() -> None:
     assert image_metrics(prediction, images(1))["mean_absolute_error"].isnan()
 
 
+def test_what_is_not_known_does_not_count() -> None:
+    target = images(2)
+    known = torch.ones(2, 16, 16, dtype=torch.bool)
+    known[1, :, 12:] = False
+    prediction = (target + 0.1).clamp(max=1)
+    spoilt = torch.where(known[..., None], prediction, torch.nan)
+    found, shown = image_metrics(spoilt, target, known), image_metrics(prediction[1:, :, :12], target[1:, :, :12])
+    for name in ("mean_absolute_error", "psnr"):
+        assert found[name][0].item() == pytest.approx(image_metrics(prediction, target)[name][0].item(), rel=1e-5)
+        assert found[name][1].item() == pytest.approx(shown[name].item(), rel=1e-5)
+    assert not found["ssim"].isnan().any() and found["ssim"][1] > image_metrics(0 * target, target)["ssim"][1]
+    everything = image_metrics(prediction, target, torch.ones_like(known))
+    for name, values in image_metrics(prediction, target).items():
+        assert torch.allclose(everything[name], values, rtol=1e-6)
+    coverage, masks = torch.tensor([[[1.0, 1.0, 0.0]]]), torch.tensor([[[1.0, 0.0, 0.0]]])
+    assert mask_iou(coverage, masks, torch.tensor([[[True, False, True]]])).item() == 1
+
+
 def test_mask_iou_counts_pixels_that_are_half_covered() -> None:
     coverage = torch.tensor([[[1.0, 0.5, 0.4, 0.0]]])
     masks = torch.tensor([[[1.0, 0.0, 1.0, 0.0]]])

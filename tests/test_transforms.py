@@ -12,7 +12,7 @@ import OpenEXR
 import pytest
 import torch
 import trimesh
-from PIL import Image, ImageCms
+from scipy.ndimage import binary_dilation
 
 from recon.camera import Cameras, intrinsics_from_fov
 from recon.capture.extract import extract
@@ -201,6 +201,70 @@ def test_distortion_is_undone(tmp_path: Path, capture: Capture) -> None:
     undone = np.abs(views.images * views.radiance_scale - smooth).mean()
     # What remains is the blur of interpolating twice.
     assert undone < 0.15 * np.abs(distorted_images - smooth).mean()
+
+
+def barrel(image: np.ndarray, matrix: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+    """The picture that a lens with this distortion takes of what a straight lens takes as `image`."""
+    matrix = matrix - [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]
+    pixels = np.stack(np.meshgrid(np.arange(SIZE), np.arange(SIZE)), axis=2).reshape(-1, 1, 2).astype(np.float32)
+    straight = cv2.undistortPoints(pixels, matrix, coefficients, P=matrix).reshape(SIZE, SIZE, 2)
+    return cv2.remap(image, straight, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+@pytest.mark.parametrize("k1", [0.6, -0.25])
+def test_what_a_straightened_lens_would_see_beyond_the_photograph_is_unknown(
+    tmp_path: Path, capture: Capture, k1: float
+) -> None:
+    """A lit room without masks: no black rim, and the frame comes from the cameras as without distortion."""
+    lit = [image + np.float32(2) for image in capture.images]
+    tree = without(capture.tree(), "mask_path")
+    path = capture.write(tmp_path / "a", tree)
+    bent = capture.write(tmp_path / "b", tree | {"k1": k1})
+    for i, image in enumerate(lit):
+        write_exr(path.parent / f"images/{i}.exr", RGB=image)
+        write_exr(bent.parent / f"images/{i}.exr", RGB=barrel(image, capture.matrix, np.array([k1, 0, 0, 0])))
+    straight, views = views_from_transforms(path, "x"), views_from_transforms(bent, "x")
+    assert straight.known is None
+    assert views.metadata["settings"]["framed_by"] == "cameras"
+    assert np.allclose(views.world_from_unit, straight.world_from_unit)
+    assert views.images.min() > 0.9 * straight.images.min()
+    if k1 < 0:  # the photograph shows more than is asked for
+        assert views.known is None
+        return
+    assert views.known is not None and set(np.unique(views.known)) == {0, 255}
+    assert not views.known[:, [0, 0, -1, -1], [0, -1, 0, -1]].any() and 0.6 < (views.known > 0).mean() < 0.95
+    background = (views.known > 0) & (capture.masks == 0)
+    rim = binary_dilation(capture.masks > 0, np.ones((1, 5, 5)))
+    assert np.allclose(views.images[background & ~rim] * views.radiance_scale, 2, atol=1e-3)
+    save_views(views, tmp_path / "v.npz")
+
+
+def test_an_object_before_black_is_found_within_what_is_known(tmp_path: Path, capture: Capture) -> None:
+    tree = without(capture.tree(), "mask_path") | {"k1": 0.6}
+    path = capture.write(tmp_path, tree)
+    for i, image in enumerate(capture.images):
+        write_exr(tmp_path / f"images/{i}.exr", RGB=barrel(image, capture.matrix, np.array([0.6, 0, 0, 0])))
+    views = views_from_transforms(path, "x")
+    assert views.metadata["settings"]["framed_by"] == "black background" and views.known is not None
+    assert 0.6 < np.linalg.norm(unit_vertices(views, capture), axis=1).max() < 0.97
+
+
+def test_full_opacity_stays_no_mask_when_the_lens_is_straightened(tmp_path: Path, capture: Capture) -> None:
+    path = capture.write(tmp_path, without(capture.tree(), "mask_path") | {"k1": 0.6})
+    for i, image in enumerate(capture.images):
+        write_exr(tmp_path / f"images/{i}.exr", RGBA=np.dstack([image + 1, np.ones((SIZE, SIZE), np.float32)]))
+    views = views_from_transforms(path, "x")
+    assert views.masks is None and views.metadata["settings"]["framed_by"] == "cameras"
+
+
+def test_where_the_polynomial_folds_back_nothing_is_known(tmp_path: Path, capture: Capture) -> None:
+    """With k1 = -2.5, r (1 + k1 r^2) turns back within the picture: beyond, centre pixels would appear again."""
+    path = capture.write(tmp_path, capture.tree() | {"k1": -2.5})
+    known = views_from_transforms(path, "x").known
+    assert known is not None
+    focal, turn = capture.matrix[0, 0], 1 / np.sqrt(3 * 2.5)
+    rows, columns = np.mgrid[:SIZE, :SIZE] + 0.5 - SIZE / 2
+    assert np.array_equal(known[0] > 0, np.hypot(rows, columns) / focal < turn)
 
 
 def test_pixels_that_are_not_square_keep_their_projections(tmp_path: Path, capture: Capture) -> None:
@@ -402,50 +466,6 @@ def test_jpeg_grey_and_straight_alpha(tmp_path: Path) -> None:
     imageio.imwrite(tmp_path / "alpha.png", half)
     picture = read_picture(tmp_path / "alpha.png")
     assert np.allclose(picture.color, 0.2) and picture.alpha is not None and np.allclose(picture.alpha, 0.2)
-
-
-def profile(name: str) -> bytes:
-    """An ICC profile of sRGB's primaries with a gamma of 1, or of sRGB itself."""
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    return srgb if name == "sRGB" else linear_profile(srgb)
-
-
-def linear_profile(srgb: bytes) -> bytes:
-    """`srgb` with every transfer curve made straight and another name (ICC.1:2022, sections 7 and 10)."""
-    changed = bytearray(srgb)
-    for k in range(int.from_bytes(srgb[128:132], "big")):
-        entry = srgb[132 + 12 * k : 144 + 12 * k]
-        offset, size = int.from_bytes(entry[4:8], "big"), int.from_bytes(entry[8:12], "big")
-        if entry[:4] in (b"rTRC", b"gTRC", b"bTRC"):
-            curve = b"para" + bytes(8) + (1 << 16).to_bytes(4, "big")  # y = x^1
-            changed[offset : offset + size] = curve.ljust(size, b"\0")
-    return bytes(changed).replace("sRGB".encode("utf-16-be"), "LinR".encode("utf-16-be"))
-
-
-def test_a_jpeg_s_own_profile_is_heeded_unless_a_person_says_more(tmp_path: Path) -> None:
-    picture = Image.fromarray(np.full((8, 8, 3), 128, np.uint8))
-    expected = {"sRGB": 0.2159, "linear": 128 / 255}
-    for name, value in expected.items():
-        picture.save(tmp_path / "a.jpg", icc_profile=profile(name), quality=98)
-        assert np.allclose(read_picture(tmp_path / "a.jpg").color, value, atol=0.006)
-        assert np.allclose(read_picture(tmp_path / "a.jpg", "srgb").color, 0.2159, atol=0.006)
-        assert np.allclose(read_picture(tmp_path / "a.jpg", "linear").color, 128 / 255, atol=0.006)
-
-
-def test_a_png_s_other_profile_is_refused_unless_a_person_says_more(tmp_path: Path) -> None:
-    picture = Image.fromarray(np.full((8, 8, 3), 128, np.uint8))
-    picture.save(tmp_path / "a.png", icc_profile=profile("sRGB"))
-    assert np.allclose(read_picture(tmp_path / "a.png").color, 0.2159, atol=1e-3)
-    picture.save(tmp_path / "b.png", icc_profile=profile("linear"))
-    with pytest.raises(ReconError, match="b.png: has the colour profile 'LinR.*'; export it as sRGB"):
-        read_picture(tmp_path / "b.png")
-    assert np.allclose(read_picture(tmp_path / "b.png", "linear").color, 128 / 255)
-
-
-def test_cmyk_is_no_rgb_with_alpha(tmp_path: Path) -> None:
-    Image.new("CMYK", (8, 8)).save(tmp_path / "a.jpg")
-    with pytest.raises(ReconError, match="a.jpg: is stored as CMYK, expected RGB or grey"):
-        read_picture(tmp_path / "a.jpg")
 
 
 def test_exr_of_blender_and_of_one_channel(tmp_path: Path) -> None:

@@ -112,6 +112,23 @@ def test_views_without_lights_are_lit_from_the_camera(tmp_path: Path) -> None:
     assert back.light_position is None and back.light_direction is None
 
 
+def test_what_is_known_is_kept_selected_and_part_of_the_digest(tmp_path: Path) -> None:
+    views = some_views()
+    known = np.full((3, 4, 5), 255, np.uint8)
+    known[1, :, 3:] = 0
+    marked = replace(views, known=known)
+    assert marked.digest != views.digest
+    save_views(marked, tmp_path / "v.npz")
+    back = load_views(tmp_path / "v.npz")
+    assert back.known is not None and np.array_equal(back.known, known) and back.digest == marked.digest
+    chosen = back.select(np.array([2, 1])).aligned_to(replace(views, radiance_scale=2.0))
+    assert chosen.known is not None and np.array_equal(chosen.known, known[[2, 1]])
+    save_views(views, tmp_path / "w.npz")
+    assert load_views(tmp_path / "w.npz").known is None
+    with np.load(tmp_path / "w.npz") as archive:
+        assert "known" not in archive.files
+
+
 def test_empty_masks_are_read_where_asked_for(tmp_path: Path) -> None:
     _write(tmp_path / "v.npz", **_changed("masks", 2, 0)())
     masks = load_views(tmp_path / "v.npz", empty_masks=True).masks
@@ -155,6 +172,13 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "negative focal": (_changed("intrinsics", (0, 0, 0), -90.0), "'intrinsics', view 0: focal lengths"),
     "no pinhole": (_changed("intrinsics", (0, 1, 0), 1.0), "'intrinsics', view 0"),
     "empty mask": (_changed("masks", 2, 0), "'masks', view 2: the mask is empty"),
+    "nothing known": (
+        lambda: {"known": np.where(np.arange(3)[:, None, None] == 1, 0, np.full((3, 4, 5), 255)).astype(np.uint8)},
+        "'known', view 1: no pixel is known",
+    ),
+    "known of another size": (lambda: {"known": np.ones((3, 5, 4), np.uint8)}, r"'known' must have shape \(3, 4, 5\)"),
+    "known a share": (lambda: {"known": np.full((3, 4, 5), 0.5)}, "'known' must be uint8, got float64"),
+    "known in part": (lambda: {"known": np.full((3, 4, 5), 9, np.uint8)}, "'known', view 0: must be 0 or 255"),
     "light of no length": (
         lambda: {"light_direction": np.array([[0, 0, 1.0], [0, 0, 2], [1, 0, 0]])},
         "'light_direction', view 1: must be a unit vector, has length 2",

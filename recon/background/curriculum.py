@@ -80,15 +80,24 @@ class Curriculum:
         """Whether it is time for an `update`."""
         return self._masks_are_due(fraction) or (iteration > 0 and iteration % REFRESH == 0)
 
-    def update(self, cameras: Cameras, images: Float[Tensor, "n h w 3"], fraction: float) -> None:
-        """Renew what follows from the field: occupancy grid, and after the warm-up pseudo-masks and foreground."""
+    def update(
+        self,
+        cameras: Cameras,
+        images: Float[Tensor, "n h w 3"],
+        known: Float[Tensor, "n h w"] | None,
+        fraction: float,
+    ) -> None:
+        """Renew what follows from the field: occupancy grid, and after the warm-up pseudo-masks and foreground.
+
+        `images` are all training views, `known` is 0 in pixels that no photograph shows; None: all are.
+        """
         masks = self.pseudo_masks
         self._field.prune()
         if self._masks_are_due(fraction):
             if masks.updates == 0:
                 masks.update_from_volume(self._field, cameras)
             else:
-                masks.update_from_field(self._field, *shrunk(cameras, images))
+                masks.update_from_field(self._field, *shrunk(cameras, images, known))
             # From the last update on the surface covers what a wall could be made to show.
             self._field.view_dependent.fill_(int(masks.updates) == len(UPDATES))
         if not self.warming_up(fraction):
@@ -103,9 +112,13 @@ class Curriculum:
         return self.pseudo_masks.masks[views].float() / 255, self.pseudo_masks.foreground[views]
 
     def warm_up_terms(
-        self, cameras: Cameras, images: Float[Tensor, "b h w 3"], generator: torch.Generator
+        self,
+        cameras: Cameras,
+        images: Float[Tensor, "b h w 3"],
+        known: Float[Tensor, "b h w"] | None,
+        generator: torch.Generator,
     ) -> dict[str, Tensor]:
-        """The loss terms of the field alone, on random pixels of whole views."""
+        """The loss terms of the field alone, on random pixels of whole views; `known` is 0 where none is shown."""
         count = images[..., 0].numel()
         pixel = torch.randint(count, (self._field.config.rays,), generator=generator).to(images.device)
         rays = rays_through(cameras, pixel)
@@ -113,7 +126,10 @@ class Curriculum:
         outer, volume = self._field.all_segments(rays, jitter)
         prediction = outer.with_surface(volume.radiance, 1 - volume.transmittance)
         target = images.flatten(0, 2).index_select(0, pixel)
-        terms = {"image": (prediction - target).abs().mean()}
+        error = (prediction - target).abs()
+        if known is not None:
+            error = error * known.flatten().index_select(0, pixel)[:, None]
+        terms = {"image": error.mean()}
         if self._weights.field_opacity:
             terms["field_opacity"] = opacity_loss(rays, outer, volume)
         if self._weights.field_distortion:

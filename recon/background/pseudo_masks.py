@@ -60,13 +60,17 @@ class PseudoMasks(nn.Module):
 
     @torch.no_grad()
     def update_from_field(
-        self, background: BackgroundField, cameras: Cameras, images: Float[Tensor, "n h w 3"]
+        self,
+        background: BackgroundField,
+        cameras: Cameras,
+        images: Float[Tensor, "n h w 3"],
+        known: Float[Tensor, "n h w"] | None = None,
     ) -> None:
         """Which pixels show the object: those that the field leaves unexplained.
 
         The views may be smaller than the masks.
         """
-        for view, mask in enumerate(pseudo_masks_from_field(background, cameras, images)):
+        for view, mask in enumerate(pseudo_masks_from_field(background, cameras, images, known)):
             self._keep(view, mask)
         self.updates.add_(1)
 

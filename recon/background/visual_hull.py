@@ -49,15 +49,21 @@ FINEST = 128
 """Pixels along the longer side of the views that are looked at: the pseudo-masks know no more."""
 
 
-def shrunk(cameras: Cameras, images: Float[Tensor, "n h w 3"]) -> tuple[Cameras, Float[Tensor, "n r c 3"]]:
-    """The same views with at most `FINEST` pixels along each side."""
+def shrunk(
+    cameras: Cameras, images: Float[Tensor, "n h w 3"], known: Float[Tensor, "n h w"] | None = None
+) -> tuple[Cameras, Float[Tensor, "n r c 3"], Float[Tensor, "n r c"] | None]:
+    """The same views, and which of their pixels are known, with at most `FINEST` pixels along each side."""
     factor = FINEST / max(cameras.height, cameras.width)
     if factor >= 1:
-        return cameras, images
+        return cameras, images, known
     height, width = (max(round(factor * side), 1) for side in (cameras.height, cameras.width))
     scale = torch.tensor([width / cameras.width, height / cameras.height, 1.0]).to(cameras.intrinsics)
     small = replace(cameras, intrinsics=scale[:, None] * cameras.intrinsics, height=height, width=width)
-    return small, interpolate(images.permute(0, 3, 1, 2), size=(height, width), mode="area").permute(0, 2, 3, 1)
+    fewer = interpolate(images.permute(0, 3, 1, 2), size=(height, width), mode="area").permute(0, 2, 3, 1)
+    if known is not None:
+        # In part is not known: its colour is that of no photograph.
+        known = (interpolate(known[:, None], size=(height, width), mode="area")[:, 0] == 1).float()
+    return small, fewer, known
 
 
 class Evidence(NamedTuple):
@@ -74,15 +80,20 @@ class Evidence(NamedTuple):
 
 @torch.no_grad()
 def pseudo_masks_from_field(
-    background: BackgroundField, cameras: Cameras, images: Float[Tensor, "n h w 3"]
+    background: BackgroundField,
+    cameras: Cameras,
+    images: Float[Tensor, "n h w 3"],
+    known: Float[Tensor, "n h w"] | None = None,
 ) -> Float[Tensor, "n h w 2"]:
     """The object's likely alpha in every pixel, 0 or 1, and how sure that is, 0 to 1.
 
     Args:
         background: a field that has been trained for a while, so that it explains what is not the object.
         images: linear radiance of the views of `cameras`.
+        known: 0 in pixels that no photograph shows; None: all are.
     """
     difference, weight = gather(background, cameras, images)
+    weight = weight if known is None else weight * known
     says = (difference.clamp(min=1e-6) / (ALIKE / 2)).log().clamp(AGAINST, FOR)
     support = supported(cameras, says, weight)
     best = torch.stack([best_on_rays(support, cameras[[view]]) for view in range(len(cameras))])

@@ -209,7 +209,10 @@ def blender_command() -> list[str]:
     nested = Path(sys.prefix) / "blender" / "bin" / "python"
     program = str(nested) if nested.is_file() else shutil.which("blender")
     if program is None:
-        raise ReconError(f"needs Blender: pip install 'recon[blender]' (Python 3.11), or {VARIABLE}=/path/to/blender")
+        raise ReconError(
+            "needs Blender: `make blender` or pip install -e '.[blender]' in recon's checkout (Python 3.11), "
+            f"or {VARIABLE}=/path/to/blender"
+        )
     return _command(program)
 
 

@@ -45,10 +45,12 @@ def _repaired_scan() -> Trimesh:
     try:
         import pymeshfix
     except ImportError:
-        raise ReconError("the bunny needs the package pymeshfix: pip install pymeshfix") from None
+        raise ReconError("the bunny needs pymeshfix: pip install -e '.[scene]' in recon's checkout") from None
     path = Path(pymeshfix.__file__).parent / "examples" / "StanfordBunny.ply"
     if not path.is_file():
-        raise ReconError(f"{path}: this release of pymeshfix carries no bunny; pip install -U pymeshfix")
+        raise ReconError(
+            f"{path}: this release of pymeshfix carries no bunny: pip install -U -e '.[scene]' in recon's checkout"
+        )
     return _repair(trimesh.load_mesh(path, process=False))
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from recon.capture.photographs import Photo, common_masks, equal_sizes, undistorted, unit_frame
+from recon.capture.photographs import Photo, common_masks, equal_sizes, known_pixels, undistorted, unit_frame
 from recon.capture.poses import poses_in_unit_frame, rigid_pose
 from recon.capture.provenance import provenance
 from recon.errors import ReconError
-from recon.images.photograph import SUFFIXES, read_mask, read_picture
+from recon.images.photograph import SUFFIXES, ColorSpace, read_mask, read_picture
 from recon.views import Frame, Views
 
 MODELS: dict[str, tuple[str, ...]] = {
@@ -38,12 +38,14 @@ def model_folder(folder: Path) -> Path | None:
     return None
 
 
-def views_from_colmap(folder: Path, set_name: str, like: Frame | None = None) -> Views:
+def views_from_colmap(
+    folder: Path, set_name: str, like: Frame | None = None, color_space: ColorSpace | None = None
+) -> Views:
     """The registered photographs of a sparse model, by name, recentred and scaled into the unit sphere.
 
     The unit sphere comes from the masks, else from the sparse points that all cameras see, else from
-    where the cameras look. `like`: take unit frame and radiance scale from there. Pictures are sRGB, but
-    EXR is linear.
+    where the cameras look. `like`: take unit frame and radiance scale from there. Pictures are what they
+    say, or `color_space`.
 
     Raises:
         ReconError: there is no pycolmap; the model is damaged or has no photograph; a photograph or mask is
@@ -55,18 +57,18 @@ def views_from_colmap(folder: Path, set_name: str, like: Frame | None = None) ->
     cameras, images, points = _read_model(model)
     files = [(_photograph(folder, name), _mask(folder, name)) for name, *_ in images]
     photos = [
-        _read_photo(*paths, pose, cameras[camera], f"{model}: image {name}")
+        _read_photo(*paths, pose, cameras[camera], color_space, f"{model}: image {name}")
         for paths, (name, camera, pose) in zip(files, images, strict=True)
     ]
     pictures = equal_sizes(photos, [picture for picture, _ in files])
     names = [f"{folder}: image {name}" for name, *_ in images]
-    masks = common_masks(photos, names, "has no mask in masks/")
+    masks, known = common_masks(photos, names, "has no mask in masks/"), known_pixels(photos, names)
     peak = float(pictures.max())
     if peak <= 0:
         raise ReconError(f"{folder}: all pictures are black")
     poses, intrinsics = (np.stack([getattr(photo, key) for photo in photos]) for key in ("pose", "intrinsics"))
     if like is None:
-        world_from_unit, framed_by = unit_frame(pictures, masks, poses, intrinsics, str(folder), points)
+        world_from_unit, framed_by = unit_frame(pictures, masks, poses, intrinsics, str(folder), points, known)
     else:
         world_from_unit, framed_by, peak = like.world_from_unit, "like", like.radiance_scale
     models = sorted({camera.model_name for camera in cameras.values()})
@@ -76,6 +78,7 @@ def views_from_colmap(folder: Path, set_name: str, like: Frame | None = None) ->
     return Views(
         images=pictures / np.float32(peak),
         masks=None if masks is None else masks.astype(np.uint8) * 255,
+        known=None if known is None else known.astype(np.uint8) * 255,
         camera_to_world=poses_in_unit_frame(poses, world_from_unit),
         intrinsics=intrinsics,
         radiance_scale=peak,
@@ -91,7 +94,9 @@ def _read_model(
     try:
         import pycolmap
     except ImportError:
-        raise ReconError(f"{model}: models of COLMAP need pycolmap: pip install 'recon[colmap]'") from None
+        raise ReconError(
+            f"{model}: models of COLMAP need pycolmap: pip install -e '.[colmap]' in recon's checkout"
+        ) from None
     try:
         content = pycolmap.Reconstruction(str(model))
     except Exception as error:  # COLMAP's checks surface as whatever type its binding makes of them
@@ -139,9 +144,16 @@ def _mask(folder: Path, name: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _read_photo(picture: Path, mask: Path | None, pose: Float[np.ndarray, "4 4"], camera: Any, where: str) -> Photo:
+def _read_photo(
+    picture: Path,
+    mask: Path | None,
+    pose: Float[np.ndarray, "4 4"],
+    camera: Any,
+    color_space: ColorSpace | None,
+    where: str,
+) -> Photo:
     intrinsics, coefficients = _lens(camera, where)
-    image, outline = read_picture(picture), None if mask is None else read_mask(mask)
+    image, outline = read_picture(picture, color_space), None if mask is None else read_mask(mask)
     for path, size in ((picture, image.color.shape[:2]), (mask, outline.shape if outline is not None else None)):
         if size is not None and size != (camera.height, camera.width):
             found, expected = f"{size[1]}x{size[0]}", f"{camera.width}x{camera.height}"

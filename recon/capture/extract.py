@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from recon.capture.notes import say
 from recon.errors import ReconError
 from recon.files import read_npz
+from recon.images.photograph import ColorSpace
 from recon.views import Frame, Views, load_views, save_views
 
 KNOWN = (
@@ -21,8 +23,9 @@ def extract(
     like: Path | None = None,
     light_cosine: float | None = None,
     object_name: str | None = None,
-) -> None:
-    """Write one viewpoint set of `source` to `out` (views.npz).
+    color_space: ColorSpace | None = None,
+) -> Views:
+    """Write one viewpoint set of `source` to `out` (views.npz), say what is odd about the source, and return the set.
 
     Args:
         source: a scene.yaml; a transforms.json, or a folder that holds one; a folder with a sparse model of
@@ -32,12 +35,16 @@ def extract(
         like: a views.npz whose unit frame and radiance scale are taken over, as validation sets do.
         light_cosine: least cosine to the viewing axis of the lights of DiLiGenT-MV that are taken.
         object_name: object or collection of a .blend that is to be reconstructed.
+        color_space: what the samples of photographs are, whatever the files say.
 
     Raises:
         ReconError: the source is of no known kind or invalid, or `out` cannot be written.
     """
     frame = None if like is None else load_views(like)
-    save_views(read_source(source, set_name, mesh, frame, light_cosine, object_name), out)
+    views = read_source(source, set_name, mesh, frame, light_cosine, object_name, color_space)
+    save_views(views, out)
+    say(views.metadata.get("warnings", ()))
+    return views
 
 
 def read_source(
@@ -47,6 +54,7 @@ def read_source(
     like: Frame | None,
     light_cosine: float | None = None,
     object_name: str | None = None,
+    color_space: ColorSpace | None = None,
 ) -> Views:
     """The viewpoint set that `extract` writes."""
     if object_name is not None and source.suffix.lower() != ".blend":
@@ -55,17 +63,19 @@ def read_source(
         from recon.capture.colmap import model_folder, views_from_colmap
         from recon.capture.diligent import LIGHT_COSINE, is_diligent, views_from_diligent
 
-        if is_diligent(source) and mesh is None:
+        if is_diligent(source) and mesh is None and color_space is None:
             name = set_name or source.resolve().name.removesuffix("PNG")
             return views_from_diligent(source, name, like, LIGHT_COSINE if light_cosine is None else light_cosine)
         if model_folder(source) is not None and mesh is None and light_cosine is None:
-            return views_from_colmap(source, set_name or source.resolve().name, like)
+            return views_from_colmap(source, set_name or source.resolve().name, like, color_space)
     if light_cosine is not None:
         raise ReconError(f"{source}: '--light-cosine' goes with the folder of an object of DiLiGenT-MV")
     path = source / "transforms.json" if source.is_dir() else source
     if not path.is_file():
         raise ReconError(f"{source}: no such source; expected {KNOWN}")
     suffix = path.suffix.lower()
+    if color_space is not None and suffix != ".json":
+        raise ReconError(f"{source}: '--color-space' goes with a transforms.json or a folder of COLMAP")
     if (mesh is None) == (suffix == ".npz"):
         raise ReconError(f"{source}: '--mesh' goes with keyframes (.npz), and these need it")
     if suffix in (".yaml", ".yml"):
@@ -79,7 +89,7 @@ def read_source(
     if suffix == ".json":
         from recon.capture.transforms import views_from_transforms
 
-        return views_from_transforms(path, set_name or _set_name(path), like)
+        return views_from_transforms(path, set_name or _set_name(path), like, color_space)
     if suffix == ".npz" and mesh is not None:
         if "images" in read_npz(path):
             raise ReconError(f"{source}: is a viewpoint set already; expected {KNOWN}")

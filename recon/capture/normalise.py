@@ -5,7 +5,7 @@ With masks it comes from the object's silhouettes, without from points on it or 
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy.ndimage import binary_erosion
+from scipy.ndimage import binary_erosion, distance_transform_edt
 
 from recon.errors import ReconError
 from recon.geometry.meshes import bounding_sphere, similarity
@@ -37,8 +37,10 @@ def frame_from_masks(
     intrinsics: Float[np.ndarray, "n 3 3"],
     masks: Bool[np.ndarray, "n h w"],
     source: str,
+    known: Bool[np.ndarray, "n h w"] | None = None,
 ) -> Float[np.ndarray, "4 4"]:
-    """The unit sphere around the visual hull of the masks (Laurentini 1994).
+    """The unit sphere around the visual hull of the masks (Laurentini 1994); pixels that are not `known` may be object
+    where the nearest that is known is.
 
     Raises:
         ReconError: fewer than two viewing directions, or masks and poses that contradict one another.
@@ -47,9 +49,10 @@ def frame_from_masks(
     if len(masks) < 2 or np.linalg.svd(directions, compute_uv=False)[1] < 1e-6:
         raise ReconError(f"{source}: masks from one direction alone do not bound the object; expected several views")
     center = nearest_point(camera_to_world[:, :3, 3], _centroid_rays(camera_to_world, intrinsics, masks))
+    carving = masks if known is None else _continued(masks, known)
     for reach in (2, DEPTH):  # coarse, then about the centroid
         grid, step = _ball_grid(center, reach * float(_line_distances(center, origins, directions).max()))
-        hull = grid[_carve(grid, camera_to_world, intrinsics, masks)]
+        hull = grid[_carve(grid, camera_to_world, intrinsics, carving)]
         if len(hull) < 8:
             raise ReconError(
                 f"{source}: the masks have no volume in common: do poses and masks belong together, "
@@ -105,14 +108,22 @@ def frame_from_points(
     return similarity(center, radius / FILL) if radius > 0 else None
 
 
-def masks_from_black(images: Float[np.ndarray, "n h w 3"]) -> Bool[np.ndarray, "n h w"] | None:
-    """Where the object is, if that is plain: every picture's border is black and its inside is not."""
-    brightness = images.max(axis=3) / images.max()
-    border = np.ones(brightness.shape[1:], bool)
-    border[1:-1, 1:-1] = False
-    masks = brightness > DARK
-    plain = not masks[:, border].any() and masks.any(axis=(1, 2)).all()
+def masks_from_black(
+    images: Float[np.ndarray, "n h w 3"], known: Bool[np.ndarray, "n h w"] | None = None
+) -> Bool[np.ndarray, "n h w"] | None:
+    """Where the object is, if that is plain: what is known of each picture is black along its border, not inside."""
+    if known is None:
+        known = np.ones(images.shape[:3], bool)
+    border = known & ~np.stack([binary_erosion(each, np.ones((3, 3))) for each in known])
+    masks = (images.max(axis=3) / images.max() > DARK) & known
+    plain = not (masks & border).any() and masks.any(axis=(1, 2)).all()
     return masks if plain else None
+
+
+def _continued(masks: Bool[np.ndarray, "n h w"], known: Bool[np.ndarray, "n h w"]) -> Bool[np.ndarray, "n h w"]:
+    """The masks with what is not known as the nearest pixel that is."""
+    nearest = [distance_transform_edt(~each, return_distances=False, return_indices=True) for each in known]
+    return np.stack([mask[tuple(index)] for mask, index in zip(masks, nearest, strict=True)])
 
 
 def nearest_point(origins: Float[np.ndarray, "m 3"], directions: Float[np.ndarray, "m 3"]) -> Float[np.ndarray, " 3"]:

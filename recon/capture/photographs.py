@@ -13,32 +13,79 @@ from recon.images.photograph import Picture
 
 
 class Photo(NamedTuple):
-    """One photograph, read; pose and intrinsics as in `Views`, but in the source's frame."""
+    """One photograph, read; pose and intrinsics as in `Views`, but in the source's frame.
+
+    `known`: which pixels the photograph shows; None: all.
+    """
 
     picture: Picture
     mask: Bool[np.ndarray, "h w"] | None
     pose: Float[np.ndarray, "4 4"]
     intrinsics: Float[np.ndarray, "3 3"]
+    known: Bool[np.ndarray, "h w"] | None = None
 
 
 def undistorted(photo: Photo, coefficients: Float[np.ndarray, " k"]) -> Photo:
     """The photograph that a lens without distortion would have taken, with the same intrinsics.
 
-    `coefficients` are those of OpenCV: k1 k2 p1 p2 [k3 [k4 k5 k6]].
+    `coefficients` are those of OpenCV: k1 k2 p1 p2 [k3 [k4 k5 k6]]. What such a lens would show beyond the
+    photograph's border is not known; there the outermost colours are repeated.
     """
     import cv2
 
+    height, width = photo.picture.color.shape[:2]
     matrix = photo.intrinsics.copy()
     matrix[:2, 2] -= 0.5  # OpenCV's pixel centres are integers
+    x, y = cv2.initUndistortRectifyMap(matrix, coefficients, None, matrix, (width, height), cv2.CV_32FC1)
+    with np.errstate(invalid="ignore"):
+        known = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
+    known &= _radius(photo.intrinsics, height, width) < _fold(photo.intrinsics, coefficients, height, width)
+    x, y = (np.nan_to_num(each, nan=0, posinf=0, neginf=0).astype(np.float32) for each in (x, y))
 
     def straighten(image: Float32[np.ndarray, "h w ..."]) -> Float32[np.ndarray, "h w ..."]:
-        return cv2.undistort(image, matrix, coefficients)
+        return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
     alpha, mask = photo.picture.alpha, photo.mask
     return photo._replace(
-        picture=Picture(straighten(photo.picture.color), None if alpha is None else straighten(alpha)),
-        mask=None if mask is None else straighten(mask.astype(np.float32)) > 0.5,
+        picture=photo.picture._replace(
+            color=straighten(photo.picture.color), alpha=None if alpha is None else straighten(alpha)
+        ),
+        mask=None if mask is None else (straighten(mask.astype(np.float32)) > 0.5) & known,
+        known=None if known.all() else known,
     )
+
+
+def _radius(intrinsics: Float[np.ndarray, "3 3"], height: int, width: int) -> Float[np.ndarray, "h w"]:
+    """Of every pixel's ray: distance from the optical axis at depth 1."""
+    rows, columns = np.mgrid[:height, :width] + 0.5
+    return np.hypot(
+        (columns - intrinsics[0, 2]) / intrinsics[0, 0],
+        (rows - intrinsics[1, 2]) / intrinsics[1, 1],
+    )
+
+
+def _fold(
+    intrinsics: Float[np.ndarray, "3 3"], coefficients: Float[np.ndarray, " k"], height: int, width: int
+) -> float:
+    """The radius from which on the polynomial leads back inwards: beyond it, it describes no lens."""
+    k1, k2, _, _, k3, k4, k5, k6 = np.pad(coefficients, (0, 8 - len(coefficients)))
+    radius = np.linspace(0, _radius(intrinsics, height, width).max() + 1e-9, 4096)
+    square = radius**2
+    bent = radius * (1 + square * (k1 + square * (k2 + square * k3)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bent = bent / (1 + square * (k4 + square * (k5 + square * k6)))
+    back = ~(np.diff(bent) > 0)
+    return float(radius[back.argmax()]) if back.any() else np.inf
+
+
+def known_pixels(photos: list[Photo], names: list[str]) -> Bool[np.ndarray, "n h w"] | None:
+    """Which pixels the photographs show; None where all are. `names`: what errors call the photographs."""
+    for photo, name in zip(photos, names, strict=True):
+        if photo.known is not None and not photo.known.any():
+            raise ReconError(f"{name}: undoing the lens's distortion leaves no pixel: are its coefficients right?")
+    if all(photo.known is None for photo in photos):
+        return None
+    return np.stack([np.ones(p.picture.color.shape[:2], bool) if p.known is None else p.known for p in photos])
 
 
 def equal_sizes(photos: list[Photo], paths: list[Path]) -> Float32[np.ndarray, "n h w 3"]:
@@ -67,13 +114,22 @@ def common_masks(photos: list[Photo], names: list[str], missing: str) -> Bool[np
     if all(given):
         masks = [photo.mask for photo in photos if photo.mask is not None]
     else:
-        masks = [photo.picture.alpha > 0.5 for photo in photos if photo.picture.alpha is not None]
-        if len(masks) < len(photos) or all(mask.all() for mask in masks):
+        masks = [_opaque(photo) for photo in photos if photo.picture.alpha is not None]
+        if len(masks) < len(photos) or all(
+            mask.all() if photo.known is None else mask[photo.known].all()
+            for mask, photo in zip(masks, photos, strict=True)
+        ):
             return None
     for name, mask in zip(names, masks, strict=True):
         if not mask.any():
             raise ReconError(f"{name}: the mask is empty")
     return np.stack(masks)
+
+
+def _opaque(photo: Photo) -> Bool[np.ndarray, "h w"]:
+    assert photo.picture.alpha is not None
+    opaque = photo.picture.alpha > 0.5
+    return opaque if photo.known is None else opaque & photo.known
 
 
 def unit_frame(
@@ -83,20 +139,21 @@ def unit_frame(
     intrinsics: Float[np.ndarray, "n 3 3"],
     source: str,
     points: Float[np.ndarray, "p 3"] | None = None,
+    known: Bool[np.ndarray, "n h w"] | None = None,
 ) -> tuple[Float[np.ndarray, "4 4"], str]:
     """`world_from_unit`, and what it comes from: the masks, or pictures of an object before black; else
-    `points` on surfaces; else where the cameras look.
+    `points` on surfaces; else where the cameras look. Pixels that are not `known` say nothing.
 
     Raises:
         ReconError: the object's place cannot be told.
     """
     height, width = images.shape[1:3]
-    if masks is not None and not all(mask.all() for mask in masks):
-        return frame_from_masks(poses, intrinsics, masks, source), "masks"
-    silhouettes = None if masks is not None else masks_from_black(images)
+    if masks is not None and not (masks if known is None else masks | ~known).all():
+        return frame_from_masks(poses, intrinsics, masks, source, known), "masks"
+    silhouettes = None if masks is not None else masks_from_black(images, known)
     if silhouettes is not None:
         with suppress(ReconError):  # a guess that fails is no fault of the input
-            return frame_from_masks(poses, intrinsics, silhouettes, source), "black background"
+            return frame_from_masks(poses, intrinsics, silhouettes, source, known), "black background"
     sight = frame_from_cameras(poses, intrinsics, height, width, source)
     frame = None if points is None else frame_from_points(points, sight)
     return (sight, "cameras") if frame is None else (frame, "points")

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from recon.capture.photographs import Photo, common_masks, equal_sizes, undistorted, unit_frame
+from recon.capture.photographs import Photo, common_masks, equal_sizes, known_pixels, undistorted, unit_frame
 from recon.capture.poses import poses_in_unit_frame, rigid_pose
 from recon.capture.provenance import provenance
 from recon.errors import ReconError
@@ -76,31 +76,39 @@ class Transforms(Lens):
     camera_convention: Annotated[Literal["opengl", "opencv"], BeforeValidator(_lower)] = "opengl"
 
 
-def views_from_transforms(path: Path, set_name: str, like: Frame | None = None) -> Views:
+def views_from_transforms(
+    path: Path, set_name: str, like: Frame | None = None, color_space: ColorSpace | None = None
+) -> Views:
     """The viewpoint set of a `transforms.json`, recentred and scaled into the unit sphere.
 
     The unit sphere comes from the masks, else from where the cameras look; pictures of an object
     before pure black count as masks for that. `like`: take unit frame and radiance scale from there.
+    `color_space`: what pictures are, where the file does not say it.
 
     Raises:
         ReconError: the file is no such JSON; a picture is missing, broken, not finite or of another
             size; a matrix is no rotation; a mask is empty; the object's place cannot be told.
     """
     transforms = read_transforms(path)
+    if color_space is not None:
+        if transforms.color_space not in (None, color_space):
+            raise ReconError(f"{path}: 'color_space' is {transforms.color_space}, but --color-space is {color_space}")
+        transforms = transforms.model_copy(update={"color_space": color_space})
     files = [_frame_files(path.parent, entry, f"{path}: frame {i}") for i, entry in enumerate(transforms.frames)]
     photos = [
         _read_frame(transforms, entry, *paths, f"{path}: frame {i}")
         for i, (entry, paths) in enumerate(zip(transforms.frames, files, strict=True))
     ]
     images = equal_sizes(photos, [image for image, _ in files])
-    masks = common_masks(photos, [f"{path}: frame {i}" for i in range(len(photos))], "has no 'mask_path'")
+    names = [f"{path}: frame {i}" for i in range(len(photos))]
+    masks, known = common_masks(photos, names, "has no 'mask_path'"), known_pixels(photos, names)
     peak = float(images.max())
     if peak <= 0:
         raise ReconError(f"{path}: all pictures are black")
     poses = np.stack([photo.pose for photo in photos])
     intrinsics = np.stack([photo.intrinsics for photo in photos])
     if like is None:
-        world_from_unit, framed_by = unit_frame(images, masks, poses, intrinsics, str(path))
+        world_from_unit, framed_by = unit_frame(images, masks, poses, intrinsics, str(path), known=known)
     else:
         world_from_unit, framed_by, peak = like.world_from_unit, "like", like.radiance_scale
     settings = transforms.model_dump(include={"color_space", "camera_convention"}) | {"framed_by": framed_by}
@@ -108,6 +116,7 @@ def views_from_transforms(path: Path, set_name: str, like: Frame | None = None) 
     return Views(
         images=images / np.float32(peak),
         masks=None if masks is None else masks.astype(np.uint8) * 255,
+        known=None if known is None else known.astype(np.uint8) * 255,
         camera_to_world=poses_in_unit_frame(poses, world_from_unit),
         intrinsics=intrinsics,
         radiance_scale=peak,

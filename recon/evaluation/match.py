@@ -45,9 +45,11 @@ def match(model: Model, mesh: SurfaceMesh, views: Views) -> Match:
         given = None if views.backgrounds is None else torch.from_numpy(views.backgrounds[part]).to(model.device)
         rendering = model.render(mesh, cameras[part], given)
         radiance = rendering.radiance.cpu()
-        metrics = image_metrics(radiance, torch.from_numpy(views.images[part]))
+        known = None if views.known is None else torch.from_numpy(views.known[part]) > 0
+        metrics = image_metrics(radiance, torch.from_numpy(views.images[part]), known)
         if views.masks is not None:
-            metrics["mask_iou"] = mask_iou(rendering.coverage.cpu(), torch.from_numpy(views.masks[part]) / 255)
+            masks = torch.from_numpy(views.masks[part]) / 255
+            metrics["mask_iou"] = mask_iou(rendering.coverage.cpu(), masks, known)
         planes = [rendering.radiance, rendering.coverage, rendering.depth, rendering.normals, *_apart(rendering)]
         layers.append([plane.cpu().numpy() for plane in planes])
         per_view += _rows(metrics)

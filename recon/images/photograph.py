@@ -2,140 +2,194 @@
 
 import io
 import os
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Shaped
+from jaxtyping import Bool, Float32, Shaped
 from PIL import Image, ImageCms
 
 from recon.errors import ReconError
+from recon.images.encoding import Encoding, jpeg_encoding, linear, linear_from_srgb, png_encoding, tiff_encoding, turned
 
 SUFFIXES = (".exr", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 """The formats that are read, in the order in which a path without suffix is tried."""
 
 ColorSpace = Literal["srgb", "linear"]
-"""What integers of a picture mean, where a person says it."""
+"""What samples of a picture mean, where a person says it."""
+
+MAGIC = {b"\x89PNG": ".png", b"\xff\xd8": ".jpg", b"II": ".tif", b"MM": ".tif", b"\x76\x2f\x31\x01": ".exr"}
+"""How files of each format begin."""
+
+EXR = Encoding(linear, associated=True)
+"""What all of them are."""
+
+FAINT = 0.1
+"""Brightness up to which a mask that is not of two levels was not made to be seen."""
 
 JPEG = (".jpg", ".jpeg")
 
 
 class Picture(NamedTuple):
-    """Linear colours over black, and the coverage, if the file has it."""
+    """Linear colours over black, and the coverage, if the file has it.
+
+    Attributes:
+        orientation: EXIF's, 1 to 8, which has not been acted upon: the pixels are as stored.
+        assumed: integers of more than 8 bits were taken as sRGB, although neither file nor person says so.
+    """
 
     color: Float32[np.ndarray, "h w 3"]
     alpha: Float32[np.ndarray, "h w"] | None
+    orientation: int = 1
+    assumed: bool = False
+
+    def turned(self) -> "Picture":
+        """Upright, as the orientation says."""
+        alpha = None if self.alpha is None else turned(self.alpha, self.orientation)
+        return self._replace(color=turned(self.color, self.orientation), alpha=alpha, orientation=1)
 
 
 def read_picture(path: Path, color_space: ColorSpace | None = None) -> Picture:
-    """Read a picture. EXR is linear; integers are what `color_space` says.
+    """Read a picture. EXR is linear; other samples are what `color_space` says.
 
-    Without `color_space` a colour profile in the file is heeded (JPEG), and without either integers are
-    sRGB. A grey picture becomes three equal channels. Colours come composited over black: EXR stores
-    them so (premultiplied), integer formats do not.
+    Without `color_space` the file is asked: floats are linear; a colour profile, or PNG's own chunks, have
+    the curve. Where it says nothing, integers are sRGB. A grey picture becomes three equal channels.
+    Colours come composited over black.
 
     Raises:
         ReconError: missing, unreadable, of an unknown format or channel layout; a pixel is not finite;
-            a PNG or TIFF has another profile than sRGB and `color_space` is None.
+            a PNG or TIFF has other primaries than sRGB's and `color_space` is None.
     """
-    channels = _read_channels(path, convert=color_space is None)
+    channels, encoding, bits = _read_channels(path, convert=color_space is None)
     if channels.shape[2] not in (1, 2, 3, 4):
         raise ReconError(f"{path}: has {channels.shape[2]} channels, expected grey, RGB or RGBA")
     _check_finite(channels, path)
     has_alpha = channels.shape[2] in (2, 4)
     color, alpha = (channels[..., :-1], channels[..., -1]) if has_alpha else (channels, None)
-    if path.suffix.lower() != ".exr":
-        color = color if color_space == "linear" else linear_from_srgb(color)
-        color = color if alpha is None else color * alpha[..., None]
-    return Picture(np.broadcast_to(color, (*color.shape[:2], 3)).astype(np.float32), alpha)
+    curve = encoding.curve or linear_from_srgb
+    if encoding is EXR:
+        curve = linear
+    elif color_space is not None:
+        curve = linear if color_space == "linear" else linear_from_srgb
+    elif encoding.profile:
+        raise ReconError(
+            f"{path}: has the colour profile {encoding.profile!r}; export it as sRGB, or say what it is "
+            "('color_space' of a transforms.json, or --color-space)"
+        )
+    if alpha is not None and encoding.associated and curve is not linear:
+        color = np.divide(color, alpha[..., None], out=np.zeros_like(color), where=alpha[..., None] > 0)
+    color = curve(color)
+    if alpha is not None and not (encoding.associated and curve is linear):
+        color = color * alpha[..., None]
+    return Picture(
+        np.broadcast_to(color, (*color.shape[:2], 3)).astype(np.float32),
+        alpha,
+        encoding.orientation,
+        assumed=bits > 8 and color_space is None and encoding.curve is None,
+    )
 
 
 def read_mask(path: Path) -> Bool[np.ndarray, "h w"]:
     """Read a mask: what is brighter than half of its brightest value is object.
 
-    Relative to the brightest value, because masks are written as 0 and 1 as well as 0 and 255.
+    Relative to the brightest value, because masks are written as 0 and 1 as well as 0 and 255. Where the
+    file has an opacity that is not full, the object is what is opaque.
 
     Raises:
-        ReconError: missing, unreadable, or empty.
+        ReconError: missing, unreadable, or empty; brightness and opacity, or several levels, mark
+            different pixels.
     """
-    channels = _read_channels(path)
+    channels, _, bits = _read_channels(path)
     _check_finite(channels, path)
-    level = channels[..., :3].max(axis=2) if channels.shape[2] != 2 else channels[..., 0]
+    level, alpha = channels[..., :3].max(axis=2), None
+    if channels.shape[2] in (2, 4):
+        level, alpha = channels[..., :-1].max(axis=2), channels[..., -1]
+    if alpha is not None and alpha.max() <= 0:
+        raise ReconError(f"{path}: the mask is empty")
+    outline = level > 0.5 * level.max()
+    if alpha is not None and not (alpha > 0.5 * alpha.max()).all():
+        opaque = alpha > 0.5 * alpha.max()
+        two = (level < 0.05 * level.max()) | (level > 0.95 * level.max())
+        if two.mean() > 0.99 and len(np.unique(outline[opaque])) == 2:
+            raise ReconError(f"{path}: brightness and opacity mark different pixels; expected a mask in one of them")
+        return opaque
     if level.max() <= 0:
         raise ReconError(f"{path}: the mask is empty")
-    return level > 0.5 * level.max()
+    if bits and level.max() <= FAINT:
+        found = np.unique(np.round(level * (2**bits - 1))).astype(int)
+        if len(found) > 2:
+            shown = ", ".join(map(str, found[:4])) + (", …" if len(found) > 4 else "")
+            raise ReconError(f"{path}: has the levels {shown}: labels, or nearly black; expected black and white")
+    return outline
 
 
-def linear_from_srgb(encoded: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-    """Inverse of the sRGB transfer function (IEC 61966-2-1)."""
-    return np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4).astype(encoded.dtype)
-
-
-def _read_channels(path: Path, convert: bool = False) -> Float32[np.ndarray, "h w c"]:
-    """Channels as stored, integers divided by the largest of their type; `convert`: in sRGB."""
+def _read_channels(path: Path, convert: bool = False) -> tuple[Float32[np.ndarray, "h w c"], Encoding, int]:
+    """Channels as stored, integers divided by the largest of their type; what the file says of them; the bits
+    of its integers, 0 where they are floats. `convert`: a JPEG of other primaries in sRGB."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise ReconError(f"{path}: not a picture that recon reads ({', '.join(SUFFIXES)})")
     if not path.is_file():
         raise ReconError(f"{path}: no such picture")
-    if suffix == ".exr":
-        return _read_exr(path)
-    array = _read_jpeg(path, convert) if suffix in JPEG else _read_lossless(path, convert)
-    if array.dtype.kind == "u":
+    with open(path, "rb") as file:
+        start = file.read(4)
+    kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), suffix)  # names may be wrong
+    if kind == ".exr":
+        return _read_exr(path), EXR, 0
+    array, encoding = _read_jpeg(path, convert) if kind in JPEG else _read_lossless(path)
+    if encoding.fault:
+        raise ReconError(f"{path}: {encoding.fault}")
+    if array.dtype.kind not in "uf":
+        raise ReconError(f"{path}: has samples of {array.dtype}, expected unsigned integers or floats")
+    bits = 8 * array.dtype.itemsize if array.dtype.kind == "u" else 0
+    if bits:
         array = array.astype(np.float32) / np.iinfo(array.dtype).max
-    return np.atleast_3d(array).astype(np.float32)
+    return np.atleast_3d(array).astype(np.float32), encoding, bits
 
 
-def _read_jpeg(path: Path, convert: bool) -> Shaped[np.ndarray, "..."]:
-    """As stored: rotating by EXIF would turn the picture away from its intrinsics."""
+def _read_jpeg(path: Path, convert: bool) -> tuple[Shaped[np.ndarray, "..."], Encoding]:
+    """As stored: whether the poses belong to the turned picture, EXIF does not know."""
     try:
         with Image.open(path, formats=["JPEG"]) as image:
             image.load()
             if image.mode not in ("L", "RGB"):
                 raise ReconError(f"{path}: is stored as {image.mode}, expected RGB or grey")
-            if convert and _foreign_profile(image):
-                profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+            encoding = jpeg_encoding(image)
+            if convert and encoding.profile and (content := image.info.get("icc_profile")):
+                profile = ImageCms.ImageCmsProfile(io.BytesIO(content))
                 output = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
                 assert output is not None  # it is None only where an image is changed in place
-                return np.asarray(output)
-            return np.asarray(image)
+                return np.asarray(output), encoding._replace(profile="")
+            return np.asarray(image), encoding
     except ReconError:
         raise
     except Exception as error:  # Pillow's errors for damaged files have no common base
         raise ReconError(f"{path}: not a readable picture: {' '.join(str(error).split())}") from error
 
 
-def _foreign_profile(image: Image.Image) -> str:
-    """What the picture's colour profile calls itself; empty where there is none, or where it is sRGB."""
-    content = image.info.get("icc_profile")
-    if not content:
-        return ""
-    name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(content))).strip()
-    return "" if "srgb" in name.lower() else name or "without a name"
-
-
-def _check_profile(path: Path) -> None:
-    # What Pillow does not know, such as TIFF of 16-bit colours, it says nothing of.
-    with suppress(OSError, ImageCms.PyCMSError), Image.open(path) as image:
-        if name := _foreign_profile(image):
-            raise ReconError(f"{path}: has the colour profile {name!r}; export it as sRGB, or say 'color_space'")
-
-
-def _read_lossless(path: Path, convert: bool) -> Shaped[np.ndarray, "..."]:
+def _read_lossless(path: Path) -> tuple[Shaped[np.ndarray, "..."], Encoding]:
     import cv2  # Pillow, and so imageio, cuts 16-bit colours down to 8
 
-    if convert:
-        _check_profile(path)
-    data = np.fromfile(path, np.uint8)
-    with _silenced():
-        array = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if len(data) else None
+    data = path.read_bytes()
+    encoding, array = Encoding(), None
+    with suppress(ValueError, struct.error, zlib.error):
+        if data.startswith(b"\x89PNG"):
+            encoding = png_encoding(data)
+        else:
+            encoding, data = tiff_encoding(data)
+        if encoding.fault:
+            return np.zeros((1, 1), np.uint8), encoding
+        with _silenced():
+            array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if array is None:
         raise ReconError(f"{path}: not a readable picture (truncated?)")
     if array.ndim == 3 and array.shape[2] >= 3:
         array[..., :3] = array[..., 2::-1].copy()  # BGR
-    return array
+    return array, encoding
 
 
 def _read_exr(path: Path) -> Float32[np.ndarray, "h w c"]:

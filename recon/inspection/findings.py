@@ -19,6 +19,9 @@ EMPTY, FULL = 0.0005, 0.98
 SATURATED = 0.001
 """Share of an object's pixels that may be as bright as the brightest by chance."""
 
+NEGATIVE = 0.01
+"""Share of the brightest value below zero that noise about black does not reach."""
+
 ONE_SIDE = 80.0
 """Degrees from the cameras' mean direction within which all of them lie, at most, to be on one side."""
 
@@ -67,6 +70,11 @@ def _exposure(views: Views, measures: Measures) -> Iterator[Finding]:
     if views.images.max() <= 0:
         yield Finding("black", "all pictures are black")
         return
+    negative = views.images.min(axis=(1, 2, 3)) < -NEGATIVE
+    if negative.any():
+        yield Finding(
+            "negative", f"radiance as low as {views.images.min():.3g}: is a black level wrong?", _where(negative)
+        )
     # Some pixel is the brightest; several that are equal, to the last digit, were cut off.
     pixels = measures.saturated * (views.height * views.width if measures.share is None else _object_pixels(views))
     saturated = (measures.saturated > SATURATED) & (pixels >= 4)

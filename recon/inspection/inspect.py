@@ -5,7 +5,7 @@ from pathlib import Path
 from recon.files import atomic
 from recon.inspection.coverage import coverage
 from recon.inspection.falloff import falloff
-from recon.inspection.findings import find
+from recon.inspection.findings import Finding, find
 from recon.inspection.measure import measure
 from recon.inspection.table import table
 from recon.views import Views, load_views
@@ -24,13 +24,25 @@ def inspect(path: Path, out: Path | None = None) -> None:
     views = load_views(path, empty_masks=True)
     measures, covered = measure(views), coverage(views)
     fall = falloff(views, measures, covered)
-    findings = find(views, measures, covered, fall)
+    findings = [*find(views, measures, covered, fall), *_noted(views)]
     picture = (path.parent if out is None else out) / f"{path.stem}.inspection.png"
     title = heading(path, views)
     with atomic(picture) as temporary:
         draw(title, views, covered, fall, findings).savefig(temporary, format="png")
     print(table(title, views, measures, covered, fall, findings))
     print(f"\npicture: {picture}")
+
+
+def look_over(views: Views) -> list[str]:
+    """What looks wrong with a viewpoint set, a line each."""
+    measures, covered = measure(views), coverage(views)
+    return [finding.line() for finding in find(views, measures, covered, falloff(views, measures, covered))]
+
+
+def _noted(views: Views) -> list[Finding]:
+    """What extraction said of the source."""
+    lines = views.metadata.get("warnings")
+    return [Finding("source", str(line)) for line in lines] if isinstance(lines, list) else []
 
 
 def heading(path: Path, views: Views) -> str:

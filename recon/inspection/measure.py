@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.ndimage import binary_erosion
 
 from recon.views import Views
 
@@ -17,8 +18,8 @@ class Measures:
 
     Attributes:
         distance, azimuth, elevation: of the camera from the origin of the unit frame; degrees, z is up.
-        share: of the pixels that show the object; None without masks.
-        touches: whether the object reaches the picture's border; False throughout without masks.
+        share: of the pixels that are known, those that show the object; None without masks.
+        touches: whether the object reaches the border of what is known of the picture; False throughout without masks.
         brightness: linear radiance that 95% of the object's pixels stay below.
         saturated: share of the object's pixels that are as bright as the brightest of the whole set.
     """
@@ -46,10 +47,10 @@ def measure(views: Views) -> Measures:
     share = None
     touches: Bool[np.ndarray, " n"] = np.zeros(len(views), bool)
     if views.masks is not None:
-        share = (views.masks > 0).mean(axis=(1, 2))
-        border = np.ones((views.height, views.width), bool)
-        border[1:-1, 1:-1] = False
-        touches = np.asarray((views.masks[:, border] > 0).any(axis=1))
+        known = np.ones(views.masks.shape, bool) if views.known is None else views.known > 0
+        share = ((views.masks > 0) & known).sum(axis=(1, 2)) / known.sum(axis=(1, 2))
+        border = known & ~np.stack([binary_erosion(each, np.ones((3, 3))) for each in known])
+        touches = ((views.masks > 0) & border).any(axis=(1, 2))
     return Measures(
         distance=distance,
         azimuth=np.degrees(np.arctan2(centers[:, 1], centers[:, 0])),
@@ -62,6 +63,6 @@ def measure(views: Views) -> Measures:
 
 
 def object_radiance(views: Views, view: int) -> Float[np.ndarray, "p 3"]:
-    """The pixels of the object in one view, all of them without masks."""
-    image = views.images[view]
-    return image.reshape(-1, 3) if views.masks is None else image[views.masks[view] > 0]
+    """The pixels of the object in one view, all of them without masks, as far as they are known."""
+    shown = np.ones(views.images.shape[1:3], bool) if views.masks is None else views.masks[view] > 0
+    return views.images[view][shown if views.known is None else shown & (views.known[view] > 0)]

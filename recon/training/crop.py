@@ -133,7 +133,10 @@ def cropped(batch: Batch, size: int, crops: Crops) -> Batch:
         if (plane := getattr(batch, name)) is not None
     }
     cameras = batch.cameras.cropped(offsets, size, size)
-    return batch._replace(cameras=cameras, weights=crops.weights.to(batch.images.device), **planes)
+    weights = crops.weights.to(batch.images.device)
+    if batch.weights is not None:
+        weights = weights * slices(batch.weights, offsets, size)
+    return batch._replace(cameras=cameras, weights=weights, **planes)
 
 
 def slices(images: Tensor, offsets: Int[Tensor, "b 2"], size: int) -> Tensor:

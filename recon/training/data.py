@@ -20,8 +20,8 @@ class Batch(NamedTuple):
     """What one iteration compares with: some views, whole or a crop of each.
 
     `views` tells which they are. The mean of weights * error stands for the mean error of whole views;
-    None: all ones. With a radiance field there are pseudo-masks and foreground (`recon.background.pseudo_masks`) too,
-    and where they are known, the views without the object.
+    None: all ones. Pixels that no photograph shows have weight 0. With a radiance field there are pseudo-masks and
+    foreground (`recon.background.pseudo_masks`) too, and where they are known, the views without the object.
     """
 
     cameras: Cameras
@@ -42,6 +42,7 @@ class TrainingData:
     images: Float[Tensor, "n h w 3"]
     masks: Float[Tensor, "n h w"] | None
     backgrounds: Float[Tensor, "n h w 3"] | None = None
+    known: Float[Tensor, "n h w"] | None = None
 
     @classmethod
     def from_views(cls, views: Views, device: torch.device) -> "TrainingData":
@@ -49,7 +50,8 @@ class TrainingData:
         masks = None if views.masks is None else torch.from_numpy(views.masks).to(device).float() / 255
         images = torch.from_numpy(views.images).to(device)
         backgrounds = None if views.backgrounds is None else torch.from_numpy(views.backgrounds).to(device)
-        return cls(Cameras.from_views(views).to(device), images, masks, backgrounds)
+        known = None if views.known is None else torch.from_numpy(views.known).to(device).float() / 255
+        return cls(Cameras.from_views(views).to(device), images, masks, backgrounds, known)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -58,7 +60,8 @@ class TrainingData:
         """Whole views."""
         masks = None if self.masks is None else self.masks[index]
         backgrounds = None if self.backgrounds is None else self.backgrounds[index]
-        return Batch(self.cameras[index], self.images[index], masks, index, backgrounds=backgrounds)
+        weights = None if self.known is None else self.known[index]
+        return Batch(self.cameras[index], self.images[index], masks, index, weights, backgrounds=backgrounds)
 
 
 def before_black(views: Views) -> Views:
@@ -72,6 +75,8 @@ def before_black(views: Views) -> Views:
     outside = torch.from_numpy(views.masks == 0).float()[:, None]
     # Erosion: the pixels whose neighbours are outside too.
     beyond = (-torch.nn.functional.max_pool2d(-outside, 3, stride=1, padding=1))[:, 0].bool().numpy()
+    if views.known is not None:
+        beyond &= views.known > 0
     if not beyond.any() or views.images[beyond].mean() < BLACK:
         return views
     return replace(views, images=views.images * (views.masks[..., None] / np.float32(255)))

@@ -28,7 +28,7 @@ def initial_model(config: RunConfig, views: Views, device: torch.device) -> Mode
 def _brightness(views: Views) -> float:
     """Albedo with which a point facing its light shows the images' bright radiance."""
     lit = views.images.max(axis=3)
-    lit = lit[lit > 0.05]
+    lit = lit[lit > 0.05] if views.known is None else lit[(lit > 0.05) & (views.known > 0)]
     if len(lit) == 0:
         raise ReconError("the training images are black: nothing in them is brighter than 5% of the radiance scale")
     bright = float(np.quantile(lit, 0.98))

@@ -119,7 +119,7 @@ class Optimisation:
             return []
         buffers = [*self.model.background.buffers(), *curriculum.pseudo_masks.buffers()]
         renewed = [(buffer, buffer.clone()) for buffer in buffers]
-        curriculum.update(self._data.cameras, self._data.images, fraction)
+        curriculum.update(self._data.cameras, self._data.images, self._data.known, fraction)
         return renewed
 
     def _evaluate(self, fraction: float) -> dict[str, Tensor]:

@@ -26,9 +26,11 @@ def evaluate(
     """
     if curriculum is not None:
         if curriculum.warming_up(fraction):
-            return curriculum.warm_up_terms(batch.cameras, batch.images, generator)
+            return curriculum.warm_up_terms(batch.cameras, batch.images, batch.weights, generator)
         fraction = curriculum.surface_fraction(fraction)
         masks, foreground = curriculum.of_views(batch.views)
+        if batch.weights is not None:
+            masks[..., 1] *= batch.weights
         batch = batch._replace(pseudo_masks=masks, foreground=foreground)
     sphere, faces = icosphere(level(model.config.train, fraction), model.device)
     if model.config.train.random_rotation:
@@ -76,5 +78,6 @@ def crop(batch: Batch, mesh: SurfaceMesh, config: RunConfig, generator: torch.Ge
     occupied = torch.ones_like(batch.images[..., 0], dtype=torch.bool)
     # Only before black is a crop without the object known to be without error.
     if config.train.crop.mode == "object" and config.background == "none":
-        occupied = occupied_pixels(batch.images, batch.cameras, mesh.vertices)
+        images = batch.images if batch.weights is None else batch.images * batch.weights[..., None]
+        occupied = occupied_pixels(images, batch.cameras, mesh.vertices)
     return cropped(batch, size, draw_crops(occupied, size, generator))

@@ -93,7 +93,8 @@ class Recorder:
             cameras = Cameras.from_views(views).to(self._model.device)
             given = None if views.backgrounds is None else torch.from_numpy(views.backgrounds).to(cameras.centers)
             prediction = self._model.render(mesh, cameras, given).radiance.cpu()
-            metrics = image_metrics(prediction, torch.from_numpy(views.images))
+            known = None if views.known is None else torch.from_numpy(views.known) > 0
+            metrics = image_metrics(prediction, torch.from_numpy(views.images), known)
             found[name] = metrics["mean_absolute_error"].mean().item(), pairs(views, prediction.numpy())
         for name, (error, _) in found.items():
             self.latest[name] = error
