@@ -5,6 +5,7 @@ import pytest
 import torch
 from shapes import bumpy, ring, sphere_views
 
+from recon.background.curriculum import Curriculum
 from recon.camera import Cameras
 from recon.config import load_config
 from recon.render.renderer import render
@@ -165,8 +166,9 @@ def test_pixels_that_are_not_known_pull_at_nothing(crop: str, background: str) -
         images[known == 0] = value
         marked = replace(views, images=images, known=known)
         model = initial_model(config, replace(views, known=known), CPU)
-        data = TrainingData.from_views(marked, CPU).batch(torch.arange(6))
-        terms = evaluate(model, data, 0.0, torch.Generator().manual_seed(0))
+        data = TrainingData.from_views(marked, CPU)
+        curriculum = Curriculum.of(model.background, config.loss, data.cameras)
+        terms = evaluate(model, curriculum, data.batch(torch.arange(6)), 0.0, torch.Generator().manual_seed(0))
         terms["image"].backward()
         gradient = [p.grad for p in model.parameters() if p.grad is not None]
         found.append((terms["image"].item(), torch.cat([each.flatten() for each in gradient])))
@@ -209,9 +211,9 @@ def test_cropped_training_sees_the_full_loss_on_average() -> None:
     data = TrainingData.from_views(views, CPU).batch(torch.arange(6))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        expected = evaluate(initial_model(whole, views, CPU), data, 0.0, generator)["image"].item()
+        expected = evaluate(initial_model(whole, views, CPU), None, data, 0.0, generator)["image"].item()
         model = initial_model(crops, views, CPU)
-        found = [evaluate(model, data, 0.0, generator)["image"].item() for _ in range(60)]
+        found = [evaluate(model, None, data, 0.0, generator)["image"].item() for _ in range(60)]
     assert np.mean(found) == pytest.approx(expected, abs=4 * np.std(found) / 60**0.5)
 
 
