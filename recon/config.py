@@ -94,6 +94,13 @@ class TrainConfig(Section):
     levels: tuple[Annotated[int, Field(ge=0, le=7)], ...] = Field(
         (3, 4, 4, 5), min_length=1, description="icosphere levels over equal parts of the schedule"
     )
+    constant_albedo: float = Field(
+        0.35,
+        ge=0,
+        lt=1,
+        description="part of the surface's schedule in which a reflectance that varies has one albedo still: what "
+        "shading and outlines can explain becomes shape, not paint",
+    )
     random_rotation: bool = Field(True, description="turn the icosphere at random in every iteration")
     seed: int = Field(0, ge=0, description="of every random choice")
     crop: CropConfig = CropConfig()

@@ -19,7 +19,10 @@ from recon.training.objective import evaluate
 from recon.training.schedule import Progress, learning_rate, level
 
 REFLECTANCE_RATE = {"grid": 1.0, "mlp": 5.0}
-"""Step size of the reflectance relative to the flow's: it has few, well-determined parameters."""
+"""Step size of the albedo relative to the flow's: it has few, well-determined parameters."""
+
+PAINT_RATE = 1.0
+"""And of the network that makes it vary: larger steps paint the photographs on whatever surface there is."""
 
 MAX_GRADIENT = 1.0
 """Norm to which gradients of the flow are clipped: a flipped silhouette must not throw the shape away."""
@@ -63,8 +66,9 @@ class Optimisation:
         config, progress = self.model.config, self.progress
         fraction, before = progress.fraction, self._random_state()
         rate = learning_rate(config.train, fraction)
+        of_surface = fraction if self.curriculum is None else self.curriculum.surface_fraction(fraction)
         for group in self._optimizer.param_groups:
-            group["lr"] = rate * group["factor"]
+            group["lr"] = rate * group["factor"] if of_surface >= group["start"] else 0.0
         renewed = self._renew(fraction)
         if config.loss.crossing:
             self._crossings.look(self.model, fraction)
@@ -84,7 +88,6 @@ class Optimisation:
         torch.nn.utils.clip_grad_norm_(self.model.velocity.parameters(), MAX_GRADIENT)
         self._optimizer.step()
         progress.iteration += 1
-        of_surface = fraction if self.curriculum is None else self.curriculum.surface_fraction(fraction)
         detail = level(config.train, of_surface)
         return Step(progress.iteration, progress.seconds, detail, rate, total.item(), values)
 
@@ -171,13 +174,18 @@ def fit(optimisation: Optimisation, on_step: Callable[[Step], object]) -> None:
 def parameter_groups(model: Model) -> list[dict[str, Any]]:
     """What is learned, in groups with step sizes of their own."""
     field = list(model.background.parameters()) if isinstance(model.background, BackgroundField) else []
-    rest = [*model.reflectance.parameters(), *([] if field else model.background.parameters())]
+    albedo, *paint = model.reflectance.parameters()
+    rest = [albedo, *([] if field else model.background.parameters())]
+    rate = REFLECTANCE_RATE[model.config.surface.representation]
     groups = [
-        {"name": "flow", "params": list(model.velocity.parameters()), "factor": 1.0},
-        {"name": "reflectance", "params": rest, "factor": REFLECTANCE_RATE[model.config.surface.representation]},
+        {"name": "flow", "params": list(model.velocity.parameters()), "factor": 1.0, "start": 0.0},
+        {"name": "albedo", "params": rest, "factor": rate, "start": 0.0},
     ]
+    if paint:
+        start = model.config.train.constant_albedo
+        groups.append({"name": "reflectance", "params": paint, "factor": PAINT_RATE, "start": start})
     if field:
-        groups.append({"name": "field", "params": field, "factor": field_factor(model.config)})
+        groups.append({"name": "field", "params": field, "factor": field_factor(model.config), "start": 0.0})
     return groups
 
 
