@@ -32,7 +32,8 @@ def one(number, ready):
     torch.set_num_threads(1)
     config = load_config(None, [*TINY, f"train.seed={number}"])
     ready.wait()
-    train(Path("views.npz"), config, Path(f"run{number}"), options=Options(quiet=True, name=f"run{number}"))
+    options = Options(quiet=True, name=f"run{number}", make_pages=recon.report.viewer.write_run_viewer)
+    train(Path("views.npz"), config, Path(f"run{number}"), options=options)
 
 
 # Forked, because importing torch and MLflow takes longer than these trainings.
