@@ -14,14 +14,11 @@ from recon.camera import Cameras, intrinsics_from_fov, look_at
 from recon.config import load_config
 from recon.render.renderer import render
 from recon.surface.icosphere import icosphere
-from recon.tracking.courier import Courier
-from recon.tracking.tracker import Tracker
+from recon.tracking import Exporter
+from recon.tracking.export import Export
 from recon.training.run import Options, train
-from recon.training.trainer import Course
+from recon.training.trainer import Trainer
 from recon.views import Views, save_views
-
-ONCE = ("status", "description")
-"""Jobs of a run's beginning and end, beside its files."""
 
 
 def tracking_share(iterations: int = 120) -> str:
@@ -31,10 +28,13 @@ def tracking_share(iterations: int = 120) -> str:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
         save_views(_ball(36, 100), Path(folder) / "views.npz")
         restore = [
-            _timed(Course, "run", time.process_time, lambda *_: "training", spent),
-            _timed(Tracker, "release", time.thread_time, lambda *_: "hot", spent),
-            _timed(Tracker, "log_image", time.thread_time, lambda *_: "hot", spent),
-            _timed(Courier, "_succeeds", time.thread_time, _kind, spent),
+            _timed(Trainer, "run", time.process_time, lambda *_: "training", spent),
+            _timed(Exporter, "release", time.thread_time, lambda *_: "hot", spent),
+            _timed(Exporter, "log_image", time.thread_time, lambda *_: "hot", spent),
+            _timed(Export, "_ask", time.thread_time, lambda *_: "once", spent),
+            _timed(Export, "_metrics", time.thread_time, lambda *_: "along", spent),
+            _timed(Export, "_renders", time.thread_time, lambda *_: "along", spent),
+            _timed(Export, "_files", time.thread_time, lambda *_: "once", spent),
         ]
         config = load_config(None, [f"train.iterations={iterations}", "train.save_every=10"])
         train(Path(folder) / "views.npz", config, Path(folder) / "run", options=Options(quiet=True))
@@ -47,10 +47,6 @@ def tracking_share(iterations: int = 120) -> str:
         f"of {spent['training']:.0f} s), "
         f"and {spent['once']:.1f} s once a run"
     )
-
-
-def _kind(courier: Courier, name: str, *_: Any) -> str:
-    return "along" if name == "metrics" or "/renders/" in name else "once"
 
 
 def _timed(

@@ -1,5 +1,6 @@
 """Trainings side by side on one SQLite store."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -8,7 +9,6 @@ from pathlib import Path
 import mlflow
 from shapes import sphere_views
 
-from recon.tracking.curves import Curves
 from recon.views import save_views
 
 TRAININGS = 8
@@ -32,7 +32,8 @@ def one(number, ready):
     torch.set_num_threads(1)
     config = load_config(None, [*TINY, f"train.seed={number}"])
     ready.wait()
-    train(Path("views.npz"), config, Path(f"run{number}"), options=Options(quiet=True, name=f"run{number}"))
+    options = Options(quiet=True, name=f"run{number}", make_pages=recon.report.viewer.write_run_viewer)
+    train(Path("views.npz"), config, Path(f"run{number}"), options=options)
 
 
 # Forked, because importing torch and MLflow takes longer than these trainings.
@@ -76,6 +77,14 @@ def test_eight_trainings_at_once_on_a_store_that_does_not_exist_yet(tmp_path: Pa
 
 def rows(run: Path) -> list[tuple[str, int, int, float]]:
     """Every value of the tables, as MLflow is to have it."""
-    curves = Curves(run)
-    values = [value for name, size in curves.sizes().items() for _, row in curves._rows(name, size) for value in row]
-    return [(value.key, value.step, value.timestamp, value.value) for value in values]
+    values = []
+    for table in ("history.csv", "validation.csv"):
+        with open(run / table, newline="") as file:
+            for row in csv.DictReader(file):
+                prefix = f"val/{row['set']}" if "set" in row else "train"
+                values += [
+                    (f"{prefix}/{name}", int(row["iteration"]), int(row["time"]), float(text))
+                    for name, text in row.items()
+                    if name not in ("iteration", "time", "seconds", "set") and text
+                ]
+    return values

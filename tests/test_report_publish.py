@@ -12,16 +12,20 @@ def test_pages_are_artifacts_of_the_runs_that_they_describe(tmp_path: Path, stor
     client = mlflow.MlflowClient(tracking_uri=store)
     runs = [write_run(tmp_path / name) for name in ("a", "b")]
     for run in runs:
-        with tracking.start_run(run.name, {}) as tracked:
-            (run / "run_id.txt").write_text(tracked.run_id)
+        with tracking.start_run(run.name, {}, out=run):
+            pass
     publish(runs, tmp_path / "out")
     for run in runs:
-        run_id = (run / "run_id.txt").read_text()
-        assert {file.path for file in client.list_artifacts(run_id)} == {"environment", "report.html", "viewer.html"}
+        run_id = (run / "run_id.txt").read_text().strip()
+        assert {file.path for file in client.list_artifacts(run_id)} >= {"environment", "report.html", "viewer.html"}
         local = Path(client.download_artifacts(run_id, "report.html", str(tmp_path)))
         assert local.read_text() == (tmp_path / "out" / "index.html").read_text()
         alone = Path(client.download_artifacts(run_id, "viewer.html", str(tmp_path))).read_text()
         assert f"Reconstruction of {run.name}" in alone
+        (run / "viewer.html").write_text("the training's page, which has no validation")
+        tracking.sync(run)
+        after = Path(client.download_artifacts(run_id, "viewer.html", str(tmp_path))).read_text()
+        assert after == alone  # a delivery takes no better page back
 
 
 def test_a_report_on_runs_from_elsewhere_creates_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

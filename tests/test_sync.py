@@ -3,10 +3,11 @@
 import csv
 import json
 import re
-import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import mlflow
 import numpy as np
@@ -15,7 +16,7 @@ from store_server import Proxy, mlflow_server
 
 from recon import tracking
 from recon.cli import main
-from recon.tracking import courier, runs
+from recon.tracking import live
 
 IMAGE = np.full((4, 6, 3), 200, np.uint8)
 
@@ -33,8 +34,8 @@ def proxy(server: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "served")  # whose artifacts the server keeps
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr(courier, "FIRST_PAUSE", 0.05)
-    monkeypatch.setattr(courier, "LAST_PAUSE", 0.2)
+    monkeypatch.setattr(live, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(live, "LAST_PAUSE", 0.2)
     yield proxy
     proxy.close()
 
@@ -55,13 +56,16 @@ class Training:
         (out / "checkpoints").mkdir(parents=True, exist_ok=True)
         self.views.write_bytes(b"views")
 
-    def start(self, run_id: str | None = None):
-        datasets = [tracking.Dataset("front", self.views, "training")]
-        return tracking.start_run(
-            "bunny/default", {"train.iterations": 9}, out=self.out, run_id=run_id, datasets=datasets
-        )
+    @property
+    def run_id(self) -> str:
+        return (self.out / "run_id.txt").read_text().strip()
 
-    def iterate(self, tracker: tracking.Tracker, count: int, time: int = 1_700_000_000_000) -> None:
+    def start(self):
+        """Begin, or go on with what the folder holds."""
+        datasets = [tracking.Dataset("front", self.views, "training", "0f" * 32)]
+        return tracking.start_run("bunny/default", {"train.iterations": 9}, out=self.out, datasets=datasets)
+
+    def iterate(self, tracker: tracking.Exporter, count: int, time: int = 1_700_000_000_000) -> None:
         """Rows of `count` iterations, a validation and a render, then the release of a checkpoint."""
         rows = range(self.iteration + 1, self.iteration + count + 1)
         self._append(
@@ -76,10 +80,9 @@ class Training:
         )
         tracker.release()
 
-    def finish(self, tracker: tracking.Tracker) -> None:
+    def finish(self) -> None:
         for name in ("mesh.ply", "mesh.glb", "model.pt", "train.yaml"):
             (self.out / name).write_text(name)
-            tracker.log_artifact(self.out / name)
 
     def cut(self, iteration: int) -> None:
         """Go back, as to an older checkpoint."""
@@ -138,9 +141,9 @@ def test_run_on_a_server(proxy: Proxy, client: mlflow.MlflowClient, training: Tr
     with training.start() as run:
         training.iterate(run, 400)
         training.iterate(run, 400)
-        training.finish(run)
-    assert_complete(client, training, run.run_id, [400, 800])
-    assert "torch==" in mlflow.artifacts.load_text(f"mlflow-artifacts:/{artifact_path(client, run.run_id)}")
+        training.finish()
+    assert_complete(client, training, training.run_id, [400, 800])
+    assert "torch==" in mlflow.artifacts.load_text(f"mlflow-artifacts:/{artifact_path(client, training.run_id)}")
 
 
 def artifact_path(client: mlflow.MlflowClient, run_id: str) -> str:
@@ -160,17 +163,16 @@ def test_outage_that_ends_in_time_loses_nothing_and_doubles_nothing(
             wait_for(lambda: proxy.requests > seen + 2)  # something has arrived whose answer was lost
         training.iterate(run, 5)
         proxy.set("up")
-        training.finish(run)
-    assert_complete(client, training, run.run_id, [20, 620, 625])
+        training.finish()
+    assert_complete(client, training, training.run_id, [20, 620, 625])
     assert "recon sync" not in capsys.readouterr().err
 
 
 def wait_for(condition) -> None:
-    pause = threading.Event()
     for _ in range(600):
         if condition():
             return
-        pause.wait(0.05)
+        time.sleep(0.05)
     raise AssertionError("waited in vain")
 
 
@@ -184,28 +186,27 @@ def test_what_a_store_missed_is_delivered_later(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The training ends all the same; then two deliveries, of which the second finds nothing to do."""
-    monkeypatch.setattr(runs, "PATIENCE", 1.0)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setattr(live, "PATIENCE", 1.0)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
     with training.start() as run:
         training.iterate(run, 20)
-        (training.out / "run_id.txt").write_text(run.run_id)
-        wait_for(lambda: render_steps(client, run.run_id) == [20])
+        wait_for(lambda: training.run_id and render_steps(client, training.run_id) == [20])
         proxy.set(outage)
         for _ in range(3):
             training.iterate(run, 10)
-        training.finish(run)
+        training.finish()
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) in (1, 2)
     assert lines[-1].endswith(f"; `recon sync {training.out}` delivers the rest")
-    assert client.get_run(run.run_id).info.status == "RUNNING"
-    assert stored(client, run.run_id) != table(training.out)
+    assert client.get_run(training.run_id).info.status == "RUNNING"
+    assert stored(client, training.run_id) != table(training.out)
 
     proxy.set("up")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     for said in (r": 63 metrics, 3 renders, 4 files delivered to http", r": nothing new delivered to http"):
         assert main(["sync", str(training.out)]) == 0
         assert re.search(said, capsys.readouterr().out)
-        assert_complete(client, training, run.run_id, [20, 30, 40, 50])
+        assert_complete(client, training, training.run_id, [20, 30, 40, 50])
 
 
 def test_resumed_run_goes_on_without_a_gap_or_a_repetition(
@@ -214,18 +215,19 @@ def test_resumed_run_goes_on_without_a_gap_or_a_repetition(
     with pytest.raises(SystemExit), training.start() as run:
         training.iterate(run, 20)
         raise SystemExit(143)
-    killed = client.get_run(run.run_id)
+    killed = client.get_run(training.run_id)
     assert killed.info.status == "KILLED"
     assert killed.data.tags["recon.interrupted"] == "SIGTERM"
 
     training.cut(15)  # an older checkpoint, because the last was damaged: rows that the store has come again
-    with training.start(run.run_id) as again:
-        assert again.run_id == run.run_id
+    run_id = training.run_id
+    with training.start() as again:
         training.iterate(again, 5, time=1_700_000_999_000)
         training.iterate(again, 20, time=1_700_000_999_000)
-        training.finish(again)
-    assert_complete(client, training, run.run_id, [20, 40])
-    tags = client.get_run(run.run_id).data.tags
+        training.finish()
+    assert training.run_id == run_id
+    assert_complete(client, training, run_id, [20, 40])
+    tags = client.get_run(run_id).data.tags
     assert tags["recon.resumed"] == "1"
     assert "recon.interrupted" not in tags
 
@@ -236,14 +238,59 @@ def test_resumed_run_starts_while_the_store_is_down(
     with pytest.raises(KeyboardInterrupt), training.start() as run:
         training.iterate(run, 20)
         raise KeyboardInterrupt
-    assert client.get_run(run.run_id).data.tags["recon.interrupted"] == "SIGINT"
+    assert client.get_run(training.run_id).data.tags["recon.interrupted"] == "SIGINT"
     proxy.set("down")
-    with training.start(run.run_id) as again:
-        assert again.run_id == run.run_id
+    run_id = training.run_id
+    with training.start() as again:
         training.iterate(again, 20)
         proxy.set("up")
-        training.finish(again)
-    assert_complete(client, training, run.run_id, [20, 40])
+        training.finish()
+    assert training.run_id == run_id
+    assert_complete(client, training, run_id, [20, 40])
+
+
+@pytest.mark.parametrize("outage", ["down", "mute", "hang"])
+def test_new_run_starts_at_once_while_the_store_does_not_answer(
+    outage: str, proxy: Proxy, client: mlflow.MlflowClient, training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets one run in the store, once that answers."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", f"outage {outage}")
+    client.create_experiment(f"outage {outage}")
+    proxy.set(outage)
+    before = time.monotonic()
+    with training.start() as run:
+        training.iterate(run, 20)
+        assert time.monotonic() - before < 10
+        assert training.run_id == ""
+        time.sleep(2)
+        proxy.set("up")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+        training.iterate(run, 20)
+        training.finish()
+    assert_complete(client, training, training.run_id, [20, 40])
+    experiment = client.get_run(training.run_id).info.experiment_id
+    assert len(client.search_runs([experiment])) == 1
+
+
+def test_new_run_that_never_reaches_the_store_is_delivered_later(
+    proxy: Proxy,
+    client: mlflow.MlflowClient,
+    training: Training,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(live, "PATIENCE", 1.0)
+    proxy.set("down")
+    with training.start() as run:
+        training.iterate(run, 20)
+        training.finish()
+    assert (training.out / "run_id.txt").read_text() == ""  # an output of the training all the same
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"; `recon sync {training.out}` delivers the rest")
+    proxy.set("up")
+    assert main(["sync", str(training.out)]) == 0
+    assert " in a new run delivered to " in capsys.readouterr().out
+    assert_complete(client, training, training.run_id, [20])
 
 
 def test_resumed_run_that_the_store_does_not_have_begins_there(
@@ -251,12 +298,21 @@ def test_resumed_run_that_the_store_does_not_have_begins_there(
 ) -> None:
     with training.start() as run:
         training.iterate(run, 10)
-    client.delete_run(run.run_id)
-    with training.start("0" * 32) as again:
+    before = training.run_id
+    client.delete_run(before)
+    of_a_lost_store(training.out)
+    with training.start() as again:
         training.iterate(again, 10)
-        training.finish(again)
-    assert again.run_id != "0" * 32
-    assert_complete(client, training, again.run_id, [10, 20])
+        training.finish()
+    assert training.run_id not in (before, "0" * 32)
+    assert_complete(client, training, training.run_id, [10, 20])
+
+
+def of_a_lost_store(out: Path, **changes: object) -> None:
+    """The record of a run that this store does not have."""
+    record = out / "checkpoints" / "tracking.json"
+    lost = {"run_id": "0" * 32, "key": uuid4().hex}
+    record.write_text(json.dumps(json.loads(record.read_text()) | lost | changes))
 
 
 def test_run_cut_off_is_delivered_to_a_store_that_never_had_it(
@@ -265,16 +321,15 @@ def test_run_cut_off_is_delivered_to_a_store_that_never_had_it(
     """As after `kill -9` and the loss of the store, and with what validation wrote."""
     with training.start() as run:
         training.iterate(run, 10)
-    record = training.out / "checkpoints" / "tracking.json"
-    content = json.loads(record.read_text()) | {"run_id": "0" * 32, "status": "RUNNING", "ended": None}
-    record.write_text(json.dumps(content))
+    before = training.run_id
+    of_a_lost_store(training.out, status="RUNNING", ended=None)
     (training.out / "validation").mkdir()
     (training.out / "validation" / "front.json").write_text('{"mean": {"psnr": 31.5, "ssim": NaN}}')
     for ending in (" in a new run delivered to", "nothing new delivered to"):
         assert main(["sync", str(training.out)]) == 0
         assert ending in capsys.readouterr().out
     run_id = (training.out / "run_id.txt").read_text().strip()
-    assert run_id not in (run.run_id, "0" * 32)
+    assert run_id not in (before, "0" * 32)
     delivered = client.get_run(run_id)
     assert delivered.info.status == "KILLED"
     assert delivered.data.metrics["final/front/psnr"] == 31.5

@@ -1,59 +1,85 @@
-"""What a run is, beside its checkpoint: enough to tell the store of it later."""
+"""What a run is beside its files: enough to tell the store of it now or later."""
 
 import json
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import yaml
 
 from recon.config import flatten
 from recon.errors import ReconError
 from recon.files import atomic
+from recon.run_folder import CONFIG, REQUIRED_OF_A_RUN, RUN_ID, RunFolder
 
-FILE = Path("checkpoints") / "tracking.json"
+_WRITING = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The viewpoint set `name` that a run reads from `path` for `context`, "training" or "validation".
+
+    `digest` is that of its content, in hexadecimal digits.
+    """
+
+    name: str
+    path: Path
+    context: str
+    digest: str
+
+    def entry(self) -> dict[str, str]:
+        """What is kept of it, and of its digest the 36 characters at most that MLflow takes."""
+        return asdict(self) | {"path": str(self.path.resolve()), "digest": self.digest[:32]}
 
 
 @dataclass
 class Record:
-    """A run as it was begun, and how it ended.
+    """A run as it was begun, and how it ended. Times are Unix times in milliseconds.
 
     Attributes:
-        run_id: MLflow's identifier.
-        status: RUNNING, FINISHED, FAILED or KILLED.
-        started: Unix time in milliseconds; ended likewise, None while the run goes.
         packages: what is installed, in the form of pip's requirements.
+        run_id: MLflow's identifier; empty until the store has the run.
+        key: a name of our own, by which the run is found where the store's answer to its creation was lost.
     """
 
-    run_id: str
     name: str
     experiment: str
     started: int
-    status: str = "RUNNING"
-    ended: int | None = None
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     datasets: list[dict[str, Any]] = field(default_factory=list)
     packages: str = ""
+    run_id: str = ""
+    key: str = field(default_factory=lambda: uuid4().hex)
+    status: str = "RUNNING"
+    ended: int | None = None
 
-    def write(self, run: Path) -> None:
-        """Keep it in the folder `run`.
+    def end(self, status: str) -> None:
+        # In this order: another thread takes the status as the sign that all is said.
+        self.ended = now()
+        self.status = status
 
-        Raises:
-            ReconError: the folder cannot be written.
+    def write(self, out: Path) -> None:
+        """Keep it beside the checkpoints, where there are any, and the identifier in a file of its own.
+
+        That is an output of a training: it is there, and empty, also where the store was not reached.
         """
-        with atomic(run / FILE) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=1))
+        run = RunFolder(out)
+        with _WRITING:  # the thread that learns the identifier and the one that ends the run
+            if run.checkpoints.is_dir():
+                with atomic(run.record) as temporary:
+                    temporary.write_text(json.dumps(asdict(self), indent=1))
+            with atomic(run.file(RUN_ID)) as temporary:
+                temporary.write_text(self.run_id and f"{self.run_id}\n")
 
 
-def read_record(run: Path) -> Record | None:
-    """The record of the folder `run`; None where it has none.
-
-    Raises:
-        ReconError: it is damaged.
-    """
-    path = run / FILE
+def read_record(out: Path) -> Record | None:
+    """The record of a run's folder; None where it has none. Raises `ReconError` where it is damaged."""
+    path = RunFolder(out).record
     try:
         return Record(**json.loads(path.read_text()))
     except FileNotFoundError:
@@ -62,24 +88,24 @@ def read_record(run: Path) -> Record | None:
         raise ReconError(f"{path}: not the record of a run: {error}") from error
 
 
-def reconstructed(run: Path, experiment: str) -> Record:
-    """A record made from what a run without one holds, such as a copy without its checkpoints.
-
-    Raises:
-        ReconError: the folder holds no training.
-    """
-    path = run / "train.yaml"
+def reconstructed(out: Path, experiment: str) -> Record:
+    """A record of what a run without one holds, such as a copy without checkpoints. Raises `ReconError` otherwise."""
+    run = RunFolder(out)
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = yaml.safe_load(run.file(CONFIG).read_text())
     except (OSError, ValueError, yaml.YAMLError):
         tree = None
-    if not isinstance(tree, Mapping) or not (run / "history.csv").is_file():
-        raise ReconError(f"{run}: holds no training: train.yaml and history.csv were expected")
-    params = texts(flatten(tree))
-    started = round(1000 * path.stat().st_mtime)
-    return Record("", "/".join(run.resolve().parts[-2:]), experiment, started, params=params)
+    if not isinstance(tree, Mapping) or not all(run.file(file).is_file() for file in REQUIRED_OF_A_RUN):
+        expected = " and ".join(file.name for file in REQUIRED_OF_A_RUN)
+        raise ReconError(f"{out}: holds no training: {expected} were expected")
+    name, started = "/".join(out.resolve().parts[-2:]), round(1000 * run.file(CONFIG).stat().st_mtime)
+    return Record(name, experiment, started, texts(flatten(tree)), run_id=run.run_id or "")
 
 
 def texts(params: Mapping[str, Any]) -> dict[str, str]:
     """Parameters as MLflow keeps them: strings as they are, other types as JSON."""
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in params.items()}
+
+
+def now() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,93 +1,74 @@
-"""Validation and report, added to the run that trained."""
+"""What comes after a training: validation and report, added to its run, and the delivery of what the store missed."""
 
-import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from recon.errors import ReconError
-from recon.tracking.runs import attach
-from recon.tracking.store import store_exists
-from recon.tracking.tracker import now
+from recon.run_folder import RunFolder, ValidationFolder
+from recon.tracking import live, store
+from recon.tracking.export import Export, send_validation
+from recon.tracking.record import read_record, reconstructed
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-BESIDE_SETS = ("geometry", "certificate")
-"""JSON files of a validation that belong to no viewpoint set."""
+
+def sync(run: Path) -> str:
+    """Deliver all that the folder `run` holds and the store has not got; returns what it was, in words.
+
+    A second call finds nothing to do. Where the store does not have the run, it is created there.
+
+    Raises:
+        ReconError: the folder holds no training, or the store cannot be used.
+    """
+    record = read_record(run) or reconstructed(run, store.experiment_name())
+    record.experiment = store.experiment_name(record.experiment)
+    if record.status == "RUNNING":  # it was cut off and could not say how it ended
+        record.status = "FINISHED" if RunFolder(run).is_trained else "KILLED"
+    before, export = record.run_id, Export(run, record)
+    try:
+        counts = store.patiently(lambda: export(validated=True))
+    except Exception as error:
+        raise store.unusable(error) from error
+    found = ", ".join(f"{counts[name]} {name}" for name in ("metrics", "renders", "files") if counts[name])
+    where = "" if record.run_id == before else " in a new run"
+    return f"{run}: {found or 'nothing new'}{where} delivered to {store.without_password(store.tracking_uri())}"
 
 
 def is_tracked(run: Path) -> bool:
-    """Whether the folder `run` belongs to a run of the store; a store that is no file is believed to have it."""
-    return (run / "run_id.txt").is_file() and store_exists()
+    """Whether the folder `run` belongs to a run of the store; one that is no file is believed to have it."""
+    file = store.sqlite_file()
+    return bool(RunFolder(run).run_id) and (file is None or file.is_file())
 
 
 def log_validation(run: Path, out: Path, names: Collection[str]) -> None:
-    """Add what `recon validate` wrote to `out` to the run that trained `run`, where the store has it.
-
-    The means of each viewpoint set become `final/NAME/…`, geometry and certificate `mesh/…`; all
-    files become artifacts. Figures that the store has already stay single.
-    """
-    if not is_tracked(run):
-        return
-    numbers, files = validation_figures(out, names)
-    with attach(run_id_of(run), run) as tracker:
-        tracker.submit("validation", lambda client: send_figures(client, tracker.run_id, numbers))
-        for path in files:
-            tracker.log_artifact(path, "validation")
+    """Add what `recon validate` wrote to `out` on the sets `names` to the run that trained `run`."""
+    folder = ValidationFolder(out)
+    default = out.resolve() == RunFolder(run).validation.path.resolve()
+    advice = f"`recon sync {run}` delivers the rest" if default else "`recon validate` once more adds the rest"
+    _add(run, lambda client, run_id: send_validation(client, run_id, folder, names, again=True), advice)
 
 
 def log_pages(run: Path, pages: Mapping[str, str]) -> None:
     """Add HTML pages, by the names that they get as artifacts, to the run that trained `run`."""
-    with attach(run_id_of(run), run) as tracker:
+
+    def send(client: "MlflowClient", run_id: str) -> None:
         for name, html in pages.items():
-            tracker.log_text(name, html)
+            client.log_text(run_id, html, name)
+
+    _add(run, send, "`recon report` once more adds the rest")
 
 
-def run_id_of(run: Path) -> str:
-    return (run / "run_id.txt").read_text().strip()
+def _add(run: Path, send: "Callable[[MlflowClient, str], object]", advice: str) -> None:
+    """Do `send` where the store has the run of the folder `run`. A failure costs a warning with `advice`."""
+    run_id = RunFolder(run).run_id or ""
 
+    def job() -> None:
+        client = store.open_client()
+        if store.active_run(client, run_id) is None:
+            raise ReconError(f"the store has no run {run_id}: `recon sync {run}` brings it there")
+        send(client, run_id)
 
-def validation_figures(out: Path, names: Collection[str]) -> tuple[dict[str, float], list[Path]]:
-    """The metrics of the validation in the folder `out` on the sets `names`, and its files.
-
-    Raises:
-        ReconError: a file is damaged.
-    """
-    numbers: dict[str, float] = {}
-    files = [out / "turntable.gif"]
-    for name in (*names, *BESIDE_SETS):
-        path = out / f"{name}.json"
-        if path.is_file():
-            content = _read(path)
-            values, prefix = (content, "mesh") if name in BESIDE_SETS else (content.get("mean", {}), f"final/{name}")
-            numbers |= {f"{prefix}/{key}": float(x) for key, x in values.items() if isinstance(x, int | float)}
-            files += [path, path.with_suffix(".png")]
-    return numbers, [path for path in files if path.is_file()]
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ReconError(f"{path}: not readable JSON: {error}") from error
-    if not isinstance(content, dict) or not isinstance(content.get("mean", {}), dict):
-        raise ReconError(f"{path}: not what `recon validate` writes")
-    return content
-
-
-def send_figures(client: "MlflowClient", run_id: str, numbers: Mapping[str, float]) -> int:
-    """Log figures of a finished stage that the store has not got with that value; returns how many."""
-    from mlflow.entities import Metric
-
-    stored = client.get_run(run_id).data.metrics
-    new = [
-        Metric(key, value, now(), 0)
-        for key, value in numbers.items()
-        if key not in stored or not np.array_equal(stored[key], value, equal_nan=True)
-    ]
-    if new:
-        client.log_batch(run_id, metrics=new)
-    return len(new)
+    if is_tracked(run):
+        live.Uploads(job).close(live.PATIENCE, advice)

@@ -1,24 +1,28 @@
 """The MLflow store: where it is, how it is opened, and which of its failures pass."""
 
-import fcntl
 import logging
 import os
 import re
+import shlex
+import sqlite3
 import textwrap
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, closing, suppress
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+from filelock import FileLock
 
 from recon.errors import ReconError
 from recon.files import writable_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
-DEFAULT_URI = "sqlite:///results/mlflow.db"
-DEFAULT_EXPERIMENT = "recon"
 DEFAULTS = {
     # A person who trains wants neither the migrations of a new database nor telemetry.
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -29,115 +33,147 @@ DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
 }
-PASSING = {
-    "INTERNAL_ERROR",
-    "TEMPORARILY_UNAVAILABLE",
-    "REQUEST_LIMIT_EXCEEDED",
-    "RESOURCE_EXHAUSTED",
-    "DEADLINE_EXCEEDED",
-    "ABORTED",
-}
-"""MLflow's codes of failures after which the same call may succeed: no connection, a locked database."""
+SCHEMES = {"", "file", "http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks", "databricks-uc", "uc"}
+SQLITE, DELETED = "sqlite:///", "deleted"
 
 T = TypeVar("T")
 
 
 def tracking_uri() -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}results/mlflow.db"
 
 
-def experiment_name() -> str:
-    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
+def experiment_name(otherwise: str = "recon") -> str:
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or otherwise
+
+
+def sqlite_file() -> Path | None:
+    """The file of a SQLite store; None for every other store."""
+    uri = tracking_uri()
+    return Path(uri.removeprefix(SQLITE).partition("?")[0]) if uri.startswith(SQLITE) else None
+
+
+def check_uri() -> None:
+    """Raise `ReconError` where no store can ever answer: an unknown scheme, a folder that takes no files."""
+    scheme, file = urlsplit(tracking_uri()).scheme.partition("+")[0], sqlite_file()
+    if scheme not in SCHEMES | {plugin.name for plugin in entry_points(group="mlflow.tracking_store")}:
+        raise unusable(ValueError(f"MLflow knows no store '{scheme}:'"))
+    if file is not None:
+        writable_folder(file.parent)
 
 
 def open_client() -> "MlflowClient":
-    """A client of the store.
-
-    Raises:
-        ReconError: the store cannot be opened.
-    """
-    uri = tracking_uri()
-    file = _sqlite_file(uri)
-    if file is not None:
-        writable_folder(file.parent)
-    _silence()
+    """A client of the store; raises what MLflow raises, or `ReconError`."""
+    check_uri()
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    # What fails there is raised too, and told in one line instead of a traceback for each attempt.
+    for logger in ("alembic", "mlflow.store.db.utils", "urllib3.connectionpool"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
     from mlflow import MlflowClient
 
-    try:
-        with _alone(file):
-            return patiently(lambda: MlflowClient(tracking_uri=uri))
-    except Exception as error:
-        raise unusable(error) from error
+    file = sqlite_file()
+    with ExitStack() as stack:
+        if file is not None:
+            # Two processes that create the tables at once spoil them. On a file system without locks, `recon store`
+            # creates them before trainings share the file.
+            with suppress(OSError):
+                stack.enter_context(FileLock(f"{file}.lock", fallback_to_soft=False))
+        client = MlflowClient(tracking_uri=tracking_uri())
+        if file is not None:
+            _bring_artifacts_along(file)
+    return client
 
 
 def initialise_store() -> None:
-    """Create the store and its tables where missing.
-
-    Done once before trainings start side by side: a lock keeps those of one machine apart, but not
-    those of a cluster whose file system has none.
+    """Create the store, its tables and the experiment where missing: once, before trainings start side by side.
 
     Raises:
-        ReconError: the store cannot be opened.
+        ReconError: the store cannot be used, or the experiment was deleted.
     """
-    client = open_client()
     try:
-        experiment_id(client, experiment_name())
+        patiently(lambda: experiment_id(open_client(), experiment_name()))
     except Exception as error:
         raise unusable(error) from error
 
 
-def store_exists() -> bool:
-    """Whether there is something to add to; only a missing SQLite file is known without asking."""
-    file = _sqlite_file(tracking_uri())
-    return file is None or file.is_file()
-
-
 def experiment_id(client: "MlflowClient", name: str) -> str:
-    """The identifier of the experiment `name`, created where missing."""
+    """The identifier of the experiment `name`, created where missing. Raises `ReconError` where it was deleted."""
     from mlflow.exceptions import MlflowException
 
-    known = patiently(lambda: client.get_experiment_by_name(name))
-    if known is not None:
-        return known.experiment_id
-    file = _sqlite_file(tracking_uri())
-    artifacts = None if file is None else (file.parent / "mlruns" / _folder(name)).resolve().as_uri()
+    known = client.get_experiment_by_name(name)
+    if known is None:
+        file = sqlite_file()
+        artifacts = None if file is None else f"{_artifacts(file)}/{_folder(name)}"
+        try:
+            return client.create_experiment(name, artifact_location=artifacts)
+        except MlflowException:
+            known = client.get_experiment_by_name(name)
+            if known is None:  # otherwise a training beside this one has created it since we looked
+                raise
+    if known.lifecycle_stage == DELETED:
+        raise _deleted("experiment", known.experiment_id, f" '{name}'")
+    return known.experiment_id
+
+
+def active_run(client: "MlflowClient", run_id: str, experiment: str | None = None) -> "Run | None":
+    """The run, which takes more; None where there is none, or a deleted experiment other than `experiment` has it.
+
+    Raises:
+        ReconError: it was deleted, alone or with its experiment.
+    """
+    from mlflow.exceptions import MlflowException
+
     try:
-        return patiently(lambda: client.create_experiment(name, artifact_location=artifacts))
-    except MlflowException:
-        # A training beside this one may have created it since we looked.
-        known = client.get_experiment_by_name(name)
-        if known is None:
+        run = client.get_run(run_id) if run_id else None
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        return known.experiment_id
+        return None
+    if run is None or run.info.lifecycle_stage != DELETED:
+        return run
+    its = client.get_experiment(run.info.experiment_id)
+    if its.lifecycle_stage != DELETED:
+        raise _deleted("run", run_id)
+    if experiment in (None, its.name):
+        raise _deleted("experiment", its.experiment_id, f" '{its.name}'")
+    return None
 
 
-def patiently(call: Callable[[], T], attempts: int = 4) -> T:
+def _deleted(kind: str, identifier: str, name: str = "") -> ReconError:
+    """What to do about it: a command for this store, whose address is left out where it has a password."""
+    uri = tracking_uri()
+    where = f"MLFLOW_TRACKING_URI={shlex.quote(uri)} " if without_password(uri) == uri else ""
+    restore = f"`{where}mlflow {kind}s restore --{kind}-id {identifier}` brings it back"
+    another = ", or MLFLOW_EXPERIMENT_NAME=another takes another" if kind == "experiment" else ""
+    return ReconError(f"MLflow's {kind}{name} was deleted: {restore}{another}")
+
+
+def patiently(call: Callable[[], T]) -> T:
     """What `call` returns, tried again where other processes hold a SQLite database locked."""
-    for attempt in range(1, attempts):
+    for pause in (0.5, 1.0, 1.5):
         try:
             return call()
         except Exception as error:
             if "database is locked" not in str(error):
                 raise
-            time.sleep(0.5 * attempt)
+            time.sleep(pause)
     return call()
 
 
 def passes(error: BaseException) -> bool:
     """Whether the call that raised `error` may succeed later: the store is down, slow or locked."""
     from mlflow.exceptions import MlflowException
-    from requests import HTTPError, RequestException
+    from requests import RequestException
+    from sqlalchemy.exc import OperationalError
 
     if isinstance(error, MlflowException):
-        return error.error_code in PASSING
-    if isinstance(error, HTTPError) and error.response is not None:
-        return error.response.status_code >= 500 or error.response.status_code == 429
-    return isinstance(error, RequestException | OSError) and not isinstance(error, FileNotFoundError)
-
-
-def is_missing(error: BaseException) -> bool:
-    """Whether `error` says that the store does not have what was asked for."""
-    return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
+        status = error.get_http_status_code()
+    else:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+    if status is not None:
+        return status >= 500 or status == 429
+    return isinstance(error, RequestException | OperationalError | OSError) and not isinstance(error, FileNotFoundError)
 
 
 def unusable(error: Exception) -> ReconError:
@@ -147,38 +183,17 @@ def unusable(error: Exception) -> ReconError:
 
 
 def one_line(error: BaseException) -> str:
-    return textwrap.shorten(without_password(str(error)), 240) or type(error).__name__
+    text = without_password(str(error))
+    return text if isinstance(error, ReconError) else textwrap.shorten(text, 240) or type(error).__name__
 
 
-@contextmanager
-def _alone(database: Path | None) -> Iterator[None]:
-    """Open a SQLite database while no other process does: two that create its tables spoil it.
-
-    Held on one machine; on a file system without locks, a store is created before it is shared.
-    """
-    if database is None:
-        yield
-        return
-    with open(database.with_name(f"{database.name}.lock"), "a") as file:
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def without_password(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//***@", text)
 
 
-def _silence() -> None:
-    for name, value in DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    # What fails there is raised too, and told in one line instead of a traceback for each attempt.
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-
-
-def _sqlite_file(uri: str) -> Path | None:
-    """The file of a SQLite store; None for every other store."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    return Path(uri.removeprefix("sqlite:///").partition("?")[0])
+def _artifacts(database: Path) -> str:
+    """Where the artifacts of a SQLite store lie: beside it."""
+    return (database.parent / "mlruns").resolve().as_uri()
 
 
 def _folder(experiment: str) -> str:
@@ -186,5 +201,22 @@ def _folder(experiment: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", experiment).strip(".") or "_"
 
 
-def without_password(text: str) -> str:
-    return re.sub(r"//[^/@\s]*@", "//***@", text)
+def _bring_artifacts_along(database: Path) -> None:
+    """Point MLflow to the artifacts beside the database, which may have been moved or copied with them.
+
+    It keeps absolute paths only, and would write to the old place. What it numbers by itself lies elsewhere.
+    """
+    here = _artifacts(database)
+    with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
+        rows = connection.execute("SELECT artifact_location, experiment_id, name FROM experiments").fetchall()
+        for old, identifier, name in rows:
+            before, _, folder = (old or "").rpartition("/")
+            ours = re.match("(file:|/).*/mlruns$", before) and (folder == _folder(name) or not folder.isdecimal())
+            if ours and before != here:
+                new = f"{here}/{folder}"
+                for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+                    connection.execute(
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?)"
+                        f" WHERE experiment_id = ? AND substr({column}, 1, ?) = ?",
+                        (new, len(old) + 1, identifier, len(old), old),
+                    )

@@ -1,7 +1,5 @@
 """Where a training computes: on a CUDA device of its own while there are enough, else on the CPU."""
 
-import errno
-import fcntl
 import itertools
 import os
 import tempfile
@@ -10,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from filelock import lock_descriptor
 
 
 @contextmanager
@@ -42,15 +41,14 @@ def _name(index: int) -> str:
 def _lock(path: Path) -> int | None:
     """A handle that locks the file `path` until it is closed; None where another process has it."""
     try:
-        # Read-only, so that the file of another person can be locked too.
+        # Read-only, so that the file of another person can be locked too: filelock's own opening refuses it.
         handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     except PermissionError:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    locked = False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            return None
-        raise
-    return handle
+        locked = lock_descriptor(handle, blocking=False)
+    finally:
+        if not locked:
+            os.close(handle)
+    return handle if locked else None

@@ -1,6 +1,5 @@
 """Locks that end with the process that holds them, however it ends."""
 
-import fcntl
 import json
 import os
 import socket
@@ -10,6 +9,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import IO
+
+from filelock import lock_descriptor
 
 from recon.errors import ReconError
 from recon.files import writing
@@ -28,9 +29,9 @@ def locked(folder: Path) -> Iterator[None]:
         file = open(path, "a+")
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ReconError(f"{folder}: another training is writing there: {_holder(file)}") from None
+            # On a file of our own opening, which stays and says who holds it.
+            if not lock_descriptor(file.fileno(), blocking=False):
+                raise ReconError(f"{folder}: another training is writing there: {_holder(file)}")
         except OSError as error:
             # Some network file systems have no locks; a training there is better than none.
             print(f"recon: warning: {path}: cannot be locked: {error.strerror}", file=sys.stderr)

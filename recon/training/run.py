@@ -8,13 +8,12 @@ from pathlib import Path
 from recon.background.requirements import check_given, check_lights
 from recon.config import RunConfig, flatten, overrides, save_config
 from recon.errors import ReconError
-from recon.files import atomic, remove_leftovers, writable_folder
+from recon.files import remove_leftovers, writable_folder
 from recon.identity import identity_fields
 from recon.model.export import write_meshes
 from recon.model.file import save_model
 from recon.render.pytorch3d import require_pytorch3d
 from recon.run_folder import (
-    ARTIFACTS,
     CHECKS,
     CONFIG,
     HISTORY,
@@ -22,11 +21,9 @@ from recon.run_folder import (
     MESH_PLY,
     MODEL,
     RESERVED_SETS,
-    RUN_ID,
     RunFolder,
 )
 from recon.tracking import Dataset, start_run, tracking_uri
-from recon.tracking.record import read_record
 from recon.training.data import TrainingData, before_black
 from recon.training.device import training_device
 from recon.training.initialise import initial_model
@@ -93,7 +90,7 @@ def train(
     `options.restart` says when to train anew instead. `validation` are viewpoint sets that checkpoints measure.
 
     Raises:
-        ReconError: an input is bad, `out` or the MLflow store cannot be written, the state in `out` is
+        ReconError: an input is bad, `out` cannot be written, MLflow's address is wrong, the state in `out` is
             damaged or of another training, another process trains there, or training diverges; the
             last state before that is then kept in `checkpoints`.
         KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM came; a state of that moment is kept.
@@ -117,16 +114,14 @@ def train(
         recorded = None if state is None else state["recorder"]
         with Recorder(model, inputs.sets, progress, out, options.quiet, recorded) as recorder:
             if state is None:
-                state = content(optimisation, recorder, stopping, run_id=None, finished=False)
+                state = content(optimisation, recorder, stopping, finished=False)
                 states.save(state)
             with start_run(
                 options.name or run_name(out),
                 describe(config, inputs.views, views, options.max_minutes),
                 out=out,
-                run_id=state["run_id"] or unused_run(out),
                 datasets=inputs.datasets,
             ) as tracker:
-                _write_text(run.file(RUN_ID), tracker.run_id)
                 save_config(config, run.file(CONFIG))
                 recorder.save()
                 if not state["finished"]:
@@ -136,8 +131,6 @@ def train(
                 if options.make_pages is not None:
                     options.make_pages(out)
                 states.forget_previous()
-                for file in filter(Path.exists, map(run.file, ARTIFACTS)):
-                    tracker.log_artifact(file)
     if not options.quiet:
         print(_farewell(run, views, validation, progress, recorder.latest), file=sys.stderr)
 
@@ -168,12 +161,6 @@ def read_inputs(views: Path, config: RunConfig, validation: Mapping[str, Path], 
         if name == config.train.early_stopping.set:
             identity[f"digest of --validation {name}"] = measured.digest
     return Inputs(training, sets, datasets, identity)
-
-
-def unused_run(out: Path) -> str | None:
-    """The MLflow run of a training that was killed before it kept a state that names it."""
-    record = read_record(out)
-    return None if record is None else record.run_id
 
 
 def check_set_names(names: Mapping[str, Path]) -> None:
@@ -211,11 +198,6 @@ def describe(config: RunConfig, views: Views, path: Path, max_minutes: float | N
 def run_name(out: Path) -> str:
     """The last two parts of the folder."""
     return "/".join(out.resolve().parts[-2:])
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic(path) as temporary:
-        temporary.write_text(text + "\n")
 
 
 def _farewell(

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from recon.errors import ReconError
-from recon.tracking import Tracker
+from recon.tracking import Exporter
 from recon.training.interruption import Interrupted, Interruption
 from recon.training.loop import Optimisation
 from recon.training.recorder import Recorder
@@ -29,7 +29,7 @@ class Trainer:
         recorder: Recorder,
         stopping: EarlyStopping,
         states: StateFile,
-        tracker: Tracker,
+        tracker: Exporter,
         every: float,
     ) -> None:
         self._optimisation = optimisation
@@ -96,19 +96,16 @@ class Trainer:
     def _save(self, finished: bool = False) -> None:
         start = time.monotonic()
         self._recorder.save()
-        self._states.save(content(self._optimisation, self._recorder, self._stopping, self._tracker.run_id, finished))
+        self._states.save(content(self._optimisation, self._recorder, self._stopping, finished))
         self._tracker.release()
         self._saved = time.monotonic()
         self._cost = self._saved - start
 
 
-def content(
-    optimisation: Optimisation, recorder: Recorder, stopping: EarlyStopping, run_id: str | None, finished: bool
-) -> dict[str, Any]:
-    """What a state holds. `run_id` is None until MLflow has given the run one."""
+def content(optimisation: Optimisation, recorder: Recorder, stopping: EarlyStopping, finished: bool) -> dict[str, Any]:
+    """What a state holds."""
     return {
         "finished": finished,
-        "run_id": run_id,
         "optimisation": optimisation.state_dict(finished),
         "recorder": recorder.state_dict(),
         "stopping": stopping.state_dict(),

@@ -31,11 +31,20 @@ def runs(tmp_path_factory: pytest.TempPathFactory, store_uri: str) -> list[Path]
         patch.setenv("MLFLOW_EXPERIMENT_NAME", "browser")
         paths = [write_run(folder / name, error) for name, error in (("paper", 0.004), ("slow", 0.003))]
         for path in paths:
-            with tracking.start_run(path.name, {"train.learning_rate": 0.001}) as run:
-                for step in range(1, 6):
-                    run.log_metrics({"train/loss": 1 / step, "val/front/mean_absolute_error": 0.1 / step}, step)
+            with tracking.start_run(path.name, {"train.learning_rate": 0.001}, out=path) as run:
+                steps = range(1, 6)
+                tables = {
+                    "history.csv": ["iteration,time,seconds,loss", *(f"{i},{i},{i},{1 / i}" for i in steps)],
+                    "validation.csv": [
+                        "iteration,time,seconds,set,mean_absolute_error",
+                        *(f"{i},{i},{i},front,{0.1 / i}" for i in steps),
+                    ],
+                }
+                for name, lines in tables.items():
+                    (path / "checkpoints" / name).write_text("\n".join(lines) + "\n")
+                for step in steps:
                     run.log_image("renders/front", np.full((20, 60, 3), 40 * step, np.uint8), step)
-            (path / "run_id.txt").write_text(run.run_id)
+                run.release()
         publish(paths, folder / "out")
     return paths
 
@@ -73,7 +82,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 def identities(runs: list[Path], store: str) -> tuple[str, list[str]]:
     """The experiment and its runs."""
-    ids = [(run / "run_id.txt").read_text() for run in runs]
+    ids = [(run / "run_id.txt").read_text().strip() for run in runs]
     return mlflow.MlflowClient(tracking_uri=store).get_run(ids[0]).info.experiment_id, ids
 
 
