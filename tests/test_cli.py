@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from recon import cli
 from recon.camera import intrinsics_from_fov, look_at
@@ -196,3 +197,28 @@ def test_arguments_reach_the_stages(views: Path, tmp_path: Path, monkeypatch: py
     assert others == [True, None, None, {}]
     assert validation == {"a": views, "b": views, "c": views}
     assert (config.train.seed, config.loss.image, config.train.levels) == (4, 2, (2,))
+
+
+@pytest.mark.parametrize(
+    ("error", "where"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 0 has ..."), "of the GPU"),
+        (MemoryError("Unable to allocate 80 GiB"), "of this machine"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ..."), "of this machine"),
+    ],
+)
+def test_memory_that_runs_out_is_one_line_of_advice(
+    error: Exception, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*args: object) -> None:
+        raise error
+
+    monkeypatch.setattr("recon.evaluation.validate.validate", fail)
+    (tmp_path / "views.npz").write_bytes(b"")
+    arguments = ["validate", "--run", str(tmp_path), "--views", f"a={tmp_path / 'views.npz'}", "--out", str(tmp_path)]
+    assert cli.main(arguments) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and f"out of memory {where}" in line and "train.crop.size" in line
+    monkeypatch.setattr("recon.evaluation.validate.validate", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(arguments)
