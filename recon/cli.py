@@ -43,6 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"recon: error: {_line(error)}", file=sys.stderr)
         return BAD_INPUT
+    except (MemoryError, RuntimeError) as error:
+        advice = _out_of_memory(error)
+        if advice is None or "debug" in options:
+            raise
+        print(f"recon: error: {advice}", file=sys.stderr)
+        return BAD_INPUT
 
 
 def parser() -> argparse.ArgumentParser:
@@ -380,6 +386,20 @@ def _line(error: Exception) -> str:
         where = "" if error.filename is None else f"{error.filename}: "
         return f"{where}{error.strerror}"
     return " ".join(str(error).split())
+
+
+def _out_of_memory(error: Exception) -> str | None:
+    """What to change where memory ran out; None where `error` is something else."""
+    message = " ".join(str(error).split())
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        where, instead = "of the GPU", "; or take the CPU with CUDA_VISIBLE_DEVICES="
+    elif isinstance(error, MemoryError) or "can't allocate memory" in message:
+        where, instead = "of this machine", ""
+    else:
+        return None
+    advice = "make less of it: smaller or fewer views, train.views_per_iteration, train.crop.size, train.levels"
+    return f"out of memory {where} ({message.partition('. ')[0][:160]}); {advice}{instead}"
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

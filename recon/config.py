@@ -171,6 +171,16 @@ class RenderConfig(Section):
     antialias: bool = Field(True, description="blend silhouettes; without it outlines have no gradient")
 
 
+class ExportConfig(Section):
+    """The meshes as they leave the run."""
+
+    up: Literal["y", "source"] = Field(
+        "y",
+        description="of mesh.glb: turn the source's z to glTF's y, or leave the source's axes (where its y is up); "
+        "mesh.ply always has the source's",
+    )
+
+
 MLP_DEFAULTS: dict[str, dict[str, float]] = {
     "loss": {"velocity": 0.03, "velocity_points": 256, "distortion": 0.0, "crossing": 0.0},
     "train": {"iterations": 2000, "learning_rate": 4e-3},
@@ -194,6 +204,7 @@ class RunConfig(Section):
     render: RenderConfig = RenderConfig()
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
+    export: ExportConfig = ExportConfig()
 
     @model_validator(mode="before")
     @classmethod

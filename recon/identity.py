@@ -18,6 +18,7 @@ IDENTITY_FIELDS = (
     "render",
     "loss",
     "train",
+    "export",
 )
 """Keys and sections of the training configuration that change what a run leaves.
 

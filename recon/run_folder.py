@@ -24,8 +24,8 @@ class RunFile(NamedTuple):
     holds: str
 
 
-MESH_PLY = RunFile("mesh.ply", "train", "the mesh in the source's frame, vertices coloured by albedo")
-MESH_GLB = RunFile("mesh.glb", "train", "the same mesh, for viewers")
+MESH_PLY = RunFile("mesh.ply", "train", "the mesh in the source's frame, in doubles, vertices coloured by albedo")
+MESH_GLB = RunFile("mesh.glb", "train", "the same mesh as glTF has it: y up, linear colours, placed by its node")
 MODEL = RunFile("model.pt", "train", "configuration, weights, frame and radiance scale; read with weights_only=True")
 CONFIG = RunFile("train.yaml", "train", "the resolved configuration")
 HISTORY = RunFile("history.csv", "train", "an iteration a row: seconds, level, learning rate, every loss term")

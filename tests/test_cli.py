@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from recon import cli
 from recon.camera import intrinsics_from_fov, look_at
@@ -204,3 +205,28 @@ def test_threads_wait_without_spinning_wherever_recon_starts_them() -> None:
     for given, expected in (({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")):
         done = subprocess.run([sys.executable, "-c", code], env=without | given, capture_output=True, text=True)
         assert done.stdout.strip() == expected, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "where"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 0 has ..."), "of the GPU"),
+        (MemoryError("Unable to allocate 80 GiB"), "of this machine"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ..."), "of this machine"),
+    ],
+)
+def test_memory_that_runs_out_is_one_line_of_advice(
+    error: Exception, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*args: object) -> None:
+        raise error
+
+    monkeypatch.setattr("recon.evaluation.validate.validate", fail)
+    (tmp_path / "views.npz").write_bytes(b"")
+    arguments = ["validate", "--run", str(tmp_path), "--views", f"a={tmp_path / 'views.npz'}", "--out", str(tmp_path)]
+    assert cli.main(arguments) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and f"out of memory {where}" in line and "train.crop.size" in line
+    monkeypatch.setattr("recon.evaluation.validate.validate", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(arguments)

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 from shapes import sphere_views
 
-from recon.training.data import before_black
+from recon.background.black import before_black
 
 
 def test_what_masks_exclude_becomes_black() -> None:

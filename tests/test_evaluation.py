@@ -1,5 +1,7 @@
 import dataclasses
+import hashlib
 import json
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,13 +12,19 @@ import torch
 import trimesh
 from shapes import ring
 
+from recon.background.black import before_black, shows_more_than_black
+from recon.camera import Cameras
 from recon.config import RunConfig
 from recon.errors import ReconError
 from recon.evaluation import match as matching
+from recon.evaluation.fingerprint import fingerprint
 from recon.evaluation.validate import validate
+from recon.files import read_npz
+from recon.images.metrics import image_metrics
 from recon.model.export import write_meshes
-from recon.model.file import save_model
+from recon.model.file import load_model, save_model
 from recon.model.model import Model
+from recon.training.run import read_inputs
 from recon.views import Views, save_views
 
 SCALE = 3.0
@@ -209,3 +217,130 @@ def test_a_model_that_is_not_finite(model: Model, views: Views, tmp_path: Path) 
     save_views(views, tmp_path / "views.npz")
     with pytest.raises(ReconError, match="model.pt: the model gives vertices or reflectance that are not finite"):
         validate(tmp_path, {"front": tmp_path / "views.npz"}, tmp_path / "out")
+
+
+def lit_outside(views: Views) -> Views:
+    """The same object in front of a grey wall."""
+    assert views.masks is not None
+    wall = np.where(views.masks[..., None] == 0, np.float32(0.3), np.float32(0))
+    return dataclasses.replace(views, images=views.images + wall)
+
+
+def test_validation_compares_with_the_images_that_training_fits(
+    run: Path, views: Views, model: Model, tmp_path: Path
+) -> None:
+    lit = lit_outside(views)
+    save_views(lit, tmp_path / "views.npz")
+    inputs = read_inputs(tmp_path / "views.npz", model.config, {"same": tmp_path / "views.npz"}, None)
+    validate(run, {"front": tmp_path / "views.npz"}, tmp_path / "out")
+    found = read(tmp_path / "out" / "front.json")
+    assert found["outside_masks"] == "black"
+    for fitted in (inputs.views, inputs.sets["same"]):
+        np.testing.assert_array_equal(fitted.images, before_black(lit).images)
+        with torch.no_grad():
+            prediction = model.render(model.mesh(LEVEL), Cameras.from_views(fitted)).radiance
+        error = image_metrics(prediction, torch.from_numpy(fitted.images))["mean_absolute_error"].mean().item()
+        assert found["mean"]["mean_absolute_error"] == pytest.approx(error, abs=1e-7)
+    # The picture of the photograph is of what was compared.
+    assert imageio.imread(tmp_path / "out" / "front" / "000_truth.png")[0, 0].tolist() == [0, 0, 0]
+
+
+def test_photographs_stay_where_masks_or_light_outside_are_missing(run: Path, views: Views, tmp_path: Path) -> None:
+    save_views(views, tmp_path / "black.npz")
+    save_views(dataclasses.replace(lit_outside(views), masks=None), tmp_path / "bare.npz")
+    validate(run, {name: tmp_path / f"{name}.npz" for name in ("black", "bare")}, tmp_path / "out")
+    for name, low in (("black", 0), ("bare", 0.05)):
+        found = read(tmp_path / "out" / f"{name}.json")
+        assert found["outside_masks"] == "as photographed" and found["mean"]["mean_absolute_error"] >= low
+
+
+def test_what_counts_as_black_is_measured_in_the_models_light(views: Views) -> None:
+    dim = dataclasses.replace(lit_outside(views), radiance_scale=1e-2)
+    assert shows_more_than_black(dim) and not shows_more_than_black(dim, 10.0)
+
+
+def test_a_model_with_a_background_sees_the_photographs(views: Views, tmp_path: Path) -> None:
+    config = RunConfig.model_validate(
+        {"train": {"levels": [LEVEL]}, "surface": {"width": 8, "steps": 2}, "background": "constant"}
+    )
+    model = Model(config, views.world_from_unit, 4.0)
+    save_model(model, tmp_path / "model.pt")
+    write_meshes(model, tmp_path)
+    save_views(lit_outside(views), tmp_path / "views.npz")
+    validate(tmp_path, {"front": tmp_path / "views.npz"}, tmp_path / "out")
+    assert read(tmp_path / "out" / "front.json")["outside_masks"] == "as photographed"
+
+
+def test_an_earlier_validation_goes_and_other_peoples_files_stay(run: Path, views: Views, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    save_views(views, tmp_path / "views.npz")
+    validate(run, {"front": tmp_path / "views.npz", "full": tmp_path / "views.npz"}, out, reference=run / "mesh.ply")
+    (out / "full" / "notes.txt").write_text("mine")
+    (out / "above.json").write_text('{"mine": 1}')
+    (out / "above.png").write_text("mine")
+    (out / "list.json").write_text("[1]")
+    validate(run, {"front": tmp_path / "views.npz"}, out)
+    names = {path.name for path in out.iterdir()}
+    assert names == {
+        *("front.json", "front.png", "front", "certificate.json", "surface.npz", "overshoot.npz", "turntable.gif"),
+        *("full", "above.json", "above.png", "list.json"),
+    }
+    assert [path.name for path in (out / "full").iterdir()] == ["notes.txt"]
+
+
+def test_a_bad_input_leaves_the_earlier_validation(run: Path, views: Views, tmp_path: Path) -> None:
+    save_views(views, tmp_path / "views.npz")
+    validate(run, {"front": tmp_path / "views.npz"}, tmp_path / "out")
+    with pytest.raises(ReconError):
+        validate(run, {"front": tmp_path / "views.npz", "full": tmp_path / "none.npz"}, tmp_path / "out")
+    assert (tmp_path / "out" / "front.json").exists()
+
+
+def test_every_file_of_numbers_names_its_model(run: Path, views: Views, tmp_path: Path) -> None:
+    save_views(views, tmp_path / "views.npz")
+    validate(run, {"front": tmp_path / "views.npz"}, tmp_path / "out", reference=run / "mesh.ply")
+    digest = hashlib.sha256((run / "model.pt").read_bytes()).hexdigest()
+    for name in ("front.json", "certificate.json", "geometry.json"):
+        assert read(tmp_path / "out" / name)["model"] == digest
+    for name in ("surface.npz", "overshoot.npz"):
+        assert str(read_npz(tmp_path / "out" / name)["model"]) == digest
+
+
+def test_a_model_that_is_written_again_keeps_its_fingerprint(run: Path, tmp_path: Path) -> None:
+    save_model(load_model(run), tmp_path / "model.pt")
+    assert fingerprint(tmp_path) == fingerprint(run)
+    assert fingerprint(tmp_path / "nowhere") is None
+
+
+def test_a_prediction_that_is_not_finite_is_named(run: Path, views: Views, tmp_path: Path, monkeypatch) -> None:
+    save_views(views, tmp_path / "views.npz")
+    render = Model.render
+
+    def spoilt(self: Model, *args: object) -> object:
+        rendering = render(self, *args)
+        rendering.radiance[-1, 3, 3] = torch.nan
+        return rendering
+
+    monkeypatch.setattr(Model, "render", spoilt)
+    monkeypatch.setattr(matching, "PIXELS_AT_ONCE", 2 * 24 * 32)
+    with pytest.raises(ReconError, match=r"model.pt: .* not finite in view 1 of 'front'"):
+        validate(run, {"front": tmp_path / "views.npz"}, tmp_path / "out")
+
+
+def test_memory_does_not_grow_with_the_views(run: Path, views: Views, tmp_path: Path) -> None:
+    """Beside the photographs themselves, which come whole from their file."""
+    peaks = []
+    for count in (3, 9):
+        index = np.arange(count) % len(views)
+        large = np.repeat(np.repeat(views.images[index], 8, axis=1), 8, axis=2)
+        intrinsics = views.intrinsics[index] * np.array([8, 8, 1])[:, None]
+        poses = views.camera_to_world[index]
+        save_views(
+            dataclasses.replace(views, images=large, masks=None, intrinsics=intrinsics, camera_to_world=poses),
+            tmp_path / f"{count}.npz",
+        )
+        tracemalloc.start()
+        validate(run, {"front": tmp_path / f"{count}.npz"}, tmp_path / "out")
+        peaks.append(tracemalloc.get_traced_memory()[1] - 2 * large.nbytes)
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 4e6

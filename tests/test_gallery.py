@@ -13,13 +13,14 @@ from shapes import ring
 from recon.camera import Cameras
 from recon.config import RunConfig
 from recon.errors import ReconError
-from recon.evaluation.gallery import write_gallery
+from recon.evaluation.gallery import Gallery, LargestValues
 from recon.evaluation.match import Match, match
 from recon.evaluation.overshoot import brightest, write_overshoot
 from recon.evaluation.surface_file import SurfaceFile, decimated, source_poses
 from recon.evaluation.turntable import turntable, write_turntable
 from recon.evaluation.visibility import times_seen
-from recon.images.colour_maps import colours, depth_range, difference_range, normal_colours
+from recon.images.colour_maps import Range, colours, depth_range, difference_range, normal_colours
+from recon.images.pictures import Tone
 from recon.model.model import Model
 from recon.render.renderer import render
 from recon.surface.icosphere import icosphere
@@ -47,6 +48,13 @@ def views_of(count: int = 3) -> Views:
 
 def found_by(model: Model, views: Views) -> Match:
     return match(model, model.mesh(2), views)
+
+
+def write_gallery(folder: Path, views: Views, found: Match, tone: Tone) -> dict[str, Range]:
+    """All views at once."""
+    with Gallery(folder, len(views), tone) as gallery:
+        gallery.add(views, found)
+        return gallery.finish()
 
 
 def names(folder: Path) -> set[str]:
@@ -161,10 +169,13 @@ def test_the_surface_file_has_everything_in_the_sources_frame(tmp_path: Path) ->
         reference = trimesh.Trimesh(*(part.numpy() for part in icosphere(2)), process=False)
     reference.apply_transform(FRAME)
     surface = SurfaceFile(model, reference)
-    surface.add_set("front", views, found_by(model, views).depth)
-    surface.write(tmp_path / "surface.npz")
+    for part in (slice(0, 2), slice(2, 3)):
+        some = views.select(part)
+        surface.add_views("front", some, found_by(model, some).depth)
+    surface.write(tmp_path / "surface.npz", "0123")
     with np.load(tmp_path / "surface.npz", allow_pickle=False) as stored:
         arrays = dict(stored)
+    assert str(arrays["model"]) == "0123"
     assert arrays["vertices"].shape == (162, 3) and arrays["faces"].shape == (320, 3)
     assert arrays["flow"].shape[0] == 3
     # The flow is still near the identity, and the reference is the sphere.
@@ -188,9 +199,14 @@ def test_a_fine_reference_is_decimated() -> None:
 def test_the_brightest_prediction_is_kept(tmp_path: Path) -> None:
     dark, bright = np.zeros((2, 3, 4, 3), np.float32), np.zeros((2, 3, 4, 3), np.float32)
     bright[1, 2, 2] = 1.5
-    write_overshoot(tmp_path / "overshoot.npz", [brightest("a", dark), brightest("b", bright)])
+    top = None
+    for name, first, prediction in (("a", 0, dark), ("b", 0, dark), ("b", 2, bright), ("c", 0, dark)):
+        top = brightest(name, first, prediction, top)
+    assert top is not None
+    write_overshoot(tmp_path / "overshoot.npz", top, "0123")
     with np.load(tmp_path / "overshoot.npz", allow_pickle=False) as stored:
-        assert (str(stored["set"]), int(stored["view"])) == ("b", 1)
+        assert (str(stored["set"]), int(stored["view"])) == ("b", 3)
+        assert str(stored["model"]) == "0123"
         np.testing.assert_array_equal(stored["radiance"], bright[1])
 
 
@@ -205,3 +221,31 @@ def test_the_turntable_goes_around_the_upright_axis(tmp_path: Path, monkeypatch:
     write_turntable(model, model.mesh(2), tmp_path / "turntable.gif")
     film = imageio.imread(tmp_path / "turntable.gif", plugin="pillow", index=None)
     assert film.shape == (3, 16, 16, 3)
+
+
+@pytest.mark.parametrize("tone", ["clamp", "scale"])
+def test_pictures_and_ranges_do_not_depend_on_parts(tmp_path: Path, tone: Tone) -> None:
+    model, views = small_model("constant"), views_of(5)
+    views = dataclasses.replace(
+        views, images=views.images * np.linspace(0.5, 6, 5, dtype=np.float32)[:, None, None, None]
+    )
+    found = []
+    for k, size in enumerate((5, 2, 1)):
+        with Gallery(tmp_path / str(k), 5, tone) as gallery:
+            for start in range(0, 5, size):
+                some = views.select(slice(start, start + size))
+                gallery.add(some, found_by(model, some))
+            ranges = gallery.finish()
+        pictures = {path.name: path.read_bytes() for path in (tmp_path / str(k)).iterdir()}
+        found.append((ranges, pictures))
+    assert len(found[0][1]) == 5 * 7
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_quantile_of_parts_is_that_of_the_whole() -> None:
+    values = np.random.default_rng(0).random((7, 30), dtype=np.float32)
+    for below in (0.0, 0.5, 0.99, 1.0):
+        largest = LargestValues(values.size, below)
+        for part in values:
+            largest.add(part)
+        assert largest.quantile() == pytest.approx(np.quantile(values, below), rel=1e-6)

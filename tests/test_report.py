@@ -1,3 +1,4 @@
+import hashlib
 import json
 import re
 from html.parser import HTMLParser
@@ -12,7 +13,9 @@ from recon.errors import ReconError
 from recon.report import page as page_module
 from recon.report.page import embedded_json, report, report_page
 from recon.report.payload import Payload, restored
+from recon.report.records import load_records
 from recon.report.sprite_sheet import LOSSLESS, atlases, gallery_files
+from recon.report.tables import number
 from recon.report.three import threejs
 
 
@@ -343,7 +346,65 @@ def test_a_mesh_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         report_page([run])
 
 
-def test_pictures_of_several_sizes_are_named(runs: list[Path], tmp_path: Path) -> None:
+def test_a_stale_picture_of_another_size_is_left_out_with_a_line(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     imageio.imwrite(runs[0] / "validation" / "front" / "002_depth.png", np.zeros((9, 9, 3), np.uint8))
-    with pytest.raises(ReconError, match="002_depth.png: 9 x 9 pixels, others of its set have another size"):
+    imageio.imwrite(runs[0] / "validation" / "full" / "006_truth.png", np.zeros((9, 9, 3), np.uint8))
+    report(runs, tmp_path / "out")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and "002_depth.png" in lines[0] and "'depth' is left out" in lines[0]
+    record = load_records(runs)[0]
+    assert "depth" not in record.galleries["front"] and len(record.galleries["full"]["truth"]) == VIEWS
+
+
+def test_an_unreadable_picture_is_one_line(runs: list[Path], tmp_path: Path) -> None:
+    (runs[0] / "validation" / "front" / "002_depth.png").write_text("no picture")
+    with pytest.raises(ReconError, match="002_depth.png: not a readable picture"):
         report(runs, tmp_path / "out")
+
+
+def test_numbers_of_another_model_are_left_out_with_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "model.pt").write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    validation = run / "validation"
+    for name in ("front", "certificate"):
+        path = validation / f"{name}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"model": digest}))
+    path = validation / "full.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model": "0" * 64}))
+    record = load_records([run])[0]
+    # Files that name no model may be of any.
+    assert set(record.sets) == set(record.galleries) == {"front"}
+    assert record.certificate is not None
+    assert record.geometry is None and record.surface is None and record.overshoot is None
+    report([run], tmp_path / "out")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert all(name in lines[0] for name in ("full.json", "geometry.json", "surface.npz", "overshoot.npz", "model.pt"))
+    assert "is left out" in lines[0] or "are of another model" in lines[0]
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "full.json, geometry.json" in page
+
+
+def test_everything_of_the_model_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run")
+    assert load_records([run])[0].notes == []
+    report([run], tmp_path / "out")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_kind_that_lacks_a_view_is_left_out(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "validation" / "front" / "001_normals.png").unlink()
+    (run / "validation" / "full" / "001_truth.png").unlink()
+    record = load_records([run])[0]
+    assert "normals" not in record.galleries["front"] and "full" not in record.galleries
+    assert [line for line in record.notes if "'normals' of 5 of 6 views" in line]
+
+
+def test_small_numbers_are_no_zeros() -> None:
+    assert number(3.1234e-6, 5) == "3.12e-06"
+    assert (number(0.0031, 5), number(0.0, 5), number(None, 3)) == ("0.00310", "0.00000", "–")
+    assert (number(3, 0), number(0.05, 2), number(-12.345, 2)) == ("3", "0.05", "-12.35")

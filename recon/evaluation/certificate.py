@@ -22,7 +22,7 @@ class Certificate:
         components: pieces connected along edges.
         genus: number of handles, summed over the components, from the Euler characteristic; None
             unless the mesh is watertight and manifold, where it means nothing.
-        smallest_jacobian_determinant: of the flow over the vertices; above 0 the flow preserves
+        smallest_jacobian_determinant: of the flow over the model's vertices; above 0 the flow preserves
             orientation and is locally invertible there. None where no flow is known.
         self_intersections: pairs of triangles that cross or overlap beyond what they share.
     """
@@ -56,9 +56,12 @@ class Certificate:
 def certify(
     vertices: Float[np.ndarray, "v 3"],
     faces: Int[np.ndarray, "f 3"],
-    jacobian_determinants: Float[np.ndarray, " v"] | None = None,
+    jacobian_determinants: Float[np.ndarray, " u"] | None = None,
 ) -> Certificate:
-    """The certificate of a mesh; connectivity is taken as it is given, no vertices are merged."""
+    """The certificate of a mesh; connectivity is taken as it is given, no vertices are merged.
+
+    `jacobian_determinants` are of the flow, at the vertices of the model's own mesh.
+    """
     used = np.unique(faces)
     edges, twins = _half_edges(faces)
     per_edge = np.bincount(twins)

@@ -1,6 +1,6 @@
 """A model's views of a viewpoint set's cameras, and how they compare."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from recon.render.renderer import Rendering
 from recon.views import Views
 
 PIXELS_AT_ONCE = 2**18
+"""Of the views that are rendered together; a larger view is rendered alone."""
 
 
 class Match(NamedTuple):
@@ -34,28 +35,27 @@ class Match(NamedTuple):
     per_view: list[dict[str, float]]
 
 
+def batches(views: Views) -> Iterator[slice]:
+    """Parts of a set that are rendered together: however many views it has, those of one part are in memory."""
+    size = max(1, PIXELS_AT_ONCE // (views.height * views.width))
+    return (slice(start, min(start + size, len(views))) for start in range(0, len(views), size))
+
+
 @torch.no_grad()
 def match(model: Model, mesh: SurfaceMesh, views: Views) -> Match:
-    """Render the cameras of `views` (in the model's frame and radiance scale) and compare."""
+    """Render the cameras of `views` (in the model's frame and radiance scale), all at once, and compare."""
     cameras = Cameras.from_views(views).to(model.device)
-    batch = max(1, PIXELS_AT_ONCE // (views.height * views.width))
-    layers, per_view = [], []
-    for start in range(0, len(views), batch):
-        part = slice(start, start + batch)
-        given = None if views.backgrounds is None else torch.from_numpy(views.backgrounds[part]).to(model.device)
-        rendering = model.render(mesh, cameras[part], given)
-        radiance = rendering.radiance.cpu()
-        known = None if views.known is None else torch.from_numpy(views.known[part]) > 0
-        metrics = image_metrics(radiance, torch.from_numpy(views.images[part]), known)
-        if views.masks is not None:
-            masks = torch.from_numpy(views.masks[part]) / 255
-            metrics["mask_iou"] = mask_iou(rendering.coverage.cpu(), masks, known)
-        planes = [rendering.radiance, rendering.coverage, rendering.depth, rendering.normals, *_apart(rendering)]
-        layers.append([plane.cpu().numpy() for plane in planes])
-        per_view += _rows(metrics)
-    prediction, coverage, depth, normals, *apart = (np.concatenate(plane) for plane in zip(*layers, strict=True))
+    given = None if views.backgrounds is None else torch.from_numpy(views.backgrounds).to(model.device)
+    known = None if views.known is None else torch.from_numpy(views.known) > 0
+    rendering = model.render(mesh, cameras, given)
+    radiance = rendering.radiance.cpu()
+    metrics = image_metrics(radiance, torch.from_numpy(views.images), known)
+    if views.masks is not None:
+        metrics["mask_iou"] = mask_iou(rendering.coverage.cpu(), torch.from_numpy(views.masks) / 255, known)
+    planes = [radiance, rendering.coverage, rendering.depth, rendering.normals, *_apart(rendering)]
+    prediction, coverage, depth, normals, *apart = (plane.cpu().numpy() for plane in planes)
     alone, background = apart or (None, None)
-    return Match(prediction, coverage, depth, normals, alone, background, per_view)
+    return Match(prediction, coverage, depth, normals, alone, background, _rows(metrics))
 
 
 def _apart(rendering: Rendering) -> list[Float[Tensor, "n h w 3"]]:

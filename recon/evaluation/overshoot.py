@@ -1,6 +1,5 @@
 """The brightest prediction, kept as radiance: what a picture format must not wrap."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,18 +17,24 @@ class Overshoot(NamedTuple):
     radiance: Float[np.ndarray, "h w 3"]
 
 
-def brightest(name: str, prediction: Float[np.ndarray, "n h w 3"]) -> Overshoot:
-    """The brightest view of the viewpoint set `name`."""
-    view = int(prediction.max(axis=(1, 2, 3)).argmax())
-    return Overshoot(name, view, prediction[view])
+def brightest(
+    name: str, first: int, prediction: Float[np.ndarray, "n h w 3"], former: Overshoot | None = None
+) -> Overshoot:
+    """The brighter of `former` and the brightest of some views of the set `name`, whose first is number `first`."""
+    peaks = prediction.max(axis=(1, 2, 3))
+    view = int(peaks.argmax())
+    if former is not None and not peaks[view] > former.radiance.max():
+        return former
+    return Overshoot(name, first + view, prediction[view].copy())
 
 
-def write_overshoot(path: Path, candidates: Sequence[Overshoot]) -> None:
-    """The brightest of `candidates` as `path` (npz): `set`, `view`, `radiance` (h, w, 3), float32.
+def write_overshoot(path: Path, top: Overshoot, model: str) -> None:
+    """The brightest view as `path` (npz): `set`, `view`, `radiance` (h, w, 3) float32, `model`: its fingerprint.
 
     Raises:
         ReconError: the file cannot be written.
     """
-    top = max(candidates, key=lambda each: each.radiance.max())
     with atomic(path) as temporary:
-        np.savez_compressed(temporary, set=top.set, view=top.view, radiance=top.radiance.astype(np.float32))
+        np.savez_compressed(
+            temporary, set=top.set, view=top.view, radiance=top.radiance.astype(np.float32), model=np.array(model)
+        )

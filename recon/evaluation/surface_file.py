@@ -11,7 +11,7 @@ from trimesh.visual import ColorVisuals
 from recon.camera import Cameras
 from recon.evaluation.visibility import times_seen
 from recon.files import atomic
-from recon.geometry.metrics import closest_faces
+from recon.geometry.metrics import closest_faces, near_unit
 from recon.model.export import source_mesh
 from recon.model.model import Model
 from recon.model.snapshot import carried
@@ -23,13 +23,14 @@ REFERENCE_FACES = 20_000
 
 
 class SurfaceFile:
-    """The arrays of one `surface.npz`; all are in the source's frame.
+    """The arrays of one `surface.npz`; all are in the source's frame, in double precision.
 
     `vertices` (v, 3) and `faces` (f, 3) of the mesh at the export level, at most `FINEST_LEVEL`;
     `albedo` (v, 3) uint8; `flow` (t, u, 3): a coarser icosphere before and after each step; for each
     viewpoint set `seen/NAME` (v,): the views that see a vertex, and `poses/NAME` (n, 4, 4),
     `intrinsics/NAME` (n, 3, 3), `size/NAME`: height and width. With a reference `distance` (v,) to it,
     and `reference/vertices`, `reference/faces`: the reference with about `REFERENCE_FACES` faces at most.
+    `model` is the fingerprint of the weights.
     """
 
     def __init__(self, model: Model, reference: trimesh.Trimesh | None) -> None:
@@ -39,7 +40,7 @@ class SurfaceFile:
         with torch.no_grad():
             self._surface = model.mesh(level)
         self._arrays: dict[str, np.ndarray] = {
-            "vertices": mesh.vertices.astype(np.float32),
+            "vertices": np.asarray(mesh.vertices),
             "faces": mesh.faces.astype(np.int32),
             "albedo": _vertex_colors(mesh),
             "flow": carried(model),
@@ -47,27 +48,38 @@ class SurfaceFile:
         if reference is not None:
             self._arrays |= _against(mesh, reference)
 
-    def add_set(self, name: str, views: Views, depth: Float[np.ndarray, "n h w"]) -> None:
-        """What the cameras of `views` (in the model's frame) see, given the depth that they render."""
+    def add_views(self, name: str, views: Views, depth: Float[np.ndarray, "n h w"]) -> None:
+        """What more cameras of the set `name` see, in the model's frame, given the depth that they render."""
         cameras = Cameras.from_views(views).to(self._model.device)
         shown = torch.from_numpy(depth).to(self._model.device)
-        seen = times_seen(self._surface.vertices, self._surface.faces, cameras, shown)
+        seen = times_seen(self._surface.vertices, self._surface.faces, cameras, shown).cpu().numpy().astype(np.uint16)
+        former = {key: self._arrays.get(f"{key}/{name}") for key in ("seen", "poses", "intrinsics")}
+        poses, intrinsics = source_poses(views), views.intrinsics
+        if former["seen"] is not None:
+            seen = seen + former["seen"]
+            poses = np.concatenate([former["poses"], poses])
+            intrinsics = np.concatenate([former["intrinsics"], intrinsics])
         self._arrays |= {
-            f"seen/{name}": seen.cpu().numpy().astype(np.uint16),
-            f"poses/{name}": source_poses(views),
-            f"intrinsics/{name}": views.intrinsics,
+            f"seen/{name}": seen,
+            f"poses/{name}": poses,
+            f"intrinsics/{name}": intrinsics,
             f"size/{name}": np.array([views.height, views.width]),
         }
 
-    def write(self, path: Path) -> None:
-        """Write `path` (npz, compressed), whole or not at all."""
+    def write(self, path: Path, model: str) -> None:
+        """Write `path` (npz, compressed), whole or not at all; `model` is the fingerprint of the weights."""
         with atomic(path) as temporary:
-            np.savez_compressed(temporary, allow_pickle=False, **self._arrays)
+            np.savez_compressed(temporary, allow_pickle=False, model=np.array(model), **self._arrays)
 
 
 def decimated(mesh: trimesh.Trimesh, faces: int) -> trimesh.Trimesh:
     """`mesh` with at most about `faces` faces, by quadric error (Garland and Heckbert 1997)."""
-    return mesh if len(mesh.faces) <= faces else mesh.simplify_quadric_decimation(face_count=faces)
+    if len(mesh.faces) <= faces:
+        return mesh
+    # The library computes in 32 bits: about the origin.
+    unit = near_unit(np.asarray(mesh.vertices))
+    coarse = unit.brought(mesh).simplify_quadric_decimation(face_count=faces)
+    return trimesh.Trimesh(unit.back(np.asarray(coarse.vertices)), np.asarray(coarse.faces), process=False)
 
 
 def _vertex_colors(mesh: trimesh.Trimesh) -> UInt8[np.ndarray, "v 3"]:
@@ -85,10 +97,12 @@ def source_poses(views: Views) -> Float[np.ndarray, "n 4 4"]:
 def _against(
     mesh: trimesh.Trimesh, reference: trimesh.Trimesh
 ) -> dict[str, Float[np.ndarray, "..."] | Int[np.ndarray, "..."]]:
-    distances, _ = closest_faces(np.asarray(mesh.vertices), reference, np.random.default_rng(0))
+    unit = near_unit(np.asarray(reference.vertices))
+    points = unit.points(np.asarray(mesh.vertices))
+    distances, _ = closest_faces(points, unit.brought(reference), np.random.default_rng(0))
     coarse = decimated(reference, REFERENCE_FACES)
     return {
-        "distance": distances.astype(np.float32),
-        "reference/vertices": coarse.vertices.astype(np.float32),
+        "distance": distances * unit.scale,
+        "reference/vertices": np.asarray(coarse.vertices),
         "reference/faces": coarse.faces.astype(np.int32),
     }

@@ -1,18 +1,24 @@
 """The validation of a training run: how well it predicts views, and what its mesh is worth."""
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 
+from recon.background.black import blackened, shows_more_than_black
 from recon.background.requirements import check_given
 from recon.errors import ReconError
 from recon.evaluation.certificate import Certificate, certify
-from recon.evaluation.gallery import write_gallery
-from recon.evaluation.match import Match, match
+from recon.evaluation.clear import clear
+from recon.evaluation.delivered import read_delivered
+from recon.evaluation.fingerprint import KEY, fingerprint
+from recon.evaluation.gallery import Gallery
+from recon.evaluation.match import Match, batches, match
 from recon.evaluation.overshoot import Overshoot, brightest, write_overshoot
 from recon.evaluation.sheet import COLUMNS, comparison_sheet
 from recon.evaluation.surface_file import SurfaceFile
@@ -22,7 +28,6 @@ from recon.geometry.meshes import load_mesh
 from recon.geometry.metrics import GeometryMetrics, geometry_metrics
 from recon.images.metrics import mean_metrics
 from recon.images.pictures import Tone, write_picture
-from recon.model.export import source_mesh
 from recon.model.file import load_model
 from recon.model.model import Model, SurfaceMesh
 from recon.run_folder import (
@@ -46,9 +51,15 @@ def validate(
 
     For each NAME in `views`: NAME.json (metrics of every view and their mean), NAME.png (ground truth,
     prediction, error of some) and in the folder NAME pictures of every view. certificate.json says what
-    holds of the mesh; geometry.json, with a `reference` in the source's frame, how far it is from it;
-    surface.npz what is known at its vertices; turntable.gif turns it; overshoot.npz has the brightest
-    prediction. Prints a table of the means.
+    holds of the mesh as it was delivered, the run's mesh.ply; geometry.json, with a `reference` in the
+    source's frame, how far that is from it; surface.npz what is known at the model's vertices;
+    turntable.gif turns it; overshoot.npz has the brightest prediction. What an earlier validation left in
+    `out` is removed first. Every file of numbers has the fingerprint of `model.pt`. Prints a table of the means.
+
+    Without a background, sets that show more than black outside their masks are blackened there, as they
+    are in training (`recon.background.black`).
+
+    Views are taken a few at a time, so that memory does not grow with what is rendered of them.
 
     Raises:
         ReconError: the run, a viewpoint set or the reference cannot be read; a name is no file name;
@@ -59,37 +70,117 @@ def validate(
             raise ReconError(f"--views {name}=…: the name must be a plain file name, other than {RESERVED_SETS}")
     folder = ValidationFolder(writable_folder(out))
     model = load_model(run).to("cuda" if torch.cuda.is_available() else "cpu")
-    # All inputs are read before the first output is written.
-    sets = {name: load_views(path) for name, path in views.items()}
-    for name, each in sets.items():
-        check_given(model.config.background, each, views[name])
+    # All inputs are read before the first output is written; the sets again in turn, so that one is in memory.
+    for name, path in views.items():
+        check_given(model.config.background, load_views(path), path)
     reference_mesh = None if reference is None else load_mesh(reference)
     mesh = _mesh(model, run)
-    certificate = _certify(model, mesh)
-    exported = source_mesh(model, model.export_level)
-    geometry = None if reference_mesh is None else geometry_metrics(exported, reference_mesh)
+    delivered = read_delivered(model, run)
+    certificate = certify(
+        np.asarray(delivered.mesh.vertices),
+        np.asarray(delivered.mesh.faces),
+        model.jacobian_determinants(model.export_level).cpu().numpy(),
+    )
+    geometry = None if reference_mesh is None else geometry_metrics(delivered.mesh, reference_mesh)
+    for warning in delivered.warnings():
+        print(f"recon: warning: {warning}", file=sys.stderr)
 
-    about = {"run": str(run), "level": model.export_level}
+    clear(folder)
+    weights = fingerprint(run)
+    assert weights is not None
+    about = {"run": str(run), KEY: weights, "level": model.export_level}
     surface = SurfaceFile(model, reference_mesh)
     means: dict[str, dict[str, float]] = {}
-    overshoots: list[Overshoot] = []
-    # Set by set, so that the layers of one alone are in memory.
-    for name, each in sets.items():
-        aligned = each.aligned_to(model)
-        found = match(model, mesh, aligned)
-        ranges = write_gallery(folder.gallery(name), aligned, found, tone)
-        _write_sheet(folder.sheet(name), aligned, found, tone)
-        _write_json(folder.metrics(name), {"set": name, **about, **_summary(each, found), "ranges": ranges})
-        surface.add_set(name, aligned, found.depth)
-        overshoots.append(brightest(name, found.prediction))
-        means[name] = mean_metrics(found.per_view)
-    surface.write(folder.file(SURFACE))
-    write_overshoot(folder.file(OVERSHOOT), overshoots)
+    top: Overshoot | None = None
+    for name, path in views.items():
+        summary, top = _measure(_Set(name, path, model, run), mesh, folder, tone, surface, top)
+        means[name] = summary["mean"]
+        _write_json(folder.metrics(name), {"set": name, **about, **summary})
+    assert top is not None
+    surface.write(folder.file(SURFACE), weights)
+    write_overshoot(folder.file(OVERSHOOT), top, weights)
     write_turntable(model, mesh, folder.file(TURNTABLE))
-    _write_json(folder.file(CERTIFICATE), {**about, **certificate.as_dict()})
+    _write_json(folder.file(CERTIFICATE), {**about, **delivered.as_dict(), **certificate.as_dict()})
     if geometry is not None:
         _write_json(folder.file(GEOMETRY), {**about, "reference": str(reference), **geometry.as_dict()})
     print(_table(means, certificate, geometry))
+
+
+class _Set:
+    """A viewpoint set as the model sees it, in parts: its frame, its radiance scale, and black where it has to be."""
+
+    def __init__(self, name: str, path: Path, model: Model, run: Path) -> None:
+        self.name, self.model, self.run = name, model, run
+        self._views = load_views(path)
+        self.blackened = model.config.background == "none" and shows_more_than_black(self._views, model.radiance_scale)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    @property
+    def size(self) -> dict[str, int]:
+        return {"height": self._views.height, "width": self._views.width}
+
+    def parts(self) -> Iterator[tuple[int, Views]]:
+        """The number of the first view of each part, and the part."""
+        for part in batches(self._views):
+            aligned = self._views.select(part).aligned_to(self.model)
+            yield part.start, blackened(aligned) if self.blackened else aligned
+
+
+def _measure(
+    views: _Set, mesh: SurfaceMesh, folder: ValidationFolder, tone: Tone, surface: SurfaceFile, top: Overshoot | None
+) -> tuple[dict[str, Any], Overshoot | None]:
+    """What NAME.json says of a set, whose pictures are written, and the brightest prediction so far."""
+    per_view: list[dict[str, float]] = []
+    shown = _Shown(len(views))
+    with Gallery(folder.gallery(views.name), len(views), tone) as gallery:
+        for first, part in views.parts():
+            found = match(views.model, mesh, part)
+            _check_finite(found, views, first)
+            gallery.add(part, found)
+            surface.add_views(views.name, part, found.depth)
+            top = brightest(views.name, first, found.prediction, top)
+            shown.add(first, part, found)
+            per_view += found.per_view
+        ranges = gallery.finish()
+    write_picture(shown.sheet(tone), folder.sheet(views.name))
+    summary = {
+        "views": len(views),
+        **views.size,
+        "outside_masks": "black" if views.blackened else "as photographed",
+        "mean": mean_metrics(per_view),
+        "per_view": per_view,
+        "ranges": ranges,
+    }
+    return summary, top
+
+
+class _Shown:
+    """Some views beside their prediction, evenly spread over a set of `count`, for the sheet."""
+
+    def __init__(self, count: int) -> None:
+        self._chosen = np.unique(np.linspace(0, count - 1, COLUMNS).round().astype(int)).tolist()
+        self._columns: list[tuple[np.ndarray, np.ndarray, str]] = []
+
+    def add(self, first: int, views: Views, found: Match) -> None:
+        for i in self._chosen:
+            if first <= i < first + len(views):
+                label = f"view {i}   {found.per_view[i - first]['mean_absolute_error']:.4f}"
+                self._columns.append((views.images[i - first].copy(), found.prediction[i - first].copy(), label))
+
+    def sheet(self, tone: Tone) -> UInt8[np.ndarray, "h w 4"]:
+        target, prediction, labels = zip(*self._columns, strict=True)
+        return comparison_sheet(np.stack(target), np.stack(prediction), labels, tone)
+
+
+def _check_finite(found: Match, views: _Set, first: int) -> None:
+    bad = ~np.isfinite(found.prediction).all(axis=(1, 2, 3))
+    if bad.any():
+        raise ReconError(
+            f"{RunFolder(views.run).file(MODEL)}: the model predicts radiance that is not finite "
+            f"in view {first + int(bad.argmax())} of '{views.name}'"
+        )
 
 
 @torch.no_grad()
@@ -98,27 +189,6 @@ def _mesh(model: Model, run: Path) -> SurfaceMesh:
     if not all(torch.isfinite(values).all() for values in (mesh.vertices, mesh.attributes)):
         raise ReconError(f"{RunFolder(run).file(MODEL)}: the model gives vertices or reflectance that are not finite")
     return mesh
-
-
-def _certify(model: Model, mesh: SurfaceMesh) -> Certificate:
-    determinants = model.jacobian_determinants(model.export_level)
-    return certify(mesh.vertices.cpu().numpy(), mesh.faces.cpu().numpy(), determinants.cpu().numpy())
-
-
-def _summary(views: Views, found: Match) -> dict[str, Any]:
-    return {
-        "views": len(views),
-        "height": views.height,
-        "width": views.width,
-        "mean": mean_metrics(found.per_view),
-        "per_view": found.per_view,
-    }
-
-
-def _write_sheet(path: Path, views: Views, found: Match, tone: Tone) -> None:
-    chosen = np.unique(np.linspace(0, len(views) - 1, COLUMNS).round().astype(int))
-    labels = [f"view {i}   {found.per_view[i]['mean_absolute_error']:.4f}" for i in chosen]
-    write_picture(comparison_sheet(views.images[chosen], found.prediction[chosen], labels, tone), path)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Triangle meshes: files, primitives, and their place in the unit sphere."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -10,8 +11,14 @@ from jaxtyping import Float
 from trimesh import Trimesh
 
 from recon.errors import ReconError
+from recon.geometry.mesh_files import GLTF_FROM_Z_UP, source_is_turned
 
 SUFFIXES = (".ply", ".obj", ".stl", ".glb", ".gltf", ".off")
+MERGED = 1e-9
+"""Share of a mesh's extent within which vertices are one; a fixed length would depend on the unit."""
+COARSE = 1e-2
+"""Step between 32-bit coordinates, as a share of a mesh's extent, from which its shape is lost."""
+
 Primitive = Literal["sphere", "cube", "cylinder", "capsule", "torus"]
 
 _PRIMITIVES: dict[Primitive, Callable[[], Trimesh]] = {
@@ -24,13 +31,24 @@ _PRIMITIVES: dict[Primitive, Callable[[], Trimesh]] = {
 
 
 def load_mesh(path: str | Path) -> Trimesh:
-    """The triangle mesh in a file; the parts of a file that holds several are joined.
+    """The triangle mesh in a file, in double precision; the parts of a file that holds several are joined.
 
-    Equal vertices are merged, so that a closed STL, which stores every corner apart, is closed.
+    Equal vertices are merged, so that a closed STL, which stores every corner apart, is closed. A GLB that
+    recon wrote with its source's z turned to glTF's y is turned back, so that it lies where the PLY does; one
+    of another program has the coordinates that it holds.
 
     Raises:
-        ReconError: no such file, an unknown or broken format, no triangles, a coordinate that is not finite.
+        ReconError: no such file, an unknown or broken format, no triangles, a coordinate that is not finite,
+            a triangle of vertices that are not there.
     """
+    mesh = read_mesh(path)
+    merge_equal(mesh)
+    _warn_of_coarse_coordinates(mesh, Path(path))
+    return mesh
+
+
+def read_mesh(path: str | Path) -> Trimesh:
+    """The mesh as it is in the file, every vertex kept; else as `load_mesh`."""
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise ReconError(f"{path}: not a mesh file that recon reads ({', '.join(SUFFIXES)})")
@@ -42,11 +60,48 @@ def load_mesh(path: str | Path) -> Trimesh:
         raise ReconError(f"{path}: not a readable {path.suffix} mesh: {' '.join(str(error).split())}") from error
     if not isinstance(mesh, Trimesh) or len(mesh.faces) == 0:
         raise ReconError(f"{path}: holds no triangles")
+    if mesh.faces.min() < 0 or mesh.faces.max() >= len(mesh.vertices):
+        face = np.argwhere((mesh.faces < 0) | (mesh.faces >= len(mesh.vertices)))[0][0]
+        raise ReconError(f"{path}: face {face} names a vertex that is not there: the file has {len(mesh.vertices)}")
     if not np.isfinite(mesh.vertices).all():
         vertex = np.argwhere(~np.isfinite(mesh.vertices))[0][0]
         raise ReconError(f"{path}: vertex {vertex} has a coordinate that is not finite")
-    mesh.merge_vertices(merge_tex=True, merge_norm=True)
+    if path.suffix.lower() in (".glb", ".gltf") and source_is_turned(path):
+        mesh.vertices = np.asarray(mesh.vertices) @ GLTF_FROM_Z_UP[:3, :3]  # the inverse of a rotation, on the right
     return mesh
+
+
+def merge_equal(mesh: Trimesh) -> None:
+    """Make equal vertices one, and drop those that no face uses, in place."""
+    used = np.unique(mesh.faces)
+    places = np.asarray(mesh.vertices)[used]
+    lowest = places.min(axis=0)
+    step = MERGED * (places - lowest).max() or 1.0
+    # trimesh merges within 1e-8 of whatever unit, which makes one point of an object of micrometres in metres.
+    cells = np.rint((places - lowest) / step).astype(np.int64)
+    _, first, inverse = np.unique(cells, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)  # keeps the order of the file
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    of_vertex = np.zeros(len(mesh.vertices), dtype=np.int64)
+    of_vertex[used] = rank[inverse.reshape(-1)]
+    mesh.update_vertices(mask=used[first[order]], inverse=of_vertex)
+
+
+def _warn_of_coarse_coordinates(mesh: Trimesh, path: Path) -> None:
+    """Say where a mesh lies so far from the origin that 32-bit numbers cannot tell its vertices apart."""
+    vertices = np.asarray(mesh.vertices)
+    extent, farthest = float(np.ptp(vertices, axis=0).max()), np.abs(vertices).max()
+    if farthest >= np.finfo(np.float32).max or (vertices.astype(np.float32) != vertices).any():
+        return
+    step = float(np.spacing(np.float32(farthest)))
+    if step > COARSE * extent:
+        print(
+            f"recon: warning: {path}: 32-bit coordinates up to {farthest:.6g} from the origin are {step:.2g} apart, "
+            f"and the mesh is {extent:.3g} across: its shape may be lost; "
+            "expected double precision, or coordinates about the origin",
+            file=sys.stderr,
+        )
 
 
 def primitive(name: Primitive) -> Trimesh:
@@ -77,10 +132,10 @@ def fit_to_sphere(mesh: Trimesh, radius: float) -> tuple[Trimesh, Float[np.ndarr
     center, enclosing = bounding_sphere(np.asarray(mesh.vertices))
     if enclosing == 0:
         raise ReconError("the mesh has no extent: all its vertices coincide")
-    source_from_unit = similarity(center, enclosing / radius)
     fitted = mesh.copy()
-    fitted.apply_transform(np.linalg.inv(source_from_unit))
-    return fitted, source_from_unit
+    # The centre goes first: far from the origin a matrix would take the difference of two large numbers.
+    fitted.vertices = (np.asarray(mesh.vertices) - center) * (radius / enclosing)
+    return fitted, similarity(center, enclosing / radius)
 
 
 def check_inside_unit_sphere(mesh: Trimesh, name: str) -> None:

@@ -1,6 +1,7 @@
 """How far a mesh is from a reference mesh in the same frame."""
 
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 import trimesh
@@ -11,6 +12,8 @@ SAMPLES = 100_000
 SEEDS = 300_000
 COARSE_SEEDS = 10_000
 CANDIDATES = 24
+POINTS_AT_ONCE = 20_000
+"""Whose candidates are measured together: a hundred thousand would take a gigabyte."""
 
 Points = Float[np.ndarray, "n 3"]
 
@@ -42,6 +45,35 @@ class GeometryMetrics:
         return asdict(self)
 
 
+class NearUnit(NamedTuple):
+    """A frame about something: x -> (x - origin) / scale; `scale` is a power of two, which rounds nothing."""
+
+    origin: Float[np.ndarray, " 3"]
+    scale: float
+
+    def points(self, points: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
+        """`points` in this frame."""
+        return (points.astype(np.float64) - self.origin) / self.scale
+
+    def back(self, points: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
+        """`points` of this frame where they came from."""
+        return points.astype(np.float64) * self.scale + self.origin
+
+    def brought(self, mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+        """`mesh` in this frame, without its colours."""
+        return trimesh.Trimesh(self.points(np.asarray(mesh.vertices)), np.asarray(mesh.faces), process=False)
+
+
+def near_unit(points: Points) -> NearUnit:
+    """The frame in which `points` lie about the origin with an extent between 1 and 2.
+
+    What trimesh takes for zero is a fixed length: of a mesh of micrometres in metres it knows no normals.
+    """
+    low, high = points.min(axis=0).astype(np.float64), points.max(axis=0).astype(np.float64)
+    extent = float((high - low).max())
+    return NearUnit((low + high) / 2, 2.0 ** np.floor(np.log2(extent)) if extent > 0 else 1.0)
+
+
 def geometry_metrics(
     mesh: trimesh.Trimesh, reference: trimesh.Trimesh, samples: int = SAMPLES, seed: int = 0
 ) -> GeometryMetrics:
@@ -52,9 +84,12 @@ def geometry_metrics(
     1% of a chamfer from 100,000 samples. The seed fixes the points.
     """
     rng = np.random.default_rng(seed)
+    unit = near_unit(np.asarray(reference.triangles).reshape(-1, 3))
+    mesh, reference = unit.brought(mesh), unit.brought(reference)
     there, there_degrees = _distances(mesh, reference, samples, rng)
     back, back_degrees = _distances(reference, mesh, samples, rng)
-    diagonal = float(np.linalg.norm(reference.extents))
+    there, back = there * unit.scale, back * unit.scale
+    diagonal = float(np.linalg.norm(reference.extents)) * unit.scale
     chamfer = float(there.mean() + back.mean()) / 2
     return GeometryMetrics(
         chamfer=chamfer,
@@ -103,9 +138,19 @@ def closest_faces(
     candidates[near] = owners[cKDTree(fine).query(points[near], k=CANDIDATES)[1]]
 
     candidates.sort(axis=1)
+    parts = range(POINTS_AT_ONCE, len(points), POINTS_AT_ONCE)
+    chunks = zip(np.array_split(points, parts), np.array_split(candidates, parts), strict=True)
+    gaps, faces = zip(*(_nearest(some, among, target.triangles) for some, among in chunks), strict=True)
+    return np.concatenate(gaps), np.concatenate(faces)
+
+
+def _nearest(
+    points: Points, candidates: Int[np.ndarray, "n k"], triangles: Float[np.ndarray, "f 3 3"]
+) -> tuple[Float[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+    """Distance to, and index of, the nearest of each point's candidates, whose rows are sorted."""
     row, column = np.nonzero(np.diff(candidates, axis=1, prepend=-1))
     faces = candidates[row, column]
-    closest = trimesh.triangles.closest_point(target.triangles[faces], points[row])
+    closest = trimesh.triangles.closest_point(triangles[faces], points[row])
     gaps = np.linalg.norm(closest - points[row], axis=1)
     order = np.lexsort((gaps, row))
     first = order[np.searchsorted(row, np.arange(len(points)))]

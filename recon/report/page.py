@@ -1,6 +1,7 @@
 """The report: one page, made from the files of training runs, that needs no network."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from recon.report.paper import PaperFigure, paper_figures, write_figures
 from recon.report.payload import Payload
 from recon.report.proof import certificate, proof
 from recon.report.records import RunRecord, load_records, set_names
-from recon.report.sprite_sheet import QUALITIES, Atlas, atlases, gallery_files, webp
+from recon.report.sprite_sheet import QUALITIES, Atlas, atlases, webp
 from recon.report.stages import run_stage
 from recon.report.tables import configuration, geometry_table, image_tables, tiles
 from recon.report.three import threejs
@@ -38,11 +39,18 @@ def report(runs: Sequence[Path], out: Path) -> None:
         ReconError: a run or one of its files cannot be read, or `out` cannot be written.
     """
     records = load_records(runs)
+    tell_left_out(records)
     figures = paper_figures(records)
     page = _report_page(records, figures)
     write_figures(figures, out / "figures")
     with atomic(out / "index.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def tell_left_out(records: Sequence[RunRecord]) -> None:
+    """Say on the terminal what lies in the runs' folders and is not shown, a line each."""
+    for note in (note for record in records for note in record.notes):
+        print(f"recon: warning: {note}", file=sys.stderr)
 
 
 def report_page(runs: Sequence[Path], live: bool = False) -> str:
@@ -69,6 +77,7 @@ def _report_page(records: Sequence[RunRecord], figures: Sequence[PaperFigure], l
                 "tiles": tiles(record),
                 "certificate": certificate(record),
                 "proof": proof(record),
+                "notes": record.notes,
                 "pictures": pictures[i],
                 "stage": stages[i],
             }
@@ -129,7 +138,7 @@ def _figure(payload: Payload, figure: PaperFigure) -> dict[str, Any]:
 
 def _pictures(payload: Payload, records: Sequence[RunRecord]) -> list[dict[str, Any]]:
     """For each run and viewpoint set the keys of its atlases and how to find a view in them."""
-    files = [{name: gallery_files(record.galleries[name]) for name in record.galleries} for record in records]
+    files = [record.galleries for record in records]
     tile, found = LARGEST_TILE, []
     for quality in QUALITIES:
         found = [_all_atlases(run, tile, quality) for run in files]

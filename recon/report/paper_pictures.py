@@ -16,7 +16,7 @@ from recon.files import read_npz
 from recon.images.pictures import srgb, tone_map
 from recon.report.paper_plots import WIDTH, Drawing
 from recon.report.records import PUBLISHED, RunRecord, set_names
-from recon.report.sprite_sheet import gallery_files, read_picture
+from recon.report.sprite_sheet import read_picture
 from recon.report.tables import number, plain
 from recon.training.crop import draw_crops
 
@@ -91,7 +91,7 @@ def variants(records: Sequence[RunRecord], key: str) -> list[RunRecord]:
         if record.galleries and key in record.config:
             rest = tuple(sorted((other, plain(value)) for other, value in record.config.items() if other != key))
             name = set_names(record.galleries)[0]
-            same = rest, name, gallery_files(record.galleries[name])["truth"][0].read_bytes()
+            same = rest, name, record.galleries[name]["truth"][0].read_bytes()
             groups.setdefault(same, {}).setdefault(plain(record.config[key]), record)
     largest = max(groups.values(), key=len, default={})
     return sorted(largest.values(), key=lambda record: record.config[key] or np.inf)
@@ -228,7 +228,7 @@ def _show(axes: Axes, picture: Picture, title: str = "") -> None:
 
 
 def _gallery(record: RunRecord, name: str) -> dict[str, list[Path]]:
-    return gallery_files(record.galleries[name])
+    return record.galleries[name]
 
 
 def _views(record: RunRecord, name: str, kind: str, count: int) -> list[Picture]:

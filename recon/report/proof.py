@@ -22,10 +22,20 @@ def certificate(record: RunRecord) -> list[dict[str, Any]]:
     determinant = found.get("smallest_jacobian_determinant")
     if determinant is not None:
         facts.append({"good": determinant > 0, "text": f"smallest Jacobian determinant {determinant:.2g}"})
+    facts += [{"good": False, "text": text} for key, text in DISAGREEMENTS.items() if found.get(key) is False]
     return facts
 
 
+DISAGREEMENTS = {
+    "is_the_models": "mesh.ply is not the model's mesh",
+    "glb_agrees": "mesh.glb is not the mesh of mesh.ply",
+}
+"""What is said of the files where they are not what they should be."""
+
 PROOF = {
+    "mesh": "the file that was measured",
+    "is_the_models": "it is the model's mesh",
+    "glb_agrees": "mesh.glb is the same",
     "vertices": "vertices",
     "faces": "faces",
     "watertight": "watertight",
@@ -44,9 +54,11 @@ def proof(record: RunRecord) -> list[tuple[str, str]]:
     return [(label, _fact(found[key])) for key, label in PROOF.items() if key in found]
 
 
-def _fact(value: bool | int | float | None) -> str:
+def _fact(value: bool | int | float | str | None) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None:
         return "unknown"
+    if isinstance(value, str):
+        return value
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

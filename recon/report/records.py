@@ -2,19 +2,22 @@
 
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import imageio.v3 as imageio
 import numpy as np
 import pandas as pd
 import yaml
 
 from recon.config import flatten
 from recon.errors import ReconError
+from recon.evaluation.fingerprint import KEY, fingerprint
 from recon.files import read_npz
-from recon.run_folder import CERTIFICATE, CHECKS, CONFIG, GEOMETRY, HISTORY, OVERSHOOT, SURFACE, RunFolder
+from recon.report.sprite_sheet import gallery_files, view_of
+from recon.run_folder import CERTIFICATE, CHECKS, CONFIG, GEOMETRY, HISTORY, MODEL, OVERSHOOT, SURFACE, RunFolder
 
 PUBLISHED = {"front": 0.00727, "full": 0.01483, "above": 0.01895, "below": 0.01959}
 """Losses of the reference work's week-3 report, by viewpoint set."""
@@ -30,11 +33,12 @@ class RunRecord:
         checkpoints: validation while training; columns iteration, seconds, set, mean_absolute_error.
         config: the resolved configuration, dotted keys.
         sets: NAME.json of each validated viewpoint set.
-        galleries: the folder of the pictures of every view of each.
+        galleries: the pictures of every view of each, by kind and in the order of the views.
         surface: the arrays of surface.npz.
         overshoot: the file of the brightest prediction.
         snapshots: the surface at checkpoints, by iteration.
         mesh: the mesh's file.
+        notes: what lies in the folder and is left out, a line each.
     """
 
     name: str
@@ -43,13 +47,14 @@ class RunRecord:
     checkpoints: pd.DataFrame | None
     config: dict[str, Any]
     sets: dict[str, dict[str, Any]]
-    galleries: dict[str, Path]
+    galleries: dict[str, dict[str, list[Path]]]
     geometry: dict[str, Any] | None
     certificate: dict[str, Any] | None
     surface: dict[str, np.ndarray] | None
     overshoot: Path | None
     snapshots: dict[int, Path]
     mesh: Path | None
+    notes: list[str]
 
     @property
     def seconds(self) -> float:
@@ -96,7 +101,12 @@ def _load_record(run: Path, name: str) -> RunRecord:
     if history is None:
         raise ReconError(f"{run}: not a training run: {HISTORY.name} is missing or empty; `recon train` writes it")
     checkpoints = _read_table(files.file(CHECKS), ("iteration", "seconds", "set", "mean_absolute_error"))
-    sets = {set_name: _read_metrics(validation.metrics(set_name)) for set_name in validation.sets()}
+    measured = _Measured(validation.path, fingerprint(run))
+    sets = {}
+    for set_name in validation.sets():
+        if measured.is_ours(validation.metrics(set_name), summary := _read_metrics(validation.metrics(set_name))):
+            sets[set_name] = summary
+    galleries = {each: measured.pictures(validation.gallery(each), summary) for each, summary in sets.items()}
     return RunRecord(
         name=name,
         folder=run,
@@ -104,27 +114,110 @@ def _load_record(run: Path, name: str) -> RunRecord:
         checkpoints=checkpoints,
         config=_read_config(files.file(CONFIG)),
         sets=sets,
-        galleries={
-            each: validation.gallery(each) for each in sets if any(validation.gallery(each).glob("*_truth.png"))
-        },
-        geometry=_read_json_if_there(validation.file(GEOMETRY)),
-        certificate=_read_json_if_there(validation.file(CERTIFICATE)),
-        surface=_read_surface(validation.file(SURFACE)),
-        overshoot=_existing(validation.file(OVERSHOOT)),
+        galleries={each: pictures for each, pictures in galleries.items() if pictures},
+        geometry=measured.json(validation.file(GEOMETRY)),
+        certificate=measured.json(validation.file(CERTIFICATE)),
+        surface=measured.arrays(validation.file(SURFACE), _read_surface),
+        overshoot=measured.overshoot(validation.file(OVERSHOOT)),
         snapshots=_snapshots(files, checkpoints),
         mesh=files.mesh,
+        notes=measured.notes(),
     )
+
+
+class _Measured:
+    """What of a validation is of the run's weights, whose fingerprint is `model`; None where there are none to compare.
+
+    A folder may hold what was measured before the run was trained anew: numbers of another model.
+    """
+
+    def __init__(self, folder: Path, model: str | None) -> None:
+        self._folder, self._model = folder, model
+        self._strange: list[str] = []
+        self._notes: list[str] = []
+
+    def is_ours(self, path: Path, content: Mapping[str, Any]) -> bool:
+        """Whether the content of the file `path` is of the model; if not, it is noted."""
+        found = content.get(KEY)
+        ours = self._model is None or (found is not None and str(found) == self._model)
+        if not ours:
+            self._strange.append(path.name)
+        return ours
+
+    def json(self, path: Path) -> dict[str, Any] | None:
+        content = _read_json(path) if path.exists() else None
+        return content if content is not None and self.is_ours(path, content) else None
+
+    def arrays(self, path: Path, read: Callable[[Path], dict[str, np.ndarray] | None]) -> dict[str, np.ndarray] | None:
+        content = read(path)
+        return content if content is not None and self.is_ours(path, content) else None
+
+    def overshoot(self, path: Path) -> Path | None:
+        return None if self.arrays(path, _read_overshoot) is None else path
+
+    def pictures(self, folder: Path, summary: Mapping[str, Any]) -> dict[str, list[Path]]:
+        """The pictures of a set, of those kinds that have one of every view, of the set's size."""
+        if not folder.is_dir():
+            return {}
+        found = gallery_files(folder)
+        count = summary.get("views", len(found.get("truth", ())))
+        kept = {}
+        for kind, paths in found.items():
+            of_views = {view_of(path): path for path in paths}
+            chosen = [of_views[view] for view in range(count) if view in of_views]
+            odd = _of_another_size(chosen, (summary.get("height"), summary.get("width")))
+            if odd is not None:
+                self._notes.append(f"{odd}: other pictures of its set have another size; '{kind}' is left out")
+            elif len(chosen) < count:
+                self._notes.append(f"{folder}: has '{kind}' of {len(chosen)} of {count} views; it is left out")
+            elif chosen:
+                kept[kind] = chosen
+        # Every figure starts from the photographs.
+        return kept if {"truth", "prediction"} <= kept.keys() else {}
+
+    def notes(self) -> list[str]:
+        if not self._strange:
+            return self._notes
+        text = (
+            f"{self._folder}: {', '.join(self._strange)} {'are' if len(self._strange) > 1 else 'is'} of another model "
+            f"than {MODEL.name} and left out; `recon validate` measures this one"
+        )
+        return [text, *self._notes]
+
+
+def _of_another_size(pictures: Sequence[Path], size: tuple[int | None, int | None]) -> Path | None:
+    """The first picture that is not of the height and width `size`; where that is unknown, of the first one's."""
+    sizes = [_picture_size(path) for path in pictures]
+    expected = sizes[0] if sizes and None in size else size
+    return next((path for path, each in zip(pictures, sizes, strict=True) if each not in (expected, None)), None)
+
+
+def _picture_size(path: Path) -> tuple[int, int] | None:
+    """Height and width by the picture's head; None where it has none, of which is told when it is read."""
+    try:
+        height, width = imageio.improps(path, plugin="pillow").shape[:2]
+    except (OSError, ValueError, SyntaxError):
+        return None
+    return height, width
+
+
+def _read_overshoot(path: Path) -> dict[str, np.ndarray] | None:
+    if not path.exists():
+        return None
+    arrays = read_npz(path)
+    for key in ("set", "view", "radiance"):
+        if key not in arrays:
+            raise ReconError(f"{path}: key '{key}' is missing; `recon validate` writes it")
+    return arrays
 
 
 def _read_metrics(path: Path) -> dict[str, Any]:
     summary = _read_json(path)
     if not isinstance(summary.get("mean"), dict):
         raise ReconError(f"{path}: key 'mean' must hold the metrics; `recon validate` writes it")
+    if not isinstance(summary.get("views", 0), int):
+        raise ReconError(f"{path}: key 'views' must be the number of views, got {summary['views']!r}")
     return summary
-
-
-def _existing(path: Path) -> Path | None:
-    return path if path.exists() else None
 
 
 def _snapshots(run: RunFolder, checkpoints: pd.DataFrame | None) -> dict[int, Path]:
@@ -160,10 +253,6 @@ def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame | None:
     if table.empty:
         raise ReconError(f"{path}: has no rows yet")
     return table
-
-
-def _read_json_if_there(path: Path) -> dict[str, Any] | None:
-    return _read_json(path) if path.exists() else None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -39,6 +39,13 @@ def gallery_files(folder: Path) -> dict[str, list[Path]]:
     return {kind: found[kind] for kind in KINDS if kind in found}
 
 
+def view_of(path: Path) -> int:
+    """The number of the view that a picture of a gallery shows."""
+    match = NAME.fullmatch(path.name)
+    assert match is not None
+    return int(match[1])
+
+
 def atlases(files: Mapping[str, list[Path]], largest: int, quality: int = QUALITIES[-1]) -> dict[str, Atlas]:
     """One atlas for each kind; tiles are at most `largest` pixels on a side.
 

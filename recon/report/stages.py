@@ -1,7 +1,7 @@
 """What the page's 3D viewers show of a run, as parts of its payload."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import trimesh
@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from recon.evaluation.surface_file import FINEST_LEVEL, REFERENCE_FACES, decimated, source_poses
 from recon.files import read_npz
 from recon.geometry.meshes import load_mesh
+from recon.geometry.metrics import NearUnit, near_unit
 from recon.report.payload import Payload
 from recon.report.records import RunRecord, set_names
 from recon.surface.icosphere import icosphere
@@ -29,29 +30,36 @@ def run_stage(payload: Payload, record: RunRecord) -> dict[str, Any]:
         ReconError: one of the run's files cannot be read.
     """
     surface = record.surface
+    shape = _shape(record)
+    # Browsers draw in 32 bits: what lies far from the origin, or is tiny, is drawn about its middle and near size 1.
+    unit = NearUnit(np.zeros(3), 1.0) if shape is None else near_unit(shape.vertices)
     return {
-        "mesh": _mesh(payload, record),
-        "reference": _reference(payload, surface),
+        "mesh": None if shape is None else payload.mesh(unit.points(shape.vertices), shape.faces, **shape.values),
+        "reference": _reference(payload, surface, unit),
         "scales": _scales(record),
-        "flow": None if surface is None else _frames(payload, list(surface["flow"])),
-        "training": _training(payload, record),
-        "cameras": {} if surface is None else _cameras(payload, surface, set_names(record.sets)),
+        "flow": None if surface is None else _frames(payload, list(surface["flow"]), unit),
+        "training": _training(payload, record, unit),
+        "cameras": {} if surface is None else _cameras(payload, surface, set_names(record.sets), unit),
     }
 
 
 def mesh_stage(payload: Payload, mesh: trimesh.Trimesh) -> dict[str, Any]:
     """A mesh alone."""
     shown = decimated(mesh, 5 * REFERENCE_FACES)
-    return {"mesh": payload.mesh(np.asarray(shown.vertices), np.asarray(shown.faces))}
+    vertices = np.asarray(shown.vertices)
+    return {"mesh": payload.mesh(near_unit(vertices).points(vertices), np.asarray(shown.faces))}
 
 
 def views_stage(payload: Payload, views: Views) -> dict[str, Any]:
-    """The cameras of a viewpoint set around the unit sphere, in the source's frame."""
+    """The cameras of a viewpoint set around the unit sphere, with the source's axes."""
     sphere = trimesh.creation.icosphere(subdivisions=3).apply_transform(views.world_from_unit)
     size = views.height, views.width
+    vertices = np.asarray(sphere.vertices)
+    unit = near_unit(vertices)
+    cameras = unit.points(frusta(source_poses(views), views.intrinsics, size))
     return {
-        "mesh": payload.mesh(np.asarray(sphere.vertices), np.asarray(sphere.faces)),
-        "cameras": {"views": payload.quantised(frusta(source_poses(views), views.intrinsics, size))},
+        "mesh": payload.mesh(unit.points(vertices), np.asarray(sphere.faces)),
+        "cameras": {"views": payload.quantised(cameras)},
     }
 
 
@@ -68,27 +76,35 @@ def frusta(
     return np.concatenate([centers[:, None], ends], axis=1)
 
 
-def _mesh(payload: Payload, record: RunRecord) -> dict[str, Any] | None:
+class _Shape(NamedTuple):
+    """The mesh of a run, with values at its vertices, in the source's frame."""
+
+    vertices: Float[np.ndarray, "v 3"]
+    faces: Int[np.ndarray, "f 3"]
+    values: dict[str, Float[np.ndarray, " v"]]
+
+
+def _shape(record: RunRecord) -> _Shape | None:
     surface = record.surface
     if surface is not None:
         seen = {name: surface[f"seen/{name}"] for name in set_names(record.sets) if f"seen/{name}" in surface}
         values = {f"seen/{name}": each.astype(np.float32) for name, each in seen.items()}
         if "distance" in surface:
             values["distance"] = surface["distance"]
-        return payload.mesh(surface["vertices"], surface["faces"].astype(np.int64), **values)
+        return _Shape(surface["vertices"], surface["faces"].astype(np.int64), values)
     if record.mesh is not None:
         mesh = decimated(load_mesh(record.mesh), 20 * 4**FINEST_LEVEL)
-        return payload.mesh(np.asarray(mesh.vertices), np.asarray(mesh.faces))
+        return _Shape(np.asarray(mesh.vertices), np.asarray(mesh.faces), {})
     if record.snapshots:
         vertices = read_npz(record.snapshots[max(record.snapshots)])["vertices"]
-        return payload.mesh(vertices, _faces(vertices))
+        return _Shape(vertices, _faces(vertices), {})
     return None
 
 
-def _reference(payload: Payload, surface: dict[str, np.ndarray] | None) -> dict[str, Any] | None:
+def _reference(payload: Payload, surface: dict[str, np.ndarray] | None, unit: NearUnit) -> dict[str, Any] | None:
     if surface is None or "reference/vertices" not in surface:
         return None
-    return payload.mesh(surface["reference/vertices"], surface["reference/faces"].astype(np.int64))
+    return payload.mesh(unit.points(surface["reference/vertices"]), surface["reference/faces"].astype(np.int64))
 
 
 def _scales(record: RunRecord) -> dict[str, dict[str, Any]]:
@@ -120,16 +136,16 @@ def _scales(record: RunRecord) -> dict[str, dict[str, Any]]:
     return scales
 
 
-def _training(payload: Payload, record: RunRecord) -> dict[str, Any] | None:
+def _training(payload: Payload, record: RunRecord, unit: NearUnit) -> dict[str, Any] | None:
     if not record.snapshots:
         return None
     frames = [read_npz(path)["vertices"] for path in record.snapshots.values()]
-    return _frames(payload, frames) | {"iterations": list(record.snapshots)}
+    return _frames(payload, frames, unit) | {"iterations": list(record.snapshots)}
 
 
-def _frames(payload: Payload, frames: Sequence[Float[np.ndarray, "v 3"]]) -> dict[str, Any]:
+def _frames(payload: Payload, frames: Sequence[Float[np.ndarray, "v 3"]], unit: NearUnit) -> dict[str, Any]:
     faces = payload.indices(_faces(frames[0]))
-    return {"faces": faces, "frames": [payload.quantised(frame) for frame in frames]}
+    return {"faces": faces, "frames": [payload.quantised(unit.points(frame)) for frame in frames]}
 
 
 def _faces(vertices: Float[np.ndarray, "v 3"]) -> Int[np.ndarray, "f 3"]:
@@ -138,11 +154,11 @@ def _faces(vertices: Float[np.ndarray, "v 3"]) -> Int[np.ndarray, "f 3"]:
     return icosphere(level).faces.numpy()
 
 
-def _cameras(payload: Payload, surface: dict[str, np.ndarray], sets: Sequence[str]) -> dict[str, Any]:
+def _cameras(payload: Payload, surface: dict[str, np.ndarray], sets: Sequence[str], unit: NearUnit) -> dict[str, Any]:
     found = {}
     for name in sets:
         if f"poses/{name}" in surface:
             height, width = surface[f"size/{name}"].tolist()
             lines = frusta(surface[f"poses/{name}"], surface[f"intrinsics/{name}"], (height, width))
-            found[name] = payload.quantised(lines)
+            found[name] = payload.quantised(unit.points(lines))
     return found

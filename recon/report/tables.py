@@ -79,7 +79,10 @@ def differing_keys(records: Sequence[RunRecord]) -> list[str]:
 
 
 def number(value: float | int | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+    """`value` with `digits` after the point; with three in all where these would show next to nothing."""
+    if value is None:
+        return "–"
+    return f"{value:.3g}" if 0 < abs(value) < 10.0 ** (1 - digits) and digits > 2 else f"{value:.{digits}f}"
 
 
 def plain(value: Any) -> str:

@@ -17,11 +17,13 @@ from recon.report.page import render_template, report_page
 from recon.report.payload import Payload
 from recon.report.sprite_sheet import webp
 from recon.report.stages import mesh_stage, views_stage
-from recon.run_folder import CHECKS, CONFIG, HISTORY, MESH_GLB, VIEWER, RunFolder
+from recon.run_folder import CHECKS, CONFIG, HISTORY, MESH_GLB, MODEL, VIEWER, RunFolder
 from recon.views import load_views
 
 HOST = "127.0.0.1"
 GALLERY = 48
+WATCHED = (MESH_GLB, MODEL, CHECKS, CONFIG)
+"""Files of a run that change what its page shows, beside snapshots and measurements."""
 
 
 def view(target: Path, port: int = 0, open_browser: bool = True) -> None:
@@ -92,7 +94,7 @@ def is_local(host: str) -> bool:
 
 def version(target: Path) -> str:
     """A text that changes when a file does that the page shows; the history alone, growing, is no news."""
-    files = [target] if target.is_file() else [RunFolder(target).file(each) for each in (MESH_GLB, CHECKS, CONFIG)]
+    files = [target] if target.is_file() else [RunFolder(target).file(each) for each in WATCHED]
     files += RunFolder(target).checkpoints.glob("*.npz") if target.is_dir() else []
     files += RunFolder(target).validation.path.glob("*.json") if target.is_dir() else []
     stamps = sorted((path.name, path.stat().st_mtime_ns) for path in files if path.exists())

@@ -1,19 +1,15 @@
 """The training images as tensors, and the random choices of what an iteration sees of them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from recon.camera import Cameras
 from recon.views import Views
-
-BLACK = 2e-3
-"""Mean radiance outside the masks up to which the background counts as black."""
 
 
 class Batch(NamedTuple):
@@ -62,24 +58,6 @@ class TrainingData:
         backgrounds = None if self.backgrounds is None else self.backgrounds[index]
         weights = None if self.known is None else self.known[index]
         return Batch(self.cameras[index], self.images[index], masks, index, weights, backgrounds=backgrounds)
-
-
-def before_black(views: Views) -> Views:
-    """The views with what lies outside their masks blackened, where it is not black already.
-
-    A surface alone, without a background, can explain nothing else. Pixels at the border of a mask stay
-    as they are before black: a mask says yes or no of them, but the surface covers them in part.
-    """
-    if views.masks is None:
-        return views
-    outside = torch.from_numpy(views.masks == 0).float()[:, None]
-    # Erosion: the pixels whose neighbours are outside too.
-    beyond = (-torch.nn.functional.max_pool2d(-outside, 3, stride=1, padding=1))[:, 0].bool().numpy()
-    if views.known is not None:
-        beyond &= views.known > 0
-    if not beyond.any() or views.images[beyond].mean() < BLACK:
-        return views
-    return replace(views, images=views.images * (views.masks[..., None] / np.float32(255)))
 
 
 class Shuffled:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from recon.background.black import before_black
 from recon.background.requirements import check_given, check_lights
 from recon.config import RunConfig, flatten, overrides, save_config
 from recon.errors import ReconError
@@ -24,7 +25,7 @@ from recon.run_folder import (
     RunFolder,
 )
 from recon.tracking import Dataset, start_run, tracking_uri
-from recon.training.data import TrainingData, before_black
+from recon.training.data import TrainingData
 from recon.training.device import training_device
 from recon.training.initialise import initial_model
 from recon.training.lock import locked
@@ -66,7 +67,7 @@ class Inputs:
 
     Attributes:
         views: those that are fitted, their background blackened where a surface alone has to explain them.
-        sets: what checkpoints measure, by name, thinned.
+        sets: what checkpoints measure, by name, thinned, and blackened by the same rule.
         datasets: the files, for MLflow.
         identity: what makes this training the same as another, by the names under which a person changes it.
     """
@@ -157,7 +158,8 @@ def read_inputs(views: Path, config: RunConfig, validation: Mapping[str, Path], 
         measured = load_views(path)
         check_given(config.background, measured, path)
         datasets.append(Dataset(name, path, "validation", measured.digest))
-        sets[name] = thinned(measured.aligned_to(training))
+        aligned = measured.aligned_to(training)
+        sets[name] = thinned(before_black(aligned) if config.background == "none" else aligned)
         if name == config.train.early_stopping.set:
             identity[f"digest of --validation {name}"] = measured.digest
     return Inputs(training, sets, datasets, identity)

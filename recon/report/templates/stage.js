@@ -244,8 +244,10 @@ function showScale(element, scale) {
   element.hidden = !scale;
   if (!scale) return;
   const digits = scale.high >= 10 ? 0 : scale.high >= 1 ? 2 : 3;
+  // An object of micrometres in metres has distances that no fixed number of digits shows.
+  const text = value => (scale.high < 0.001 ? value.toPrecision(2) : value.toFixed(digits));
   element.querySelector(".what").textContent = scale.label;
-  element.querySelector(".low").textContent = scale.low ? scale.low.toFixed(digits) : "0";
-  element.querySelector(".high").textContent = scale.high.toFixed(digits);
+  element.querySelector(".low").textContent = scale.low ? text(scale.low) : "0";
+  element.querySelector(".high").textContent = text(scale.high);
   element.querySelector(".bar").style.background = `linear-gradient(to right, ${page.scales[scale.map].join(",")})`;
 }
