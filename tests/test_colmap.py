@@ -7,6 +7,7 @@ from typing import Any
 import imageio.v3 as imageio
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from recon.capture.extract import extract
@@ -139,6 +140,99 @@ def test_like_brings_a_second_model_into_the_firsts_frame(
     second = read(model(tmp_path / "b", pictures, masks=False), like=tmp_path / "a" / "views.npz", set_name="test")
     assert np.allclose(first.camera_to_world, second.camera_to_world)
     assert second.metadata["set"] == "test"
+
+
+# Several models, masks by other names, photographs that are not registered, EXIF
+
+
+def numbered(folder: Path, number: int, names: str) -> None:
+    """Another model of the project, of the photographs `names`."""
+    other = folder / "sparse" / str(number)
+    other.mkdir()
+    for file in (folder / "sparse" / "0").iterdir():
+        text = file.read_text()
+        if file.name == "images.txt":
+            lines = [line for line in text.splitlines() if line]
+            text = "".join(f"{line}\n\n" for line in lines if line.split()[-1][0] in names)
+        (other / file.name).write_text(text)
+
+
+def noted(folder: Path, **options: Any) -> tuple[Views, list[str]]:
+    views = read(folder, **options)
+    return views, [line.removeprefix(f"{folder}: ") for line in views.metadata.get("warnings", [])]
+
+
+def test_the_model_with_the_most_photographs_is_taken(
+    tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray], capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = model(tmp_path / "pot", pictures)
+    numbered(folder, 1, "abcd")
+    numbered(folder, 0 + 10, "ab")
+    (folder / "sparse/0/images.txt").write_text((folder / "sparse/10/images.txt").read_text())
+    views, notes = noted(folder)
+    assert len(views) == 4
+    assert notes == [
+        "sparse/ holds 3 models, which share no frame: 0 (2 photographs), 1 (4 photographs), 10 (2 photographs); "
+        f"taken is 1; another is extracted by its folder: {folder / 'sparse/0'}"
+    ]
+    assert capfd.readouterr().err == f"recon: warning: {folder}: {notes[0]}\n"
+    extract(folder / "sparse" / "0", tmp_path / "v.npz")
+    assert load_views(tmp_path / "v.npz").metadata["settings"]["images"] == ["a.png", "b.png"]
+    (folder / "sparse/10/images.txt").write_text("broken")
+    assert "10 (unreadable)" in noted(folder)[1][0]
+
+
+def test_photographs_that_are_not_registered_are_told(tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray]) -> None:
+    folder = model(tmp_path / "pot", pictures)
+    assert noted(folder)[1] == []
+    for name in "vwxyz":
+        (folder / "images" / f"{name}.PNG").write_bytes((folder / "images" / "a.png").read_bytes())
+    (folder / "images" / "notes.txt").write_text("")
+    assert noted(folder)[1] == ["4 of 9 photographs in images/ are registered; left out: v.PNG, w.PNG, x.PNG, … (5)"]
+
+
+def test_masks_that_are_called_like_no_photograph_are_an_error(
+    tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray]
+) -> None:
+    folder = model(tmp_path / "pot", pictures)
+    for name in "abcd":
+        (folder / "masks" / f"{name}.png.png").rename(folder / "masks" / f"{name}_mask.png")
+    with pytest.raises(
+        ReconError,
+        match=r"masks/ holds 4 pictures, such as a_mask.png, but none is called like a photograph; "
+        r"expected masks/a.png.png, a.png$",
+    ):
+        read(folder)
+
+
+@pytest.mark.parametrize("name", ["{}.PNG", "{}.png.PNG", "{}.PNG.png", "{}.png"])
+def test_masks_by_other_spellings(tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray], name: str) -> None:
+    folder = model(tmp_path / "pot", pictures)
+    for letter in "abcd":
+        (folder / "masks" / f"{letter}.png.png").rename(folder / "masks" / name.format(letter))
+    views, notes = noted(folder)
+    assert views.masks is not None and np.array_equal(views.masks, pictures[1][::-1]) and notes == []
+    (folder / "masks" / "b.tif").write_bytes((folder / "masks" / name.format("b")).read_bytes())
+    with pytest.raises(ReconError, match="image b.png has several masks: .*; expected one"):
+        read(folder)
+
+
+def test_the_camera_s_size_tells_whether_a_photograph_is_to_be_turned(
+    tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray]
+) -> None:
+    folder = model(tmp_path / "pot", pictures)
+    plain, _ = noted(folder)
+    for name in "abcd":
+        path = folder / "images" / f"{name}.png"
+        exif = Image.Exif()
+        exif[274] = 6
+        Image.fromarray(np.rot90(imageio.imread(path))).save(path, exif=exif)  # 6: to be turned clockwise
+    views, notes = noted(folder)
+    assert np.array_equal(views.images, plain.images)
+    assert notes == [
+        "image a.png, image b.png, image c.png, image d.png: turned by the EXIF orientation, "
+        "as the camera's width and height ask"
+    ]
 
 
 # Bad input

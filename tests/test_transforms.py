@@ -12,6 +12,7 @@ import OpenEXR
 import pytest
 import torch
 import trimesh
+from PIL import Image
 from scipy.ndimage import binary_dilation
 
 from recon.camera import Cameras, intrinsics_from_fov
@@ -22,6 +23,7 @@ from recon.capture.rendering import photograph
 from recon.capture.transforms import views_from_transforms
 from recon.capture.world import join
 from recon.errors import ReconError
+from recon.images.encoding import turned
 from recon.images.photograph import linear_from_srgb, read_mask, read_picture
 from recon.views import Views, load_views, save_views
 
@@ -299,6 +301,187 @@ def test_a_flash_beside_the_lens_becomes_a_light_position(tmp_path: Path, captur
     assert views_from_transforms(capture.write(tmp_path, tree), "x").light_position is None
 
 
+# What is odd, and heeded or told
+
+
+def noted(path: Path, **options: Any) -> tuple[Views, list[str]]:
+    views = views_from_transforms(path, options.pop("set_name", "x"), **options)
+    return views, [line.removeprefix(f"{path}: ") for line in views.metadata.get("warnings", [])]
+
+
+@pytest.mark.parametrize("axis", ["x", "y"])
+@pytest.mark.parametrize("shape", [1.0, 0.5])
+def test_a_frame_s_own_angle_replaces_the_file_s_focal_length(
+    tmp_path: Path, capture: Capture, axis: str, shape: float
+) -> None:
+    tree = capture.tree() | {"fl_x": 10.0, "fl_y": 10 * shape}
+    for frame in tree["frames"]:
+        frame[f"camera_angle_{axis}"] = 2 * np.arctan(SIZE / 2 / 30)
+    views, notes = noted(capture.write(tmp_path, tree))
+    expected = (30, 30 * shape) if axis == "x" else (30 / shape, 30)
+    assert np.allclose(views.intrinsics[:, [0, 1], [0, 1]], expected) and notes == []
+
+
+def test_a_frame_s_null_is_no_value_of_its_own(tmp_path: Path, capture: Capture) -> None:
+    tree = capture.tree()
+    for frame in tree["frames"]:
+        frame |= {"fl_x": None, "cx": None}
+    views, _ = noted(capture.write(tmp_path, tree))
+    assert np.allclose(views.intrinsics, capture.matrix)
+
+
+def test_focal_length_and_angle_that_disagree_are_told(tmp_path: Path, capture: Capture) -> None:
+    path = capture.write(tmp_path, capture.tree() | {"camera_angle_x": 0.5})
+    views, notes = noted(path)
+    assert np.allclose(views.intrinsics, capture.matrix)
+    assert notes == ["'fl_x' is 35.11 pixels, but 'camera_angle_x' makes 62.66: 'fl_x' is taken"]
+    tree = capture.tree()
+    for frame in tree["frames"]:
+        frame["fl_x"] = 70.0
+    views, notes = noted(capture.write(tmp_path, tree))
+    assert views.intrinsics[0, 1, 1] == capture.matrix[1, 1] and len(notes) == 1
+    assert notes[0].startswith("frame 0, frame 1, frame 2, … (6): has a focal length of its own along one axis alone")
+
+
+def test_a_camera_s_scale_is_taken_off(tmp_path: Path, capture: Capture) -> None:
+    plain, none = noted(capture.write(tmp_path / "a"))
+    tree = capture.tree()
+    for frame, scale in zip(tree["frames"], [0.5, 1, 0.5, 1, 1, 1], strict=True):
+        frame["transform_matrix"] = (np.array(frame["transform_matrix"]) @ np.diag([scale] * 3 + [1])).tolist()
+    scaled, notes = noted(capture.write(tmp_path / "b", tree))
+    assert np.allclose(scaled.camera_to_world, plain.camera_to_world, atol=1e-9) and none == []
+    assert notes == [
+        "'transform_matrix': frame 0, frame 2: the matrix scales by 0.5, which means nothing for a camera: taken off"
+    ]
+
+
+def test_the_case_of_a_suffix_is_no_matter(tmp_path: Path, capture: Capture) -> None:
+    tree = capture.tree()
+    for i, frame in enumerate(tree["frames"]):
+        frame["file_path"] = f"images/{i}" if i % 2 else f"images/{i}.exr"
+        frame["mask_path"] = f"masks/{i}"
+    path = capture.write(tmp_path, tree)
+    for i in range(6):
+        (tmp_path / f"images/{i}.exr").rename(tmp_path / f"images/{i}.EXR")
+        (tmp_path / f"masks/{i}.png").rename(tmp_path / f"masks/{i}.Png")
+    views, notes = noted(path)
+    assert len(views) == 6 and views.masks is not None and notes == []
+
+
+def test_several_files_for_a_path_without_suffix_are_told(tmp_path: Path, capture: Capture) -> None:
+    tree = capture.tree()
+    tree["frames"][3]["file_path"] = "images/3"
+    path = capture.write(tmp_path, tree)
+    imageio.imwrite(tmp_path / "images/3.png", np.zeros((SIZE, SIZE, 3), np.uint8))
+    views, notes = noted(path)
+    assert views.images[3].max() > 0.5
+    assert notes == ["several files fit a 'file_path' without suffix; taken is the first of: images/3: 3.exr, 3.png"]
+
+
+def test_frames_without_a_file_are_left_out_and_counted(tmp_path: Path, capture: Capture) -> None:
+    path = capture.write(tmp_path)
+    for i in (1, 4):
+        (tmp_path / f"images/{i}.exr").unlink()
+    views, notes = noted(path)
+    assert len(views) == 4 and np.allclose(views.images[1] * views.radiance_scale, capture.images[2], rtol=1e-5)
+    assert notes == ["2 frames are left out, for their pictures are not there: images/1.exr, images/4.exr"]
+
+
+def test_splits_are_obeyed(tmp_path: Path, capture: Capture) -> None:
+    names = [f"images/{i}.exr" for i in range(6)]
+    splits = {"train_filenames": names[:3], "val_filenames": [], "test_filenames": ["./images/5.exr", "images/3"]}
+    path = capture.write(tmp_path, capture.tree() | splits)
+    train, notes = noted(path, set_name="train")
+    assert len(train) == 3 and notes == ["1 frames are in none of its lists of files, and in no set"]
+    other, notes = noted(path, set_name="pot")
+    assert other.digest == train.digest
+    assert notes[0] == "splits its frames: taken is train (3 of 6); --set-name chooses another: test (2)"
+    test, _ = noted(path, set_name="test", like=train)
+    assert np.allclose(test.images * test.radiance_scale, capture.images[[3, 5]], rtol=1e-5)
+    with pytest.raises(ReconError, match="no frame is in the set 'val', by its lists of files"):
+        views_from_transforms(path, "val")
+    path = capture.write(tmp_path, capture.tree() | {"test_filenames": names[:2]})
+    assert len(noted(path, set_name="train")[0]) == 4
+    with pytest.raises(ReconError, match="has no 'val_filenames', expected as it has 'test_filenames'"):
+        views_from_transforms(path, "val")
+    path = capture.write(tmp_path, capture.tree() | {"train_filenames": names[1:], "test_filenames": names[:2]})
+    assert "1 frames are trained on and held back at once, by its lists of files" in noted(path, set_name="train")[1]
+
+
+def test_keys_that_look_as_if_they_meant_something_are_told(tmp_path: Path, capture: Capture) -> None:
+    tree = capture.tree() | {"colorspace": "linear", "aabb_scale": 4, "applied_transform": [[1, 0, 0, 0]]}
+    tree["frames"][2] |= {"Flash_offset": [0, 0, 1], "depth_file_path": "d.png", "rolling_shutter": [0, 0, 0, 0]}
+    _, notes = noted(capture.write(tmp_path, tree))
+    assert notes == [
+        "the key 'colorspace' means nothing here; is 'color_space' meant?",
+        "the key 'Flash_offset' means nothing here; is 'flash_offset' meant?",
+    ]
+    _, notes = noted(capture.write(tmp_path, capture.tree() | {"rolling_shutter": [0, 0.01, 0, 0]}))
+    assert notes == ["'rolling_shutter' is not undone: the poses are taken to hold for whole pictures"]
+
+
+def test_masks_that_no_frame_names_are_told(tmp_path: Path, capture: Capture) -> None:
+    _, notes = noted(capture.write(tmp_path, without(capture.tree(), "mask_path")))
+    assert notes == [f"no frame has a 'mask_path', though {tmp_path / 'masks'} holds pictures: no masks are taken"]
+
+
+def write_oriented(folder: Path, capture: Capture, orientation: int, *, rows: int = SIZE - 8) -> None:
+    """The pictures without their lowest rows as JPEG, stored so that `orientation` makes them upright."""
+    inverse = {6: 8, 8: 6}.get(orientation, orientation)
+    for i in range(6):
+        exif = Image.Exif()
+        exif[274] = orientation
+        upright = np.round(255 * np.clip(capture.images[i][:rows] / 12, 0, 1) ** (1 / 2.2)).astype(np.uint8)
+        Image.fromarray(turned(upright, inverse)).save(folder / f"images/{i}.jpg", exif=exif, quality=99)
+        imageio.imwrite(folder / f"masks/{i}.png", capture.masks[i][:rows])
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_declared_sizes_tell_whether_pictures_are_to_be_turned(
+    tmp_path: Path, capture: Capture, orientation: int
+) -> None:
+    tree = capture.tree() | {"h": SIZE - 8}
+    for i, frame in enumerate(tree["frames"]):
+        frame["file_path"] = f"images/{i}.jpg"
+    path = capture.write(tmp_path, tree)
+    write_oriented(tmp_path, capture, orientation)
+    views, notes = noted(path)
+    assert views.masks is not None and np.array_equal(views.masks, capture.masks[:, : SIZE - 8])
+    lit = views.images.max(axis=3) > 0.02
+    assert (lit == (views.masks > 0)).mean() > 0.93
+    assert notes == [
+        "frame 0, frame 1, frame 2, … (6): turned by the EXIF orientation, as the camera's width and height ask"
+    ]
+    # Poses of the pixels as stored, as COLMAP finds them.
+    path.write_text(json.dumps(tree | {"w": SIZE - 8, "h": SIZE}))
+    for i in range(6):
+        imageio.imwrite(tmp_path / f"masks/{i}.png", np.full((SIZE, SIZE - 8), 255, np.uint8))
+    views, notes = noted(path)
+    assert views.images.shape == (6, SIZE, SIZE - 8, 3)
+    assert len(notes) == 1 and notes[0].endswith("taken as stored, as COLMAP and nerfstudio take them")
+    for key in ("w", "h"):
+        tree.pop(key)
+    path.write_text(json.dumps(tree))
+    assert noted(path)[1][0].endswith("; if the poses belong to upright pictures, say 'w' and 'h'")
+
+
+def test_sixteen_bits_that_say_nothing_are_told(tmp_path: Path, capture: Capture) -> None:
+    tree = capture.tree()
+    for i, frame in enumerate(tree["frames"]):
+        frame["file_path"] = f"images/{i}.png"
+    path = capture.write(tmp_path, tree)
+    for i, image in enumerate(capture.images):
+        imageio.imwrite(tmp_path / f"images/{i}.png", np.round(image / image.max() * 65535).astype(np.uint16)[..., 0])
+    assert "nothing says how linear these integers of 16 bits are: taken as sRGB" in noted(path)[1][0]
+    views, notes = noted(path, color_space="linear")
+    assert notes == [] and np.isclose(views.images.max(), 1)
+    path.write_text(json.dumps(tree | {"color_space": "srgb"}))
+    with pytest.raises(ReconError, match="'color_space' is srgb, but --color-space is linear"):
+        views_from_transforms(path, "x", color_space="linear")
+    path.write_text(json.dumps(capture.tree() | {"color_space": "srgb"}))
+    assert noted(path)[1] == ["frame 0, frame 1, frame 2, … (6): EXR is linear, whatever 'color_space' says"]
+
+
 Edit = Callable[[dict[str, Any], Path, Capture], None]
 
 
@@ -363,13 +546,42 @@ def _contradicting(tree: dict[str, Any], folder: Path, capture: Capture) -> None
 BAD: dict[str, tuple[Edit, str]] = {
     "no frames": (_top("frames", []), "frames: .* at least 1 item"),
     "no frames key": (lambda tree, folder, capture: tree.pop("frames"), "frames: field required"),
-    "file missing": (_frame("file_path", "images/none.exr"), "frame 1: 'file_path' images/none.exr: no such file"),
+    "all files missing": (
+        lambda tree, folder, capture: [frame.update(file_path=f"x/{i}.exr") for i, frame in enumerate(tree["frames"])][
+            0
+        ],
+        "none of the 6 frames has a picture: 'file_path' x/0.exr: no such file under",
+    ),
+    "one picture, two poses": (
+        _frame("file_path", "images/0.exr"),
+        "frame 0 and frame 1 have one picture, .*0.exr, but",
+    ),
+    "some opacity": (
+        lambda tree, folder, capture: [
+            write_exr(
+                folder / f"images/{i}.exr", RGBA=np.dstack([capture.images[i], capture.masks[i] / np.float32(255)])
+            )
+            for i, frame in enumerate(without(tree, "mask_path")["frames"])
+            if i != 4
+        ][0],
+        "frame 4 has no opacity, but others have one",
+    ),
+    "a split of strangers": (
+        _top("test_filenames", ["images/9.exr"]),
+        "'test_filenames' names images/9.exr, which is no",
+    ),
+    "no training split": (_top("train_filenames", []), "no frame is in the set 'train'"),
+    "f-theta lens": (_top("ftheta_p0", 0.5), "frame 0: 'ftheta_p0' belongs to a lens that is not known"),
     "mask missing": (_frame("mask_path", "masks/none.png"), "frame 1: 'mask_path' masks/none.png: no such file"),
     "some masks": (lambda tree, folder, capture: tree["frames"][1].pop("mask_path"), "frame 1 has no 'mask_path'"),
     "no matrix": (lambda tree, folder, capture: tree["frames"][1].pop("transform_matrix"), "frames.1.transform_matrix"),
     "matrix 2x2": (_frame("transform_matrix", [[1, 0], [0, 1]]), "frames.1.transform_matrix"),
     "matrix of words": (_frame("transform_matrix", [["a"] * 4] * 4), "frames.1.transform_matrix"),
-    "matrix scaled": (_matrix(lambda m: m @ np.diag([2.0, 2, 2, 1])), "frame 1: 'transform_matrix': .* scales by 2"),
+    "matrix of zeros": (_matrix(lambda m: m * [0, 0, 0, 1]), "frame 1: 'transform_matrix': .* no rotation"),
+    "matrix scaled unevenly": (
+        _matrix(lambda m: m @ np.diag([2.0, 1, 2, 1])),
+        "frame 1: 'transform_matrix': .* no rotat",
+    ),
     "matrix sheared": (_matrix(lambda m: m + np.eye(4, k=1)), "frame 1: 'transform_matrix': .* no rotation"),
     "matrix mirrored": (_matrix(lambda m: m @ np.diag([-1.0, 1, 1, 1])), "frame 1: 'transform_matrix': .* mirrors"),
     "matrix last row": (_matrix(lambda m: m + np.eye(4)[3][:, None] * [1, 0, 0, 0]), "frame 1: .* last row"),

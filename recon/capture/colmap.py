@@ -3,13 +3,24 @@
 COLMAP's cameras have our axes, and the centre of their first pixel lies at (0.5, 0.5) too.
 """
 
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from recon.capture.photographs import Photo, common_masks, equal_sizes, known_pixels, undistorted, unit_frame
+from recon.capture.notes import listed, merged
+from recon.capture.photographs import (
+    Photo,
+    common_masks,
+    equal_sizes,
+    known_pixels,
+    like_picture,
+    picture_notes,
+    undistorted,
+    unit_frame,
+    upright,
+)
 from recon.capture.poses import poses_in_unit_frame, rigid_pose
 from recon.capture.provenance import provenance
 from recon.errors import ReconError
@@ -30,12 +41,35 @@ DISTORTION = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
 """OpenCV's coefficients in its order."""
 
 
-def model_folder(folder: Path) -> Path | None:
-    """Where a model's files lie under `folder`, if it holds one: the first model, or that of `image_undistorter`."""
-    for candidate in (folder / "sparse" / "0", folder / "sparse", folder):
-        if any((candidate / f"cameras{suffix}").is_file() for suffix in (".bin", ".txt")):
-            return candidate
-    return None
+class Project(NamedTuple):
+    """Where things lie: `images/` and `masks/` in `root`, and the sparse models."""
+
+    root: Path
+    models: list[Path]
+
+
+def find_project(folder: Path) -> Project | None:
+    """The models of a project, by their numbers; or that of `image_undistorter`, or one that is given itself."""
+    numbered = [path for path in (folder / "sparse").glob("*") if path.name.isdecimal() and _is_model(path)]
+    if numbered:
+        return Project(folder, sorted(numbered, key=lambda path: int(path.name)))
+    if _is_model(folder / "sparse"):
+        return Project(folder, [folder / "sparse"])
+    if not _is_model(folder):
+        return None
+    above = folder.resolve().parents
+    root = next((place for place in (folder, *above[:2]) if (place / "images").is_dir()), folder)
+    return Project(root, [folder])
+
+
+def _is_model(folder: Path) -> bool:
+    return any((folder / f"cameras{suffix}").is_file() for suffix in (".bin", ".txt"))
+
+
+def project_files(project: Project) -> list[Path]:
+    """All files that extraction may read."""
+    folders = [*project.models, project.root / "images", project.root / "masks"]
+    return sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
 
 
 def views_from_colmap(
@@ -43,25 +77,32 @@ def views_from_colmap(
 ) -> Views:
     """The registered photographs of a sparse model, by name, recentred and scaled into the unit sphere.
 
-    The unit sphere comes from the masks, else from the sparse points that all cameras see, else from
-    where the cameras look. `like`: take unit frame and radiance scale from there. Pictures are what they
-    say, or `color_space`.
+    Of several models the one with the most photographs. The unit sphere comes from the masks, else from the
+    sparse points that all cameras see, else from where the cameras look. `like`: take unit frame and radiance
+    scale from there. Pictures are what they say, or `color_space`.
 
     Raises:
         ReconError: there is no pycolmap; the model is damaged or has no photograph; a photograph or mask is
-            missing, broken or of another size; a lens is of a model that is not known.
+            missing, broken or of another size; masks are called like no photograph; a lens is not known.
     """
-    model = model_folder(folder)
-    if model is None:
+    project = find_project(folder)
+    if project is None:
         raise ReconError(f"{folder}: no sparse model of COLMAP; expected sparse/0 with cameras, images and points3D")
-    cameras, images, points = _read_model(model)
-    files = [(_photograph(folder, name), _mask(folder, name)) for name, *_ in images]
-    photos = [
+    notes: list[str] = []
+    model, (cameras, images, points) = _largest(folder, project.models, notes)
+    root = project.root
+    mask_files = _masks(root, [name for name, *_ in images])
+    files = [(_photograph(root, name), mask) for (name, *_), mask in zip(images, mask_files, strict=True)]
+    read = [
         _read_photo(*paths, pose, cameras[camera], color_space, f"{model}: image {name}")
         for paths, (name, camera, pose) in zip(files, images, strict=True)
     ]
+    photos, called = [photo for photo, _ in read], [f"image {name}" for name, *_ in images]
+    notes += _unregistered(folder, root, {name for name, *_ in images})
+    turned = [name for name, (_, upright) in zip(called, read, strict=True) if upright]
+    notes += picture_notes(str(folder), [photo.picture for photo in photos], called, turned, sized=True)
     pictures = equal_sizes(photos, [picture for picture, _ in files])
-    names = [f"{folder}: image {name}" for name, *_ in images]
+    names = [f"{folder}: {name}" for name in called]
     masks, known = common_masks(photos, names, "has no mask in masks/"), known_pixels(photos, names)
     peak = float(pictures.max())
     if peak <= 0:
@@ -83,14 +124,52 @@ def views_from_colmap(
         intrinsics=intrinsics,
         radiance_scale=peak,
         world_from_unit=world_from_unit,
-        metadata=provenance(set_name, folder.resolve(), inputs, settings, packages),
+        metadata=provenance(set_name, folder.resolve(), inputs, settings, packages, merged(notes)),
     )
 
 
-def _read_model(
-    model: Path,
-) -> tuple[dict[int, Any], list[tuple[str, int, Float[np.ndarray, "4 4"]]], Float[np.ndarray, "p 3"]]:
-    """Cameras by number; name, camera and camera-to-world pose of each image, by name; sparse points."""
+Model = tuple[dict[int, Any], list[tuple[str, int, Float[np.ndarray, "4 4"]]], Float[np.ndarray, "p 3"]]
+"""Cameras by number; name, camera and camera-to-world pose of each image, by name; sparse points."""
+
+
+def _largest(folder: Path, models: list[Path], notes: list[str]) -> tuple[Path, Model]:
+    """The model with the most photographs, and a note where others are passed over."""
+    if len(models) == 1:
+        return models[0], _read_model(models[0])
+    found: dict[Path, Model] = {}
+    faults: dict[Path, ReconError] = {}
+    for model in models:
+        try:
+            found[model] = _read_model(model)
+        except ReconError as error:
+            faults[model] = error
+    if not found:
+        raise next(iter(faults.values()))
+    largest = max(found, key=lambda model: len(found[model][1]))
+    sizes = [f"{m.name} ({len(found[m][1])} photographs)" if m in found else f"{m.name} (unreadable)" for m in models]
+    notes.append(
+        f"{folder}: sparse/ holds {len(models)} models, which share no frame: {', '.join(sizes)}; taken is "
+        f"{largest.name}; another is extracted by its folder: {models[0] if models[0] != largest else models[1]}"
+    )
+    return largest, found[largest]
+
+
+def _unregistered(folder: Path, root: Path, registered: set[str]) -> list[str]:
+    names = [path.relative_to(root / "images").as_posix() for path in _pictures(root / "images")]
+    others = [name for name in names if name not in registered]
+    if not others:
+        return []
+    return [
+        f"{folder}: {len(registered)} of {len(names)} photographs in images/ are registered; "
+        f"left out: {listed(sorted(others))}"
+    ]
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def _read_model(model: Path) -> Model:
     try:
         import pycolmap
     except ImportError:
@@ -137,11 +216,41 @@ def _photograph(folder: Path, name: str) -> Path:
     return path
 
 
-def _mask(folder: Path, name: str) -> Path | None:
-    """COLMAP calls the mask of `a.jpg` `a.jpg.png`; the same stem with any suffix does too."""
-    base = folder / "masks" / name
-    candidates = [base.with_name(base.name + ".png"), base, *(base.with_suffix(suffix) for suffix in SUFFIXES)]
-    return next((path for path in candidates if path.is_file()), None)
+def _masks(root: Path, names: list[str]) -> list[Path | None]:
+    """The mask of each photograph: COLMAP calls that of `a.jpg` `a.jpg.png`; the same stem with any suffix does too.
+
+    Raises:
+        ReconError: there are masks, and none of them is called like a photograph; or two are.
+    """
+    folder = root / "masks"
+    pictures = _pictures(folder)
+    by_name: dict[str, list[Path]] = {}
+    for path in pictures:
+        by_name.setdefault(_plain_suffix(path.relative_to(folder)), []).append(path)
+    found = []
+    for name in names:
+        keys = [name + ".png", name, *(PurePosixPath(name).with_suffix(suffix).as_posix() for suffix in SUFFIXES)]
+        keys = list(dict.fromkeys(_plain_suffix(PurePosixPath(key)) for key in keys))
+        fitting = [path for key in keys for path in by_name.get(key, [])]
+        if len(fitting) > 1:
+            raise ReconError(f"{root}: image {name} has several masks: {', '.join(map(str, fitting))}; expected one")
+        found.append(fitting[0] if fitting else None)
+    if pictures and not any(found):
+        stem = PurePosixPath(names[0]).with_suffix("").as_posix()
+        expected = ", ".join(dict.fromkeys([f"masks/{names[0]}.png", names[0], f"{stem}.png"]))
+        raise ReconError(
+            f"{root}: masks/ holds {len(pictures)} pictures, such as {pictures[0].relative_to(folder)}, but none is "
+            f"called like a photograph; expected {expected}"
+        )
+    return found
+
+
+def _plain_suffix(path: PurePath) -> str:
+    """The name with suffixes of pictures in lower case: their case is no matter."""
+    stem, suffix = path.with_suffix(""), path.suffix
+    if stem.suffix.lower() in SUFFIXES:
+        stem = stem.with_suffix(stem.suffix.lower())
+    return stem.as_posix() + suffix.lower()
 
 
 def _read_photo(
@@ -151,15 +260,18 @@ def _read_photo(
     camera: Any,
     color_space: ColorSpace | None,
     where: str,
-) -> Photo:
+) -> tuple[Photo, bool]:
+    """The photograph, and whether it was turned by its EXIF orientation."""
     intrinsics, coefficients = _lens(camera, where)
-    image, outline = read_picture(picture, color_space), None if mask is None else read_mask(mask)
+    stored = read_picture(picture, color_space)
+    image = upright(stored, camera.width, camera.height)
+    outline = None if mask is None else like_picture(read_mask(mask), image, stored)
     for path, size in ((picture, image.color.shape[:2]), (mask, outline.shape if outline is not None else None)):
         if size is not None and size != (camera.height, camera.width):
             found, expected = f"{size[1]}x{size[0]}", f"{camera.width}x{camera.height}"
             raise ReconError(f"{where}: {path} has {found} pixels, expected the camera's {expected}")
     photo = Photo(image, outline, pose, intrinsics)
-    return undistorted(photo, coefficients) if coefficients.any() else photo
+    return (undistorted(photo, coefficients) if coefficients.any() else photo), image is not stored
 
 
 def _lens(camera: Any, where: str) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, " 8"]]:

@@ -60,13 +60,13 @@ def read_source(
     if object_name is not None and source.suffix.lower() != ".blend":
         raise ReconError(f"{source}: '--object' goes with a .blend")
     if source.is_dir() and not (source / "transforms.json").is_file():
-        from recon.capture.colmap import model_folder, views_from_colmap
+        from recon.capture.colmap import find_project, views_from_colmap
         from recon.capture.diligent import LIGHT_COSINE, is_diligent, views_from_diligent
 
         if is_diligent(source) and mesh is None and color_space is None:
             name = set_name or source.resolve().name.removesuffix("PNG")
             return views_from_diligent(source, name, like, LIGHT_COSINE if light_cosine is None else light_cosine)
-        if model_folder(source) is not None and mesh is None and light_cosine is None:
+        if find_project(source) is not None and mesh is None and light_cosine is None:
             return views_from_colmap(source, set_name or source.resolve().name, like, color_space)
     if light_cosine is not None:
         raise ReconError(f"{source}: '--light-cosine' goes with the folder of an object of DiLiGenT-MV")

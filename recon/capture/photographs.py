@@ -8,7 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 
 from recon.capture.normalise import frame_from_cameras, frame_from_masks, frame_from_points, masks_from_black
+from recon.capture.notes import listed
 from recon.errors import ReconError
+from recon.images.encoding import turned
 from recon.images.photograph import Picture
 
 
@@ -78,6 +80,50 @@ def _fold(
     return float(radius[back.argmax()]) if back.any() else np.inf
 
 
+def upright(picture: Picture, width: int | None, height: int | None) -> Picture:
+    """The picture as stored, unless only turning it by its EXIF orientation gives it the size that its camera has.
+
+    Poses come from software that heeds EXIF or does not, and its cameras' size tells which.
+    """
+    rows, columns = picture.color.shape[:2]
+    stored = (width or columns, height or rows) == (columns, rows)
+    turns = (width or rows, height or columns) == (rows, columns)
+    return picture.turned() if picture.orientation >= 5 and turns and not stored else picture
+
+
+def like_picture(mask: Bool[np.ndarray, "h w"], picture: Picture, before: Picture) -> Bool[np.ndarray, "_ _"]:
+    """The mask of the picture as it was `before`, turned where the picture was turned."""
+    shape = picture.color.shape[:2]
+    was_turned = picture.orientation != before.orientation and mask.shape != shape
+    return turned(mask, before.orientation) if was_turned and mask.shape == before.color.shape[:2] else mask
+
+
+def picture_notes(where: str, pictures: list[Picture], names: list[str], upright: list[str], sized: bool) -> list[str]:
+    """What was taken for granted of the pictures, a line each.
+
+    Args:
+        upright: names of the pictures that were turned.
+        sized: whether the source says how large the pictures are.
+    """
+    notes = []
+    if assumed := [name for name, picture in zip(names, pictures, strict=True) if picture.assumed]:
+        notes.append(
+            f"{where}: {listed(assumed)}: nothing says how linear these integers of 16 bits are: taken as sRGB; "
+            "say 'color_space' or --color-space if that is wrong"
+        )
+    if upright:
+        notes.append(
+            f"{where}: {listed(upright)}: turned by the EXIF orientation, as the camera's width and height ask"
+        )
+    if kept := [name for name, picture in zip(names, pictures, strict=True) if picture.orientation != 1]:
+        advice = "" if sized else "; if the poses belong to upright pictures, say 'w' and 'h'"
+        notes.append(
+            f"{where}: {listed(kept)}: has an EXIF orientation, but the pixels are taken as stored, "
+            f"as COLMAP and nerfstudio take them{advice}"
+        )
+    return notes
+
+
 def known_pixels(photos: list[Photo], names: list[str]) -> Bool[np.ndarray, "n h w"] | None:
     """Which pixels the photographs show; None where all are. `names`: what errors call the photographs."""
     for photo, name in zip(photos, names, strict=True):
@@ -106,7 +152,7 @@ def common_masks(photos: list[Photo], names: list[str], missing: str) -> Bool[np
         missing: what is said of a photograph without a mask among others that have one.
 
     Raises:
-        ReconError: some have masks and some not, or a mask is empty.
+        ReconError: some have masks, or opacity that is not full, and some not; or a mask is empty.
     """
     given = [photo.mask is not None for photo in photos]
     if any(given) and not all(given):
@@ -114,20 +160,25 @@ def common_masks(photos: list[Photo], names: list[str], missing: str) -> Bool[np
     if all(given):
         masks = [photo.mask for photo in photos if photo.mask is not None]
     else:
-        masks = [_opaque(photo) for photo in photos if photo.picture.alpha is not None]
-        if len(masks) < len(photos) or all(
-            mask.all() if photo.known is None else mask[photo.known].all()
-            for mask, photo in zip(masks, photos, strict=True)
+        opaque = [_opaque(photo) for photo in photos]
+        if all(
+            mask is None or mask.all() or (photo.known is not None and mask[photo.known].all())
+            for mask, photo in zip(opaque, photos, strict=True)
         ):
             return None
+        without = next((name for name, mask in zip(names, opaque, strict=True) if mask is None), None)
+        if without is not None:
+            raise ReconError(f"{without} has no opacity, but others have one, which is their mask")
+        masks = [mask for mask in opaque if mask is not None]
     for name, mask in zip(names, masks, strict=True):
         if not mask.any():
             raise ReconError(f"{name}: the mask is empty")
     return np.stack(masks)
 
 
-def _opaque(photo: Photo) -> Bool[np.ndarray, "h w"]:
-    assert photo.picture.alpha is not None
+def _opaque(photo: Photo) -> Bool[np.ndarray, "h w"] | None:
+    if photo.picture.alpha is None:
+        return None
     opaque = photo.picture.alpha > 0.5
     return opaque if photo.known is None else opaque & photo.known
 

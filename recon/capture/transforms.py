@@ -6,22 +6,39 @@ in pixels with the centre of the first pixel at (0.5, 0.5), or `camera_angle_x` 
 is not at the lens has a `flash_offset` from the camera's centre, along the camera's axes.
 """
 
+import difflib
 import json
-from pathlib import Path
-from typing import Annotated, Any, Literal
+import os
+import posixpath
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from recon.capture.photographs import Photo, common_masks, equal_sizes, known_pixels, undistorted, unit_frame
-from recon.capture.poses import poses_in_unit_frame, rigid_pose
+from recon.capture.notes import listed, merged
+from recon.capture.photographs import (
+    Photo,
+    common_masks,
+    equal_sizes,
+    known_pixels,
+    like_picture,
+    picture_notes,
+    undistorted,
+    unit_frame,
+    upright,
+)
+from recon.capture.poses import poses_in_unit_frame, rigid_pose, scale_note
 from recon.capture.provenance import provenance
 from recon.errors import ReconError
 from recon.images.photograph import SUFFIXES, ColorSpace, read_mask, read_picture
 from recon.views import Frame, Views
 
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0])
+
+MOVING = ("rolling_shutter", "transform_matrix_end")
+"""Keys of cameras that move while they look."""
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -47,6 +64,8 @@ class Lens(BaseModel):
     camera_angle_y: Annotated[float, Field(gt=0, lt=np.pi)] | None = None
     camera_model: str | None = None
     is_fisheye: bool = False
+    ftheta_p0: Number = 0
+    latlong: bool = False
     k1: Number = 0
     k2: Number = 0
     k3: Number = 0
@@ -74,6 +93,22 @@ class Transforms(Lens):
         None, validation_alias=AliasChoices("color_space", "colour_space")
     )
     camera_convention: Annotated[Literal["opengl", "opencv"], BeforeValidator(_lower)] = "opengl"
+    train_filenames: list[str] | None = None
+    val_filenames: list[str] | None = None
+    test_filenames: list[str] | None = None
+
+
+class Listed(NamedTuple):
+    """A frame of the file whose picture is there: its number, and where things lie."""
+
+    number: int
+    entry: FrameEntry
+    picture: Path
+    mask: Path | None
+
+    @property
+    def name(self) -> str:
+        return f"frame {self.number}"
 
 
 def views_from_transforms(
@@ -83,25 +118,28 @@ def views_from_transforms(
 
     The unit sphere comes from the masks, else from where the cameras look; pictures of an object
     before pure black count as masks for that. `like`: take unit frame and radiance scale from there.
-    `color_space`: what pictures are, where the file does not say it.
+    `color_space`: what pictures are, where the file does not say it. Where the file splits its frames,
+    `set_name` chooses: `train`, `val` or `test`; any other name is the training set.
 
     Raises:
-        ReconError: the file is no such JSON; a picture is missing, broken, not finite or of another
+        ReconError: the file is no such JSON; no picture is there, or one is broken, not finite or of another
             size; a matrix is no rotation; a mask is empty; the object's place cannot be told.
     """
     transforms = read_transforms(path)
+    notes = [f"{path}: {line}" for line in odd_keys(_json(path))]
     if color_space is not None:
         if transforms.color_space not in (None, color_space):
             raise ReconError(f"{path}: 'color_space' is {transforms.color_space}, but --color-space is {color_space}")
         transforms = transforms.model_copy(update={"color_space": color_space})
-    files = [_frame_files(path.parent, entry, f"{path}: frame {i}") for i, entry in enumerate(transforms.frames)]
-    photos = [
-        _read_frame(transforms, entry, *paths, f"{path}: frame {i}")
-        for i, (entry, paths) in enumerate(zip(transforms.frames, files, strict=True))
-    ]
-    images = equal_sizes(photos, [image for image, _ in files])
-    names = [f"{path}: frame {i}" for i in range(len(photos))]
+    frames = _listed_frames(path, transforms, set_name, notes)
+    read = [_read_frame(transforms, frame, path, notes) for frame in frames]
+    photos = [photo for photo, _ in read]
+    names = [f"{path}: {frame.name}" for frame in frames]
+    notes += _picture_notes(path, transforms, frames, photos, [turned for _, turned in read])
+    images = equal_sizes(photos, [frame.picture for frame in frames])
     masks, known = common_masks(photos, names, "has no 'mask_path'"), known_pixels(photos, names)
+    if masks is None and (folder := unused_masks(path.parent)) is not None:
+        notes.append(f"{path}: no frame has a 'mask_path', though {folder} holds pictures: no masks are taken")
     peak = float(images.max())
     if peak <= 0:
         raise ReconError(f"{path}: all pictures are black")
@@ -112,7 +150,8 @@ def views_from_transforms(
     else:
         world_from_unit, framed_by, peak = like.world_from_unit, "like", like.radiance_scale
     settings = transforms.model_dump(include={"color_space", "camera_convention"}) | {"framed_by": framed_by}
-    inputs = [path, *(file for pair in files for file in pair if file is not None)]
+    inputs = [path, *(file for frame in frames for file in (frame.picture, frame.mask) if file is not None)]
+    packages = ["OpenEXR", "pillow", "opencv-python-headless"]
     return Views(
         images=images / np.float32(peak),
         masks=None if masks is None else masks.astype(np.uint8) * 255,
@@ -121,21 +160,15 @@ def views_from_transforms(
         intrinsics=intrinsics,
         radiance_scale=peak,
         world_from_unit=world_from_unit,
-        light_position=_flashes(transforms, poses, world_from_unit),
-        metadata=provenance(set_name, path, inputs, settings, ["OpenEXR", "pillow", "opencv-python-headless"]),
+        light_position=_flashes(transforms, [frame.entry for frame in frames], poses, world_from_unit),
+        metadata=provenance(set_name, path, inputs, settings, packages, merged(notes)),
     )
 
 
 def read_transforms(path: Path) -> Transforms:
     """Parse and validate the JSON, without the pictures."""
     try:
-        tree = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ReconError(f"{path}: cannot be read: {error.strerror}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ReconError(f"{path}: not JSON: {error}") from None
-    try:
-        return Transforms.model_validate(tree)
+        return Transforms.model_validate(_json(path))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"])) or "the file"
@@ -144,39 +177,192 @@ def read_transforms(path: Path) -> Transforms:
         raise ReconError(f"{path}: {key}: {first['msg'][0].lower()}{first['msg'][1:]}{got}") from None
 
 
-def _frame_files(folder: Path, entry: FrameEntry, where: str) -> tuple[Path, Path | None]:
-    image = _find(folder, entry.file_path, where, "file_path")
-    return image, None if entry.mask_path is None else _find(folder, entry.mask_path, where, "mask_path")
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ReconError(f"{path}: cannot be read: {error.strerror}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ReconError(f"{path}: not JSON: {error}") from None
+    except RecursionError:
+        raise ReconError(f"{path}: not JSON of this kind: nested too deep") from None
 
 
-def _find(folder: Path, name: str, where: str, key: str) -> Path:
-    """The file, with a suffix where Blender's scripts leave it out."""
+def transforms_files(path: Path) -> list[Path]:
+    """The pictures and masks that the file lists, as far as they are there."""
+    transforms = read_transforms(path)
+    found = [(_search(path.parent, e.file_path), _search(path.parent, e.mask_path or "")) for e in transforms.frames]
+    return [file for frame in found for files in frame for file in files[:1]]
+
+
+def odd_keys(tree: Any) -> list[str]:
+    """A line for each key that means nothing here, but looks as if it was to mean something."""
+    known = {**Transforms.model_fields, **FrameEntry.model_fields, "colour_space": None}
+    given = dict.fromkeys(key for part in [tree, *tree["frames"]] for key in part)
+    lines = []
+    for key in given:
+        near = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.85) if len(key) > 4 else []
+        if key not in known and near:
+            lines.append(f"the key '{key}' means nothing here; is '{near[0]}' meant?")
+    for key in MOVING:
+        if any(np.any(part.get(key)) for part in [tree, *tree["frames"]] if isinstance(part.get(key), list)):
+            lines.append(f"'{key}' is not undone: the poses are taken to hold for whole pictures")
+    return lines
+
+
+def split_frames(transforms: Transforms, set_name: str, path: Path, notes: list[str]) -> list[int]:
+    """Numbers of the frames of the set `set_name`, where the file says which frame is in which; else all of them."""
+    lists = {name: getattr(transforms, f"{name}_filenames") for name in ("train", "val", "test")}
+    declared = {name: names for name, names in lists.items() if names is not None}
+    if not declared:
+        return list(range(len(transforms.frames)))
+    numbers = {_plain(entry.file_path): i for i, entry in enumerate(transforms.frames)}
+    bare = {PurePosixPath(name).with_suffix("").as_posix(): i for name, i in numbers.items()}
+    members: dict[str, list[int]] = {}
+    for split, names in declared.items():
+        found = [numbers.get(_plain(name), bare.get(_plain(name), bare.get(_bare(name)))) for name in names]
+        if None in found:
+            stranger = names[found.index(None)]
+            raise ReconError(f"{path}: '{split}_filenames' names {stranger}, which is no frame's 'file_path'")
+        members[split] = sorted({i for i in found if i is not None})
+    rest = [i for i in range(len(transforms.frames)) if not any(i in each for each in members.values())]
+    asked = {"training": "train", "validation": "val", "eval": "val"}.get(set_name, set_name)
+    if asked not in lists:
+        others = ", ".join(f"{name} ({len(each)})" for name, each in members.items() if name != "train" and each)
+        notes.append(
+            f"{path}: splits its frames: taken is train ({len(members.get('train', rest))} of {len(transforms.frames)})"
+            + (f"; --set-name chooses another: {others}" if others else "")
+        )
+        asked = "train"
+    if asked not in members and asked != "train":
+        raise ReconError(f"{path}: has no '{asked}_filenames', expected as it has '{next(iter(declared))}_filenames'")
+    if "train" in members and rest:
+        notes.append(f"{path}: {len(rest)} frames are in none of its lists of files, and in no set")
+    both = set(members.get("train", rest)) & {i for name in ("val", "test") for i in members.get(name, [])}
+    if both:
+        notes.append(f"{path}: {len(both)} frames are trained on and held back at once, by its lists of files")
+    chosen = members.get(asked, rest)
+    if not chosen:
+        raise ReconError(f"{path}: no frame is in the set '{asked}', by its lists of files")
+    return chosen
+
+
+def _plain(name: str) -> str:
+    return posixpath.normpath(name.replace("\\", "/"))
+
+
+def _bare(name: str) -> str:
+    return PurePosixPath(_plain(name)).with_suffix("").as_posix()
+
+
+def _listed_frames(path: Path, transforms: Transforms, set_name: str, notes: list[str]) -> list[Listed]:
+    """The frames of the set whose pictures are there, with a note where some are not."""
+    frames, missing, several = [], [], []
+    for i in split_frames(transforms, set_name, path, notes):
+        entry = transforms.frames[i]
+        pictures = _search(path.parent, entry.file_path)
+        if not pictures:
+            missing.append(entry.file_path)
+            continue
+        if len(pictures) > 1:
+            several.append(f"{entry.file_path}: {', '.join(picture.name for picture in pictures)}")
+        masks = [] if entry.mask_path is None else _search(path.parent, entry.mask_path)
+        if entry.mask_path is not None and not masks:
+            raise ReconError(f"{path}: frame {i}: 'mask_path' {entry.mask_path}: no such file under {path.parent}")
+        frames.append(Listed(i, entry, pictures[0], masks[0] if masks else None))
+    if not frames:
+        raise ReconError(
+            f"{path}: none of the {len(missing)} frames has a picture: 'file_path' {missing[0]}: no such file under "
+            f"{path.parent}"
+        )
+    if missing:
+        notes.append(f"{path}: {len(missing)} frames are left out, for their pictures are not there: {listed(missing)}")
+    if several:
+        notes.append(
+            f"{path}: several files fit a 'file_path' without suffix; taken is the first of: {listed(several)}"
+        )
+    _check_repeated(path, frames, notes)
+    return frames
+
+
+def _check_repeated(path: Path, frames: list[Listed], notes: list[str]) -> None:
+    first: dict[Path, Listed] = {}
+    for frame in frames:
+        other = first.setdefault(frame.picture, frame)
+        if other is frame:
+            continue
+        if other.entry.transform_matrix != frame.entry.transform_matrix:
+            raise ReconError(f"{path}: {other.name} and {frame.name} have one picture, {frame.picture}, but two poses")
+        notes.append(f"{path}: {other.name} and {frame.name} are the same; it counts twice")
+
+
+def _search(folder: Path, name: str) -> list[Path]:
+    """The files that `name` may mean, the likeliest first: Blender's scripts leave the suffix out, and the case of a
+    suffix is no matter."""
     base = folder / name.replace("\\", "/")
-    for candidate in (base, *(base.with_name(base.name + suffix) for suffix in SUFFIXES)):
-        if candidate.is_file():
-            return candidate
-    raise ReconError(f"{where}: '{key}' {name}: no such file under {folder}")
+    if not name or base.is_file():
+        return [base] if name else []
+    try:
+        files = {entry.name for entry in os.scandir(base.parent) if entry.is_file()}
+    except OSError:
+        return []
+    if base.suffix.lower() in SUFFIXES:
+        same = sorted(f for f in files if Path(f).stem == base.stem and Path(f).suffix.lower() == base.suffix.lower())
+        if same:
+            return [base.with_name(file) for file in same]
+    found = [f for f in files if Path(f).stem == base.name and Path(f).suffix.lower() in SUFFIXES]
+    return [base.with_name(f) for f in sorted(found, key=lambda f: (SUFFIXES.index(Path(f).suffix.lower()), f))]
 
 
-def _read_frame(transforms: Transforms, entry: FrameEntry, image: Path, mask: Path | None, where: str) -> Photo:
-    picture = read_picture(image, transforms.color_space)
+def unused_masks(folder: Path) -> Path | None:
+    """A folder of masks that nothing refers to."""
+    for each in sorted(folder.iterdir()):
+        if each.name.lower() in ("mask", "masks") and each.is_dir():
+            if any(file.suffix.lower() in SUFFIXES for file in each.iterdir()):
+                return each
+    return None
+
+
+def _read_frame(transforms: Transforms, frame: Listed, path: Path, notes: list[str]) -> tuple[Photo, bool]:
+    """The photograph, and whether it was turned by its EXIF orientation."""
+    where = f"{path}: {frame.name}"
+    lens = _lens(transforms, frame.entry)
+    stored = read_picture(frame.picture, transforms.color_space)
+    picture = upright(stored, lens["w"], lens["h"])
     height, width = picture.color.shape[:2]
-    lens = _lens(transforms, entry)
     if (lens["w"] or width, lens["h"] or height) != (width, height):
-        raise ReconError(f"{where}: {image} has {width}x{height} pixels, expected 'w' x 'h' {lens['w']}x{lens['h']}")
-    intrinsics = _intrinsics(lens, height, width, where)
-    outline = None if mask is None else read_mask(mask)
+        expected = f"{lens['w'] or width}x{lens['h'] or height}"
+        raise ReconError(f"{where}: {frame.picture} has {width}x{height} pixels, expected 'w' x 'h' {expected}")
+    intrinsics = _intrinsics(transforms, frame.entry, height, width, where, notes)
+    outline = None if frame.mask is None else like_picture(read_mask(frame.mask), picture, stored)
     if outline is not None and outline.shape != (height, width):
         found = f"{outline.shape[1]}x{outline.shape[0]}"
-        raise ReconError(f"{where}: {mask} has {found} pixels, expected the image's {width}x{height}")
-    photo = Photo(picture, outline, _pose(transforms, entry, where), intrinsics)
+        raise ReconError(f"{where}: {frame.mask} has {found} pixels, expected the image's {width}x{height}")
+    photo = Photo(picture, outline, _pose(transforms, frame.entry, where), intrinsics)
     coefficients = _distortion(lens, where)
-    return undistorted(photo, coefficients) if coefficients.any() else photo
+    turned = picture is not stored
+    return (undistorted(photo, coefficients) if coefficients.any() else photo), turned
+
+
+def _picture_notes(
+    path: Path, transforms: Transforms, frames: list[Listed], photos: list[Photo], turned: list[bool]
+) -> list[str]:
+    names = [frame.name for frame in frames]
+    sized = all(_lens(transforms, frame.entry)["w"] and _lens(transforms, frame.entry)["h"] for frame in frames)
+    pictures = [photo.picture for photo in photos]
+    notes = picture_notes(str(path), pictures, names, [n for n, t in zip(names, turned, strict=True) if t], sized)
+    if transforms.color_space == "srgb":
+        linear = [frame.name for frame in frames if frame.picture.suffix.lower() == ".exr"]
+        if linear:
+            notes.append(f"{path}: {listed(linear)}: EXR is linear, whatever 'color_space' says")
+    rotations = [np.array(frame.entry.transform_matrix, np.float64)[:3, :3] for frame in frames]
+    return [*notes, *scale_note(f"{path}: 'transform_matrix'", rotations, names)]
 
 
 def _lens(transforms: Transforms, entry: FrameEntry) -> dict[str, Any]:
     """The frame's own values, and the file's where it has none."""
-    return transforms.model_dump(include=set(Lens.model_fields)) | entry.model_dump(exclude_unset=True)
+    own = entry.model_dump(include=set(Lens.model_fields), exclude_unset=True, exclude_none=True)
+    return transforms.model_dump(include=set(Lens.model_fields)) | own
 
 
 def _axes(transforms: Transforms) -> Float[np.ndarray, "3 3"]:
@@ -187,16 +373,19 @@ def _pose(transforms: Transforms, entry: FrameEntry, where: str) -> Float[np.nda
     matrix = np.array(entry.transform_matrix, np.float64)
     if len(matrix) == 4 and not np.array_equal(matrix[3], [0, 0, 0, 1]):
         raise ReconError(f"{where}: 'transform_matrix': the last row must be 0 0 0 1, got {matrix[3].tolist()}")
-    rigid = rigid_pose(matrix[:3, :3], matrix[:3, 3], f"{where}: 'transform_matrix'")
+    rigid = rigid_pose(matrix[:3, :3], matrix[:3, 3], f"{where}: 'transform_matrix'", may_scale=True)
     rigid[:3, :3] = rigid[:3, :3] @ _axes(transforms)
     return rigid
 
 
 def _flashes(
-    transforms: Transforms, poses: Float[np.ndarray, "n 4 4"], world_from_unit: Float[np.ndarray, "4 4"]
+    transforms: Transforms,
+    entries: list[FrameEntry],
+    poses: Float[np.ndarray, "n 4 4"],
+    world_from_unit: Float[np.ndarray, "4 4"],
 ) -> Float[np.ndarray, "n 3"] | None:
     """Where the flashes are in the unit frame; None where no frame says that one is off its camera."""
-    offsets = [_lens(transforms, entry)["flash_offset"] for entry in transforms.frames]
+    offsets = [_lens(transforms, entry)["flash_offset"] for entry in entries]
     if not any(offset and any(offset) for offset in offsets):
         return None
     local = np.array([offset or [0, 0, 0] for offset in offsets]) @ _axes(transforms)
@@ -205,18 +394,50 @@ def _flashes(
     return world @ inverse[:3, :3].T + inverse[:3, 3]
 
 
-def _intrinsics(lens: dict[str, Any], height: int, width: int, where: str) -> Float[np.ndarray, "3 3"]:
-    focal_x, focal_y = lens["fl_x"], lens["fl_y"]
-    if focal_x is None and lens["camera_angle_x"] is not None:
-        focal_x = 0.5 * width / np.tan(0.5 * lens["camera_angle_x"])
-    if focal_y is None and lens["camera_angle_y"] is not None:
-        focal_y = 0.5 * height / np.tan(0.5 * lens["camera_angle_y"])
-    focal_x, focal_y = focal_x or focal_y, focal_y or focal_x
-    if focal_x is None:
-        raise ReconError(f"{where}: no focal length: expected 'fl_x' or 'camera_angle_x', here or at the top")
+def _intrinsics(
+    transforms: Transforms, entry: FrameEntry, height: int, width: int, where: str, notes: list[str]
+) -> Float[np.ndarray, "3 3"]:
+    lens = _lens(transforms, entry)
+    focal_x, focal_y = _focal_lengths(transforms, entry, height, width, where, notes)
     center_x = width / 2 if lens["cx"] is None else lens["cx"]
     center_y = height / 2 if lens["cy"] is None else lens["cy"]
     return np.array([[focal_x, 0, center_x], [0, focal_y, center_y], [0, 0, 1]], np.float64)
+
+
+def _focal_lengths(
+    transforms: Transforms, entry: FrameEntry, height: int, width: int, where: str, notes: list[str]
+) -> tuple[float, float]:
+    """In pixels. Focal length and angle of view say the same thing, so either of a frame replaces either of the file;
+    a frame's angle along one axis keeps the shape that the file's pixels have."""
+    top_x, top_y = _given(transforms, "x", width, where, notes), _given(transforms, "y", height, where, notes)
+    own_x, own_y = _given(entry, "x", width, where, notes), _given(entry, "y", height, where, notes)
+    shape = top_y / top_x if top_x and top_y else 1.0
+    if own_x and not own_y and entry.fl_x is None:
+        own_y = own_x * shape
+    if own_y and not own_x and entry.fl_y is None:
+        own_x = own_y / shape
+    focal_x, focal_y = own_x or top_x, own_y or top_y
+    focal_x, focal_y = focal_x or focal_y, focal_y or focal_x
+    if focal_x is None or focal_y is None:
+        raise ReconError(f"{where}: no focal length: expected 'fl_x' or 'camera_angle_x', here or at the top")
+    if bool(own_x) != bool(own_y) and not np.isclose(focal_y / focal_x, shape, rtol=0.01):
+        notes.append(f"{where}: has a focal length of its own along one axis alone: its pixels are not square")
+    return focal_x, focal_y
+
+
+def _given(lens: Lens, axis: str, size: int, where: str, notes: list[str]) -> float | None:
+    """The focal length that the file, or the frame, has itself."""
+    focal, angle = getattr(lens, f"fl_{axis}"), getattr(lens, f"camera_angle_{axis}")
+    if angle is None:
+        return focal
+    implied = float(0.5 * size / np.tan(0.5 * angle))
+    if focal is not None and not np.isclose(focal, implied, rtol=0.01):
+        place = where if isinstance(lens, FrameEntry) else where.rpartition(":")[0]
+        notes.append(
+            f"{place}: 'fl_{axis}' is {focal:.4g} pixels, but 'camera_angle_{axis}' makes {implied:.4g}: "
+            f"'fl_{axis}' is taken"
+        )
+    return focal if focal is not None else implied
 
 
 def _distortion(lens: dict[str, Any], where: str) -> Float[np.ndarray, " 5"]:
@@ -224,7 +445,7 @@ def _distortion(lens: dict[str, Any], where: str) -> Float[np.ndarray, " 5"]:
     model = lens["camera_model"] or "OPENCV"
     if model.upper() not in ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE"):
         raise ReconError(f"{where}: 'camera_model' {model} is not known; expected OPENCV or PINHOLE")
-    further = next((key for key in ("is_fisheye", "k4", "k5", "k6") if lens[key]), None)
+    further = next((key for key in ("is_fisheye", "k4", "k5", "k6", "ftheta_p0", "latlong") if lens[key]), None)
     if further is not None:
         raise ReconError(f"{where}: '{further}' belongs to a lens that is not known; undistort the pictures first")
     return np.array([lens[key] for key in ("k1", "k2", "p1", "p2", "k3")], np.float64)
