@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recon.report.page import report, report_page
+from recon.run_folder import VIEWER
 from recon.tracking import is_tracked, log_pages
 
 
@@ -19,4 +20,4 @@ def publish(runs: Sequence[Path], out: Path) -> None:
     page = (out / "index.html").read_text(encoding="utf-8")
     for run in filter(is_tracked, runs):
         alone = page if len(runs) == 1 else report_page([run])
-        log_pages(run, {"report.html": page, "viewer.html": alone})
+        log_pages(run, {"report.html": page, VIEWER.name: alone})
