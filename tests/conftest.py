@@ -1,12 +1,15 @@
-"""What every test starts from: fixed seeds, two threads, and an MLflow store of its own session."""
+"""What every test starts from: fixed seeds, one thread, and an MLflow store of its own session."""
 
+import os
 import random
 
 import numpy as np
 import pytest
 import torch
 
-torch.set_num_threads(2)
+# Tests run side by side, and their tensors are too small for more. Processes that tests start inherit it.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
