@@ -70,7 +70,13 @@ def corners(left: float, top: float, right: float, bottom: float) -> Tensor:
 @pytest.mark.parametrize("behind", [False, True])
 @pytest.mark.parametrize(
     "rectangle",
-    [(3.3, 2.7, 10.8, 9.1), (3.8, 2.2, 10.25, 9.6), (-2.4, 2.2, 10.25, 9.6), (3.8, -3.3, 22.0, 9.6), (3.3, 2.7, 20, 30)],
+    [
+        (3.3, 2.7, 10.8, 9.1),
+        (3.8, 2.2, 10.25, 9.6),
+        (-2.4, 2.2, 10.25, 9.6),
+        (3.8, -3.3, 22.0, 9.6),
+        (3.3, 2.7, 20, 30),
+    ],
 )
 def test_the_edges_of_a_rectangle_cover_their_share_of_pixels(
     rectangle: tuple[float, float, float, float], behind: bool
