@@ -37,6 +37,7 @@ from benchmarks.mutation_accepted import ACCEPTED
 ROOT = Path(__file__).parents[1]
 
 RENDERING = [
+    "tests/test_antialias.py",
     "tests/test_rasterize.py",
     "tests/test_render_gradients.py",
     "tests/test_camera.py",

@@ -105,3 +105,72 @@ def test_an_empty_image_renders_as_background() -> None:
     image = render(vertices, faces, cameras, albedo=torch.ones_like(vertices), background=torch.tensor([0.1, 0.2, 0.3]))
     torch.testing.assert_close(image.radiance[0, 7, 7], torch.tensor([0.1, 0.2, 0.3]))
     assert image.coverage.sum() == 0
+
+
+def soup(seed: int, count: int = 80) -> tuple[torch.Tensor, torch.Tensor]:
+    """Triangles without order, from such as fit between pixel centres to such as fill the picture; they cross one
+    another, share corners or have no area, and some are beside the picture or reach behind the camera."""
+    rng = np.random.default_rng(seed)
+    centres = rng.uniform([-3, -3, 0], [3, 3, 12], (count, 1, 3))
+    corners = centres + np.geomspace(0.02, 3, count)[:, None, None] * rng.normal(size=(count, 3, 3))
+    faces = np.arange(3 * count).reshape(-1, 3)
+    faces[:5, 0], faces[5:8, 0] = faces[10:15, 1], faces[5:8, 1]
+    return torch.tensor(corners.reshape(-1, 3)), torch.tensor(faces)
+
+
+def nearest_faces(
+    vertices: np.ndarray, faces: np.ndarray, camera: Cameras, cull: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """What each pixel sees, by asking every triangle at every pixel; and where rounding cannot change the answer."""
+    rays = np.stack(np.meshgrid(np.arange(camera.width) + 0.5, np.arange(camera.height) + 0.5), axis=-1)
+    rays = np.concatenate([rays, np.ones((*rays.shape[:2], 1))], axis=2) @ np.linalg.inv(camera.intrinsics[0].numpy()).T
+    best = np.full(rays.shape[:2], -1)
+    nearest = np.full(rays.shape[:2], np.inf)
+    sure = np.ones(rays.shape[:2], dtype=bool)
+    for index, (a, b, c) in enumerate(vertices[faces]):
+        turned = np.dot(np.cross(b - a, c - a), a)
+        if min(a[2], b[2], c[2]) <= 1e-4 or abs(turned) < 1e-12 or (cull and turned > 0):
+            continue
+        solution = rays @ np.linalg.inv(np.stack([a, b, c], axis=1)).T
+        depth = 1 / solution.sum(axis=2)
+        shares = (solution * depth[..., None]).min(axis=2)
+        inside = (solution >= 0).all(axis=2)
+        sure &= (np.abs(shares) > 1e-4) & ~(inside & (np.abs(depth - nearest) < 1e-5 * depth))
+        closer = inside & (depth < nearest)
+        best[closer], nearest[closer] = index, depth[closer]
+    return best, sure
+
+
+@pytest.mark.parametrize("cull", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_triangles_without_order_are_seen_as_asking_each_at_each_pixel_says(seed: int, cull: bool) -> None:
+    vertices, faces = soup(seed)
+    intrinsics = torch.tensor([[[30.0, 0, 11.3], [0, 25, 8.1], [0, 0, 1]]], dtype=torch.float64)
+    camera = Cameras(torch.eye(4, dtype=torch.float64)[None], intrinsics, 17, 23)
+    expected, sure = nearest_faces(vertices.numpy(), faces.numpy(), camera, cull)
+    found = rasterize(vertices, faces, camera, cull)
+    assert sure.mean() > 0.9 and len(np.unique(expected)) > 5
+    assert np.array_equal(found.pix_to_face[0].numpy()[sure], expected[sure])
+    # The pixel lies where its barycentric coordinates say.
+    seen = found.pix_to_face[0] >= 0
+    there = (found.bary[0][seen][..., None] * vertices[faces[found.pix_to_face[0][seen]]]).sum(1)
+    row, column = seen.nonzero().T
+    expected_pixels = torch.stack([column + 0.5, row + 0.5, found.zbuf[0][seen]], dim=1)
+    torch.testing.assert_close(camera.project(there)[0], expected_pixels, atol=1e-8, rtol=1e-8)
+    assert (found.bary[0][~seen] == -1).all() and (found.zbuf[0][~seen] == -1).all()
+
+
+def test_of_faces_in_one_place_the_first_is_seen() -> None:
+    corners = torch.tensor([[-0.5, -0.5, 2], [0, 0.5, 2], [0.5, -0.5, 2]])
+    camera = Cameras(torch.eye(4)[None], torch.tensor([[[9.0, 0, 5.3], [0, 9, 5.2], [0, 0, 1]]]), 9, 9)
+    faces = torch.tensor([[0, 1, 2], [1, 2, 0], [2, 0, 1]])
+    for order in ([0, 1, 2], [2, 1, 0]):
+        seen = rasterize(corners, faces[order], camera).pix_to_face.unique().tolist()
+        assert seen == [-1, 0]
+
+
+def test_the_window_of_a_face_is_as_wide_as_the_picture() -> None:
+    """One face over all of the picture, to the first and the last row and column."""
+    corners = torch.tensor([[-90.0, -90, 2], [0, 90, 2], [90, -90, 2]])
+    camera = Cameras(torch.eye(4)[None], torch.tensor([[[9.0, 0, 5.3], [0, 9, 5.2], [0, 0, 1]]]), 7, 11)
+    assert (rasterize(corners, torch.tensor([[0, 1, 2]]), camera).pix_to_face == 0).all()

@@ -55,7 +55,8 @@ def test_distances_of_crossings() -> None:
         return find_crossings(vertices, faces, cameras, on_screen(vertices, faces, cameras), depth).distance
 
     assert len(distances(vertices)) > 10
-    assert gradcheck(distances, vertices)
+    # By a random direction; `test_gradient_against_finite_differences` takes all.
+    assert gradcheck(distances, vertices, fast_mode=True)
 
 
 def test_vertex_normals() -> None:

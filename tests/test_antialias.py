@@ -1,0 +1,156 @@
+"""Edge antialiasing, on rectangles whose share of every pixel is known exactly."""
+
+import pytest
+import torch
+from shapes import ring
+from torch import Tensor
+
+from recon.camera import Cameras
+from recon.render.antialias import Crossings, antialias
+from recon.render.renderer import Rendering, render
+from recon.surface.icosphere import icosphere
+
+HEIGHT, WIDTH = 12, 15
+CAMERA = Cameras(
+    torch.eye(4, dtype=torch.float64)[None],
+    torch.tensor([[[20.0, 0, 7], [0, 25, 6.5], [0, 0, 1]]], dtype=torch.float64),
+    HEIGHT,
+    WIDTH,
+)
+RED, GREEN, BLUE = torch.eye(3, dtype=torch.float64)
+
+
+class Mesh:
+    """Coloured rectangles that face the camera, each given by where it is on the screen and by its depth there."""
+
+    def __init__(self) -> None:
+        self.vertices = torch.zeros(0, 3, dtype=torch.float64)
+        self.colours = torch.zeros(0, 3, dtype=torch.float64)
+        self.faces = torch.zeros(0, 3, dtype=torch.long)
+
+    def add(
+        self, left: float, top: float, right: float, bottom: float, depth: float, colour: Tensor, below: float = 0
+    ) -> "Mesh":
+        """`below`: the depth at the bottom, where it is not that at the top."""
+        pixels = [[left, top, 1], [left, bottom, 1], [right, bottom, 1], [right, top, 1]]
+        depths = torch.tensor([depth, below or depth, below or depth, depth], dtype=torch.float64)
+        rays = torch.tensor(pixels, dtype=torch.float64) @ torch.linalg.inv(CAMERA.intrinsics[0]).T
+        points = depths[:, None] * rays
+        self.faces = torch.cat([self.faces, torch.tensor([[0, 1, 2], [0, 2, 3]]) + len(self.vertices)])
+        self.vertices = torch.cat([self.vertices, points])
+        self.colours = torch.cat([self.colours, colour.expand(4, 3)])
+        return self
+
+    def render(self, **options: object) -> Rendering:
+        return render(
+            self.vertices, self.faces, CAMERA, albedo=self.colours, shader=lambda attributes, *_: attributes, **options
+        )
+
+
+def wall(depth: float, colour: Tensor = BLUE, below: float = 0) -> Mesh:
+    """What is behind everything, well beyond the borders of the picture."""
+    return Mesh().add(-30, -30, WIDTH + 30, HEIGHT + 30, depth, colour, below)
+
+
+def share(start: float, end: float, count: int) -> Tensor:
+    """How much of each of `count` pixels in a line an interval covers."""
+    low = torch.arange(count, dtype=torch.float64)
+    return ((low + 1).clamp(max=end) - low.clamp(min=start)).clamp(min=0)
+
+
+def corners(left: float, top: float, right: float, bottom: float) -> Tensor:
+    """Where edges along both axes meet, and the blends of pairs are not exact."""
+    found = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
+    for y in (top, bottom):
+        for x in (left, right):
+            found[max(int(y - 1), 0) : int(y + 2), max(int(x - 1), 0) : int(x + 2)] = True
+    return found
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize(
+    "rectangle",
+    [
+        (3.3, 2.7, 10.8, 9.1),
+        (3.8, 2.2, 10.25, 9.6),
+        (-2.4, 2.2, 10.25, 9.6),
+        (3.8, -3.3, 22.0, 9.6),
+        (3.3, 2.7, 20, 30),
+    ],
+)
+def test_the_edges_of_a_rectangle_cover_their_share_of_pixels(
+    rectangle: tuple[float, float, float, float], behind: bool
+) -> None:
+    left, top, right, bottom = rectangle
+    mesh = (wall(2.8) if behind else Mesh()).add(*rectangle, 2, RED)
+    expected = share(top, bottom, HEIGHT)[:, None] * share(left, right, WIDTH)
+    image = mesh.render()
+    sure = ~corners(*rectangle)
+    torch.testing.assert_close(image.radiance[0, ..., 0][sure], expected[sure])
+    torch.testing.assert_close(image.radiance[0, ..., 2][sure], (1 - expected[sure]) * behind)
+    torch.testing.assert_close(image.coverage[0][sure], torch.ones_like(expected)[sure] if behind else expected[sure])
+
+
+@pytest.mark.parametrize("ratio", [1.25, 4.0])
+def test_edges_close_before_a_wall_that_recedes_as_they_do(ratio: float) -> None:
+    """The depth of an edge is told apart from what is behind it at every pixel, though it changes fourfold along it."""
+    mesh = Mesh().add(-30, -5, 40, 20, 2 * ratio, BLUE, 8 * ratio).add(3.3, -5, 10.8, 20, 2, RED, 8)
+    expected = share(3.3, 10.8, WIDTH).expand(HEIGHT, WIDTH)
+    torch.testing.assert_close(mesh.render().radiance[0, ..., 0], expected)
+
+
+def test_what_lies_between_pixel_centres_changes_nothing() -> None:
+    """Both its edges hide what the far pixel sees, but the near pixel does not see it either: it sees the wall, which
+    is another colour on this side than on that."""
+    mesh = Mesh().add(-30, -30, 6, 40, 4, BLUE).add(6, -30, 40, 40, 4, GREEN)
+    alone = mesh.render().radiance
+    mesh.add(5.7, -5, 5.9, 20, 2, RED).add(-5, 7.6, 20, 7.8, 2, RED)
+    mesh.vertices.requires_grad_()
+    image = mesh.render().radiance
+    assert torch.equal(image, alone)
+    (gradient,) = torch.autograd.grad((image * torch.rand_like(image)).sum(), mesh.vertices)
+    assert not gradient[8:].any()
+
+
+def test_a_hidden_edge_changes_nothing() -> None:
+    front = wall(2)
+    front.colours = torch.rand(4, 3, dtype=torch.float64)
+    alone = front.render().radiance
+    assert torch.equal(front.add(3.3, 2.7, 10.8, 9.1, 3, RED).render().radiance, alone)
+    assert torch.equal(front.add(3.3, 2.7, 10.8, 9.1, 0.5, RED, 0.00001).render(cull=True).radiance, alone)
+
+
+def test_of_several_edges_between_two_centres_the_farthest_counts() -> None:
+    """Sheets behind one another that end in the same pixel, however many and in whatever order."""
+    for ends in ([8.6, 8.9, 8.7], [8.9, 8.6], [9.4, 8.7, 9.2]):
+        mesh = Mesh()
+        for i, end in enumerate(ends):
+            mesh.add(-5, -5, end, 20, 2 + 0.01 * i, RED)
+        torch.testing.assert_close(mesh.render().coverage[0, 5], share(-5, max(ends), WIDTH))
+
+
+def test_sheets_that_end_towards_one_another_both_count() -> None:
+    """Also those that end in the same pixel, which nothing covers at its centre."""
+    mesh = Mesh().add(-5, -5, 7.2, 20, 2, RED).add(7.9, -5, 20, 20, 2, RED)
+    expected = share(-5, 7.2, WIDTH) + share(7.9, 20, WIDTH)
+    torch.testing.assert_close(mesh.render().coverage[0, 5], expected)
+
+
+def test_a_blend_moves_the_border_of_two_colours() -> None:
+    """Before the middle the near pixel changes, behind it the far one, by the share that changes hands."""
+    image = torch.tensor([[[[1.0, 0.0, 5.0]]]], dtype=torch.float64)
+    for distance, expected in ((0.25, [0.75, 0, 5]), (0.5, [1, 0, 5]), (0.75, [1, 0.25, 5]), (1.0, [1, 0.5, 5])):
+        pair = Crossings(torch.tensor([0]), torch.tensor([1]), torch.tensor([distance], dtype=torch.float64))
+        assert antialias(image, pair).flatten().tolist() == expected
+
+
+def test_the_margin_is_enough_for_every_window() -> None:
+    """A window's border is that of the whole picture, to the last bit of the blend."""
+    vertices, faces = icosphere(2)
+    cameras = ring(1, 24, 24).to(torch.float64)
+    whole = render(vertices.double(), faces, cameras, albedo=torch.ones(len(vertices), 3).double()).coverage[0]
+    for row in range(0, 20, 3):
+        for column in range(0, 20, 3):
+            window = cameras.cropped(torch.tensor([[row, column]]), 4, 4)
+            part = render(vertices.double(), faces, window, albedo=torch.ones(len(vertices), 3).double()).coverage[0]
+            torch.testing.assert_close(part, whole[row : row + 4, column : column + 4], atol=1e-12, rtol=0)
