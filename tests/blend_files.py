@@ -102,6 +102,81 @@ for frame, angle in ((0, 0.0), (20, 1.0)):
     turntable.keyframe_insert("rotation_euler", frame=frame)
 save("turntable")
 
+# What the viewport shows is not what is rendered: subdivision under Simplify, hidden things, other resolutions.
+mesh, camera = stage()
+bpy.data.objects.remove(mesh)
+cube = add_cube("Cube", 1.0, (0, 0, 0))
+subdivision = cube.modifiers.new("Subdivision", "SUBSURF")
+subdivision.levels, subdivision.render_levels = 0, 4
+scene = bpy.context.scene
+scene.render.use_simplify = True
+scene.render.simplify_subdivision, scene.render.simplify_subdivision_render = 0, 2
+save("simplified")
+scene.render.use_simplify = False
+subdivision.render_levels = 2
+subdivision.show_viewport = False
+cube.hide_viewport = True
+gone = cube.modifiers.new("Only in the viewport", "ARRAY")
+gone.show_render = False
+add_cube("Shadow", 1.5, (-2.0, 0, 0)).visible_camera = False
+folder = bpy.data.collections.new("Away")
+scene.collection.children.link(folder)
+other = add_cube("Indirect", 1.5, (0, -2.0, 0))
+folder.objects.link(other)
+scene.collection.objects.unlink(other)
+bpy.context.view_layer.layer_collection.children["Away"].indirect_only = True
+save("viewport")
+
+# Cameras that are animated otherwise than by an action of their own.
+mesh, camera = stage()
+action, slot = camera.animation_data.action, camera.animation_data.action_slot
+camera.animation_data.action = None
+for start, muted in ((20, False), (60, True)):
+    strip = camera.animation_data.nla_tracks.new().strips.new("shots", start, action)
+    strip.action_slot = slot
+    strip.scale = 2
+    strip.mute = muted
+save("strips")
+
+mesh, camera = stage()
+poses = []
+for frame in (1, 5, 10):
+    bpy.context.scene.frame_set(frame)
+    poses.append(camera.matrix_world.copy())
+others = []
+for i, pose in enumerate(poses):
+    other = bpy.data.objects.new(f"Shot {i}", bpy.data.cameras.new(f"Shot {i}"))
+    other.matrix_world = pose
+    bpy.context.scene.collection.objects.link(other)
+    bpy.context.scene.timeline_markers.new(f"Shot {i}", frame=30 - 10 * i).camera = other
+    others.append(other)
+save("markers and keyframes")
+camera.animation_data_clear()
+save("markers")
+
+# Linked libraries and images.
+Path(REQUEST["folder"], "parts").mkdir(exist_ok=True)
+stage()
+bpy.ops.wm.save_as_mainfile(filepath=str(Path(REQUEST["folder"]) / "parts" / "pot.blend"))
+mesh, camera = stage()
+bpy.data.objects.remove(mesh)
+with bpy.data.libraries.load(str(Path(REQUEST["folder"]) / "parts" / "pot.blend"), link=True) as (source, target):
+    target.objects = ["Pot"]
+bpy.context.scene.collection.objects.link(target.objects[0])
+image = bpy.data.images.new("paint", 4, 4)
+image.filepath_raw = str(Path(REQUEST["folder"]) / "parts" / "paint.png")
+image.file_format = "PNG"
+image.save()
+cube = add_cube("Wall", 1.2, (-2.0, 0, 0))
+tree = cube.data.materials[0].node_tree
+texture = tree.nodes.new("ShaderNodeTexImage")
+texture.image = image
+tree.links.new(texture.outputs["Color"], tree.nodes["Diffuse BSDF"].inputs["Color"])
+bpy.ops.wm.save_as_mainfile(filepath=str(Path(REQUEST["folder"]) / "linked.blend"))
+bpy.ops.file.make_paths_relative()
+for name, compress in (("linked", False), ("linked small", True)):
+    bpy.ops.wm.save_as_mainfile(filepath=str(Path(REQUEST["folder"]) / f"{name}.blend"), compress=compress)
+
 for flaw in ("no camera", "no mesh", "orthographic", "panoramic", "still", "moving", "wide pixels"):
     mesh, camera = stage()
     match flaw:

@@ -141,6 +141,63 @@ def test_a_floor_in_the_unit_sphere_is_named(files: Path) -> None:
         object_from_blend(files / "floor.blend")
 
 
+# What is rendered, not what the viewport shows
+
+
+@pytest.mark.parametrize("name", ["simplified", "viewport"])
+def test_masks_and_reference_are_those_of_what_is_rendered(files: Path, name: str) -> None:
+    write_reference(files / f"{name}.blend", files / "truth.ply")
+    truth = load_mesh(files / "truth.ply")
+    assert len(truth.vertices) == 98 and truth.volume < 0.5  # a cube of size 1, two levels rounder
+    views = views_from_blend(files / f"{name}.blend", None)
+    assert views.masks is not None
+    assert blender.read_blend(files / f"{name}.blend").names == ["Cube"]
+    lit, mask = views.images.max(axis=3) > 0.05 * views.images.max(), views.masks > 0
+    assert (lit & mask).sum() > 0.95 * (lit | mask).sum()
+
+
+def test_strips_of_the_nonlinear_animation_are_keyframes(files: Path, plain: Views) -> None:
+    views = views_from_blend(files / "strips.blend", None)
+    assert views.metadata["settings"]["frames"] == [20, 28, 38]
+    assert np.allclose(views.camera_to_world, plain.camera_to_world, atol=1e-5)
+
+
+def test_markers_of_the_timeline_switch_cameras(files: Path, plain: Views) -> None:
+    views = views_from_blend(files / "markers.blend", None)
+    assert views.metadata["settings"]["camera"] == "Shot 2, Shot 1, Shot 0"
+    assert views.metadata["settings"]["frames"] == [10, 20, 30]
+    assert np.allclose(views.camera_to_world, plain.camera_to_world[::-1], atol=1e-5)
+    assert plain.masks is not None and views.masks is not None and plain.intrinsics[0, 0, 2] != 24
+    assert np.allclose(views.intrinsics[:, 0, 2], 24)  # these cameras have no shift
+    lit = views.images.max(axis=3) > 0.05
+    assert (lit & (views.masks > 0)).sum() > 0.95 * (lit | (views.masks > 0)).sum()
+
+
+def test_markers_beside_keyframes_are_told(files: Path, plain: Views, capfd: pytest.CaptureFixture[str]) -> None:
+    path = files / "markers and keyframes.blend"
+    views = views_from_blend(path, None)
+    assert np.array_equal(views.camera_to_world, plain.camera_to_world)
+    assert np.allclose(views.images, plain.images, atol=0.02)  # no marker's camera took them
+    assert views.metadata["warnings"] == [
+        f"{path}: markers of the timeline switch to Shot 0, Shot 1, Shot 2: not heeded, the views are the keyframes of "
+        "'Front'; --set-name chooses another camera"
+    ]
+    extract_keyframes(path, files / "k.npz")
+    assert capfd.readouterr().err.startswith(f"recon: warning: {path}: markers of the timeline")
+
+
+def test_a_library_that_is_not_there_is_named(files: Path, tmp_path: Path) -> None:
+    shutil.copy(files / "linked.blend", tmp_path / "linked.blend")
+    with pytest.raises(ReconError, match="linked.blend: links .*pot.blend, which is not there"):
+        blender.read_blend(tmp_path / "linked.blend")
+    (tmp_path / "parts").mkdir()
+    shutil.copy(files / "parts" / "pot.blend", tmp_path / "parts" / "pot.blend")
+    notes = blender.read_blend(tmp_path / "linked.blend").notes
+    assert len(notes) == 1 and "the image 'paint' is not there: " in notes[0]
+    scene = blender.read_blend(files / "linked.blend")
+    assert {path.name for path in scene.files} == {"pot.blend", "paint.png"} and scene.notes == []
+
+
 # Which meshes are the object
 
 BALL = trimesh.creation.icosphere(subdivisions=2)

@@ -23,6 +23,7 @@ from trimesh import Trimesh
 
 from recon.capture.blender_object import place_object
 from recon.capture.keyframes import Keyframes
+from recon.capture.notes import say
 from recon.capture.poses import poses_in_unit_frame
 from recon.capture.provenance import provenance
 from recon.capture.rendering import photograph
@@ -49,7 +50,7 @@ class BlenderScene:
         camera: name of the camera; `frames`: its keyframes, one for each of the n views.
         camera_to_world: rigid; OpenCV axes. `intrinsics`: in pixels.
         names, collections, meshes: what is rendered, one entry an object; a collection a line.
-        files: textures and libraries that the .blend refers to.
+        files: textures and libraries that the .blend refers to. `notes`: what is odd about it, a line each.
         version: Blender's.
     """
 
@@ -64,6 +65,7 @@ class BlenderScene:
     meshes: list[Trimesh]
     files: list[Path]
     version: str
+    notes: list[str]
 
 
 def read_blend(path: Path, camera: str | None = None) -> BlenderScene:
@@ -90,6 +92,7 @@ def read_blend(path: Path, camera: str | None = None) -> BlenderScene:
         meshes=[Trimesh(v, f, process=False) for v, f in zip(vertices, faces, strict=True)],
         files=[Path(name) for name in arrays["files"].tolist()],
         version=str(arrays["version"]),
+        notes=[f"{path}: {line}" for line in arrays["notes"].tolist()],
     )
 
 
@@ -100,6 +103,7 @@ def keyframes_from_blend(path: Path, camera: str | None = None) -> Keyframes:
         ReconError: as `read_blend`, or the lens changes, of which keyframes.npz knows nothing.
     """
     scene = read_blend(path, camera)
+    say(scene.notes)
     changed = ~np.isclose(scene.intrinsics, scene.intrinsics[0]).all(axis=(1, 2))
     if changed.any():
         frame = scene.frames[changed.argmax()]
@@ -130,14 +134,15 @@ def views_from_blend(path: Path, set_name: str | None, like: Frame | None = None
     background = [_two_sided(scene.meshes[i]) for i in np.flatnonzero(~is_object)]  # cameras may stand in a room
     world = join(objects, background, np.ones((sum(len(mesh.vertices) for mesh in scene.meshes), 3)))
     _, masks = photograph(world, scene.camera_to_world, scene.intrinsics, scene.height, scene.width, 4, str(path))
-    radiance = _rendered(path, scene)
+    radiance = _rendered(path, scene, set_name)
     scale = float(radiance.max()) if like is None else like.radiance_scale
     if scale <= 0:
         raise ReconError(f"{path}: all pictures are black: do the materials reflect light?")
     world_from_unit = world_from_unit if like is None else like.world_from_unit
     shown = [scene.names[i] for i in np.flatnonzero(is_object)]
     settings = {"camera": scene.camera, "frames": scene.frames, "object": shown, "samples": SAMPLES}
-    metadata = provenance(set_name or path.stem, path, [path, *scene.files], settings, ("OpenEXR", "torch", "trimesh"))
+    inputs, packages = [path, *scene.files], ("OpenEXR", "torch", "trimesh")
+    metadata = provenance(set_name or path.stem, path, inputs, settings, packages, scene.notes)
     metadata["versions"]["blender"] = scene.version
     return Views(
         images=radiance / np.float32(scale),
@@ -153,15 +158,16 @@ def views_from_blend(path: Path, set_name: str | None, like: Frame | None = None
 def object_from_blend(path: Path, name: str | None = None) -> Trimesh:
     """The mesh that is to be reconstructed, in Blender's world frame."""
     scene = read_blend(path)
+    say(scene.notes)
     is_object, _ = place_object(scene.meshes, scene.names, scene.collections, scene.camera_to_world, name, path)
     meshes = [scene.meshes[i] for i in np.flatnonzero(is_object)]
     world = join(meshes, [], np.ones((sum(len(mesh.vertices) for mesh in meshes), 3)))
     return Trimesh(world.vertices, world.faces, process=False)
 
 
-def _rendered(path: Path, scene: BlenderScene) -> Float32[np.ndarray, "n h w 3"]:
+def _rendered(path: Path, scene: BlenderScene, camera: str | None) -> Float32[np.ndarray, "n h w 3"]:
     threads = int(os.environ.get("OMP_NUM_THREADS") or 0)  # Snakemake sets it; 0 is all cores
-    with _blender(path, "render", camera=scene.camera, samples=SAMPLES, threads=threads) as folder:
+    with _blender(path, "render", camera=camera, samples=SAMPLES, threads=threads) as folder:
         return np.stack([read_picture(folder / f"{i}.exr").color for i in range(len(scene.frames))])
 
 

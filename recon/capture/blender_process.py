@@ -8,8 +8,9 @@ Scripts in a .blend are not run.
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import bpy
 import numpy as np
@@ -28,14 +29,19 @@ Mesh = tuple[str, list[str], np.ndarray, np.ndarray]
 """Name, collections, vertices in the world (v, 3), triangles (f, 3)."""
 
 
+NOTES: list[str] = []
+"""What is worth a line although it forbids nothing."""
+
+
 class BadScene(Exception):
     """What is wrong with the .blend, in one line."""
 
 
 def main() -> int:
     request = json.loads(sys.argv[-1])
+    bpy.utils.register_class(Reader)
     try:
-        {"read": read, "render": render}[request["task"]](request)
+        {"read": read, "render": render, "files": files}[request["task"]](request)
     except BadScene as error:
         (Path(request["out"]) / "error.txt").write_text(str(error))
         return AT_FAULT
@@ -44,27 +50,25 @@ def main() -> int:
 
 def read(request: dict[str, Any]) -> None:
     """`out/scene.npz`: cameras and meshes, for `recon.capture.blender.BlenderScene`."""
-    scene, camera, frames = open_scene(request)
-    unhide_as_rendered(scene)
+    scene, shots = open_scene(request)
     width, height = resolution(scene)
     poses, matrices = [], []
     first: list[Mesh] = []
-    for frame in frames:
-        scene.frame_set(int(np.floor(frame)), subframe=frame % 1)
-        graph = bpy.context.evaluated_depsgraph_get()
-        poses.append(camera_to_world(camera.evaluated_get(graph), frame))
-        matrices.append(intrinsics(camera.evaluated_get(graph), graph, scene, width, height))
-        meshes = world_meshes(graph)
+    for shot in shots:
+        meshes, pose, matrix = as_rendered(scene, shot, lambda graph: look(graph, scene, shot, width, height))
+        poses.append(pose)
+        matrices.append(matrix)
         first = first or meshes
-        check_still(first, meshes, frames[0], frame)
+        check_still(first, meshes, shots[0].frame, shot.frame)
     if not first:
         raise BadScene("has no mesh that is rendered")
     np.savez(
         Path(request["out"]) / "scene.npz",
-        camera=np.array(camera.name),
+        camera=np.array(", ".join(dict.fromkeys(shot.camera.name for shot in shots))),
         version=np.array(bpy.app.version_string),
-        files=np.array([path for path in bpy.utils.blend_paths(absolute=True) if Path(path).is_file()], str),
-        frames=np.array(frames, np.float64),
+        files=np.array(linked_files(), str),
+        notes=np.array(NOTES, str),
+        frames=np.array([shot.frame for shot in shots], np.float64),
         camera_to_world=np.stack(poses),
         intrinsics=np.stack(matrices),
         resolution=np.array([height, width]),
@@ -77,14 +81,73 @@ def read(request: dict[str, Any]) -> None:
     )
 
 
+def files(request: dict[str, Any]) -> None:
+    """`out/files.txt`: what the .blend links."""
+    open_file(request)
+    (Path(request["out"]) / "files.txt").write_text("\n".join(linked_files()))
+
+
+def linked_files() -> list[str]:
+    return [path for path in bpy.utils.blend_paths(absolute=True) if Path(path).is_file()]
+
+
+class Shot(NamedTuple):
+    """One view: a camera at a frame."""
+
+    camera: Any
+    frame: float
+
+
+def look(graph: Any, scene: Any, shot: Shot, width: int, height: int) -> tuple[list[Mesh], np.ndarray, np.ndarray]:
+    """Meshes, pose and intrinsics of a view."""
+    camera = shot.camera.evaluated_get(graph)
+    pose = camera_to_world(camera, shot.frame)
+    return world_meshes(graph), pose, intrinsics(camera, graph, scene, width, height)
+
+
+class Reader(bpy.types.RenderEngine):
+    """A renderer that draws nothing and reads what it is given to draw.
+
+    What Blender hands to its renderers differs from what its viewport and Python see: levels of subdivision,
+    Simplify, modifiers, resolutions of curves, particles, hidden objects, instances, drivers. So the meshes of
+    masks and references are taken where Cycles takes its own.
+    """
+
+    bl_idname, bl_label = "RECON_READER", "recon"
+    task: Any = None
+    answer: Any = None
+    fault: BaseException | None = None
+
+    def render(self, depsgraph: Any) -> None:
+        try:
+            Reader.answer = Reader.task(depsgraph)
+        except BaseException as error:  # what a renderer raises, Blender prints and forgets
+            Reader.fault = error
+
+
+def as_rendered(scene: Any, shot: Shot, task: Callable[[Any], Any]) -> Any:
+    """What `task` makes of the scene as a renderer gets it."""
+    scene.camera = shot.camera
+    scene.frame_set(int(np.floor(shot.frame)), subframe=shot.frame % 1)
+    Reader.task, Reader.answer, Reader.fault = task, None, None
+    scene.render.engine = Reader.bl_idname
+    scene.render.use_compositing = scene.render.use_sequencer = scene.render.use_multiview = False
+    bpy.ops.render.render(layer=bpy.context.view_layer.name, scene=scene.name)
+    if Reader.fault is not None:
+        raise Reader.fault
+    if Reader.answer is None:
+        raise BadScene("cannot be rendered: Blender hands nothing to its renderer")
+    return Reader.answer
+
+
 def render(request: dict[str, Any]) -> None:
-    """`out/{i}.exr`: linear radiance of every keyframe under the flash alone, RGBA over nothing."""
-    scene, camera, frames = open_scene(request)
-    only_the_flash(scene, camera)
+    """`out/{i}.exr`: linear radiance of every view under the flash alone, RGBA over nothing."""
+    scene, shots = open_scene(request)
+    light = only_the_flash(scene)
     configure(scene, request["samples"], request["threads"])
-    scene.camera = camera
-    for i, frame in enumerate(frames):
-        scene.frame_set(int(np.floor(frame)), subframe=frame % 1)
+    for i, shot in enumerate(shots):
+        scene.camera = light.parent = shot.camera
+        scene.frame_set(int(np.floor(shot.frame)), subframe=shot.frame % 1)
         scene.render.filepath = str(Path(request["out"]) / f"{i}.exr")
         bpy.ops.render.render(write_still=True, layer=bpy.context.view_layer.name, scene=scene.name)
 
@@ -92,40 +155,86 @@ def render(request: dict[str, Any]) -> None:
 # The file, and the camera in it
 
 
-def open_scene(request: dict[str, Any]) -> tuple[Any, Any, list[float]]:
-    """Scene, camera and keyframes. `camera` in the request chooses among several animated cameras."""
+def open_file(request: dict[str, Any]) -> Any:
     try:
         bpy.ops.wm.open_mainfile(filepath=request["blend"], load_ui=False, use_scripts=False)
     except RuntimeError as error:
         raise BadScene(f"not a readable .blend: {' '.join(str(error).removeprefix('Error:').split())}") from None
-    scene = bpy.context.scene
-    camera = chosen_camera(scene, request["camera"])
-    if camera.data.type != "PERSP":
-        kind = {"ORTHO": "orthographic", "PANO": "panoramic"}.get(camera.data.type, camera.data.type.lower())
-        raise BadScene(f"the camera '{camera.name}' is {kind}, expected perspective")
+    return bpy.context.scene
+
+
+def open_scene(request: dict[str, Any]) -> tuple[Any, list[Shot]]:
+    """The scene and its views. `camera` in the request chooses among several animated cameras."""
+    scene = open_file(request)
+    check_linked()
+    if len(bpy.data.scenes) > 1:
+        note(f"has several scenes: taken is '{scene.name}', which was open when the file was saved")
+    if sum(layer.use for layer in scene.view_layers) > 1:
+        note(f"has several view layers: taken is '{bpy.context.view_layer.name}'")
+    shots = chosen_shots(scene, request["camera"])
+    for camera in dict.fromkeys(shot.camera for shot in shots):
+        if camera.data.type != "PERSP":
+            kind = {"ORTHO": "orthographic", "PANO": "panoramic"}.get(camera.data.type, camera.data.type.lower())
+            raise BadScene(f"the camera '{camera.name}' is {kind}, expected perspective")
     if scene.render.pixel_aspect_x != scene.render.pixel_aspect_y:
         x, y = scene.render.pixel_aspect_x, scene.render.pixel_aspect_y
         raise BadScene(f"pixels are not square: their aspect is {x:g} to {y:g}")
-    frames = keyed_frames(camera)
-    if not frames:
-        raise BadScene(f"the camera '{camera.name}' has no keyframes, expected one for each view")
-    return scene, camera, frames
+    for marker in scene.timeline_markers:
+        marker.camera = None  # else Blender switches to it while it renders
+    return scene, shots
 
 
-def chosen_camera(scene: Any, name: str | None) -> Any:
+def check_linked() -> None:
+    """Blender shows a placeholder for what it cannot find, and says so to nobody."""
+    for library in bpy.data.libraries:
+        inside = library.packed_file or getattr(library, "is_archive", False)
+        if not inside and not Path(bpy.path.abspath(library.filepath)).is_file():
+            raise BadScene(f"links {library.filepath}, which is not there")
+    for image in bpy.data.images:
+        lone = image.source == "FILE" and image.users and not image.packed_file and image.filepath
+        if lone and not Path(bpy.path.abspath(image.filepath, library=image.library)).is_file():
+            note(f"the image '{image.name}' is not there: {image.filepath}; what it paints is pink in the pictures")
+
+
+def chosen_shots(scene: Any, name: str | None) -> list[Shot]:
+    """The keyframes of one camera; or where none is animated, the cameras that markers of the timeline switch to."""
     cameras = {object.name: object for object in scene.objects if object.type == "CAMERA"}
     if not cameras:
         raise BadScene("has no camera")
+    switches = sorted((marker.frame, marker.camera.name) for marker in scene.timeline_markers if marker.camera)
+    animated = [camera for camera in cameras.values() if keyed_frames(camera)]
+    if name not in cameras and not animated and switches:
+        return [Shot(cameras[camera], float(frame)) for frame, camera in switches]
+    camera = chosen_camera(scene, cameras, animated, name)
+    frames = keyed_frames(camera)
+    if not frames:
+        raise BadScene(
+            f"the camera '{camera.name}' has no keyframes, expected one for each view"
+            " (of the camera, what it hangs on or its lens; or markers that switch cameras)"
+        )
+    others = sorted({other for _, other in switches if other != camera.name})
+    if others:
+        note(
+            f"markers of the timeline switch to {', '.join(others)}: not heeded, the views are the keyframes of "
+            f"'{camera.name}'; --set-name chooses another camera"
+        )
+    return [Shot(camera, frame) for frame in frames]
+
+
+def chosen_camera(scene: Any, cameras: dict[str, Any], animated: list[Any], name: str | None) -> Any:
     if name in cameras:
         return cameras[name]
-    animated = [camera for camera in cameras.values() if keyed_frames(camera)]
     if len(animated) > 1 and name is not None:
         raise BadScene(f"no camera is called '{name}'; animated are: {', '.join(c.name for c in animated)}")
     if len(animated) == 1:
         return animated[0]
     if scene.camera is None and len(cameras) > 1:
         raise BadScene(f"none of its cameras is the scene's: {', '.join(cameras)}")
-    return scene.camera or next(iter(cameras.values()))
+    chosen = scene.camera or next(iter(cameras.values()))
+    if len(animated) > 1:
+        others = ", ".join(camera.name for camera in animated if camera != chosen)
+        note(f"several cameras are animated: taken is '{chosen.name}'; --set-name chooses another: {others}")
+    return chosen
 
 
 def keyed_frames(camera: Any) -> list[float]:
@@ -138,19 +247,51 @@ def keyed_frames(camera: Any) -> list[float]:
             continue
         owners[object.as_pointer()] = [object, getattr(object, "data", None)]
         queue += [object.parent, *(getattr(constraint, "target", None) for constraint in object.constraints)]
-    curves = [curve for owner in owners.values() for block in owner if block for curve in animation_curves(block)]
-    return sorted({round(float(key.co.x), 4) for curve in curves for key in curve.keyframe_points})
+    return sorted(
+        {round(time, 4) for owner in owners.values() for block in owner if block for time in key_times(block)}
+    )
 
 
-def animation_curves(block: Any) -> list[Any]:
+def key_times(block: Any) -> list[float]:
+    """When the block's own action has keyframes, and the strips of its non-linear animation."""
     data = block.animation_data
-    action = data.action if data else None
+    if data is None:
+        return []
+    times = action_times(data.action, getattr(data, "action_slot_handle", None))
+    solo = any(track.is_solo for track in data.nla_tracks)
+    for track in data.nla_tracks:
+        if not track.mute and (track.is_solo or not solo) and data.use_nla:
+            times += [time for strip in track.strips for time in strip_times(strip)]
+    return times
+
+
+def action_times(action: Any, slot: Any) -> list[float]:
     if action is None:
         return []
     if not hasattr(action, "layers"):  # Blender before 4.4
-        return list(action.fcurves)
-    bags = [bag for layer in action.layers for strip in layer.strips for bag in strip.channelbags]
-    return [curve for bag in bags if bag.slot_handle == data.action_slot_handle for curve in bag.fcurves]
+        curves = list(action.fcurves)
+    else:
+        bags = [bag for layer in action.layers for strip in layer.strips for bag in strip.channelbags]
+        curves = [curve for bag in bags if bag.slot_handle == slot for curve in bag.fcurves]
+    return [float(key.co.x) for curve in curves if not curve.mute for key in curve.keyframe_points]
+
+
+def strip_times(strip: Any) -> list[float]:
+    """Keyframes of a strip's action as frames of the scene: moved, stretched, repeated or run backwards."""
+    if strip.mute:
+        return []
+    inner = [time for each in getattr(strip, "strips", []) for time in strip_times(each)]
+    if strip.type != "CLIP":
+        return [time for time in inner if strip.frame_start <= time <= strip.frame_end]
+    start, end = strip.action_frame_start, strip.action_frame_end
+    keys = [time for time in action_times(strip.action, getattr(strip, "action_slot_handle", None))]
+    times = []
+    for turn in range(int(np.ceil(strip.repeat - 1e-6))):
+        for key in keys:
+            if start - 1e-4 <= key <= end + 1e-4:
+                inside = end - key if strip.use_reverse else key - start
+                times.append(strip.frame_start + strip.scale * (inside + turn * (end - start)))
+    return [time for time in times if time <= strip.frame_end + 1e-3]
 
 
 def camera_to_world(camera: Any, frame: float) -> np.ndarray:
@@ -187,31 +328,23 @@ def resolution(scene: Any) -> tuple[int, int]:
 # Meshes
 
 
-def unhide_as_rendered(scene: Any) -> None:
-    """Make the viewport, whose geometry Python sees, show what a render shows."""
-    for collection in [scene.collection, *bpy.data.collections]:
-        collection.hide_viewport = collection.hide_render
-    layers = [bpy.context.view_layer.layer_collection]
-    while layers:
-        layer = layers.pop()
-        layer.hide_viewport = False
-        layers += layer.children
-    for object in bpy.context.view_layer.objects:
-        object.hide_set(False)
-        object.hide_viewport = object.hide_render
-        for modifier in object.modifiers:
-            modifier.show_viewport = modifier.show_render
-            if hasattr(modifier, "render_levels"):
-                modifier.levels = modifier.render_levels
-
-
 def world_meshes(graph: Any) -> list[Mesh]:
     """Everything that has a surface."""
     meshes: list[Mesh] = []
     for instance in graph.object_instances:
         object = instance.object
-        if object.type not in ("MESH", "CURVE", "SURFACE", "FONT", "META") or not instance.show_self:
+        if not instance.show_self or not seen_by_the_camera(instance):
             continue
+        if object.type in UNMESHED:
+            note(f"'{object.name}' is {UNMESHED[object.type]}: it is rendered, but is part of no mask and no mesh")
+        for system in getattr(object, "particle_systems", []):
+            if system.settings.type == "HAIR" and system.settings.render_type == "PATH":
+                note(f"'{object.name}' has hair: it is rendered, but is part of no mask and no mesh")
+        if object.type not in ("MESH", "CURVE", "SURFACE", "FONT", "META"):
+            continue
+        for material in {slot.material for slot in object.material_slots if slot.material}:
+            if displaces(material):
+                note(f"the material '{material.name}' displaces the surface in renders, but not in masks and meshes")
         mesh = object.to_mesh()
         if mesh is None or len(mesh.polygons) == 0:
             continue
@@ -230,6 +363,34 @@ def world_meshes(graph: Any) -> list[Mesh]:
     return meshes
 
 
+UNMESHED = {"CURVES": "hair", "POINTCLOUD": "a cloud of points", "VOLUME": "a volume"}
+"""What Cycles renders although it has no mesh."""
+
+
+def seen_by_the_camera(instance: Any) -> bool:
+    """Whether rays of the camera meet it: objects and collections may be there for shadows alone."""
+    owner = (instance.parent if instance.is_instance else instance.object).original
+    layer = bpy.context.view_layer
+    if not owner.visible_camera or not instance.object.original.visible_camera:
+        return False
+    try:
+        return not owner.indirect_only_get(view_layer=layer)
+    except (RuntimeError, TypeError):  # an object that is in no collection of the layer itself
+        return True
+
+
+def displaces(material: Any) -> bool:
+    if getattr(material, "displacement_method", "BUMP") == "BUMP" or material.node_tree is None:
+        return False
+    outputs = [node for node in material.node_tree.nodes if node.type == "OUTPUT_MATERIAL"]
+    return any(node.inputs["Displacement"].is_linked for node in outputs)
+
+
+def note(line: str) -> None:
+    if line not in NOTES:
+        NOTES.append(line)
+
+
 def check_still(first: list[Mesh], meshes: list[Mesh], first_frame: float, frame: float) -> None:
     if len(first) != len(meshes):
         raise BadScene(
@@ -244,8 +405,8 @@ def check_still(first: list[Mesh], meshes: list[Mesh], first_frame: float, frame
 # Pictures
 
 
-def only_the_flash(scene: Any, camera: Any) -> None:
-    """A point light of no size at the camera's centre, and no other light."""
+def only_the_flash(scene: Any) -> Any:
+    """A point light of no size, to hang on the camera's centre, and no other light."""
     for object in bpy.data.objects:
         if object.type in ("LIGHT", "LIGHT_PROBE"):
             object.hide_render = True
@@ -253,8 +414,8 @@ def only_the_flash(scene: Any, camera: Any) -> None:
     data = bpy.data.lights.new("flash", "POINT")
     data.energy, data.color, data.shadow_soft_size = FLASH, (1, 1, 1), 0
     light = bpy.data.objects.new("flash", data)
-    light.parent = camera
     scene.collection.objects.link(light)
+    return light
 
 
 def configure(scene: Any, samples: int, threads: int) -> None:
