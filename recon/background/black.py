@@ -10,10 +10,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
+from recon.images.black import BLACK
 from recon.views import Views
-
-BLACK = 2e-3
-"""Mean radiance outside the masks up to which the background counts as black."""
 
 
 def before_black(views: Views) -> Views:
@@ -39,7 +37,7 @@ def shows_more_than_black(views: Views, radiance_scale: float | None = None) -> 
             beyond &= views.known[i] > 0
         outside = views.images[i][beyond]
         total, count = total + float(outside.sum(dtype=np.float64)), count + outside.size
-    return count > 0 and gain * total / count >= BLACK
+    return count > 0 and gain * total / count > BLACK
 
 
 def blackened(views: Views) -> Views:

@@ -7,9 +7,7 @@ from torch import Tensor
 from recon.background.contraction import RADIUS, expand
 from recon.background.rays import NEAR, rays_through
 from recon.camera import Cameras
-
-BLACK = 1e-2
-"""Radiance up to which a pixel counts as black, where the brightest is 1."""
+from recon.images.black import BLACK
 
 FEWEST_PIXELS = 1e-3
 """Share of the pixels beside the unit sphere that may be brighter before black."""

@@ -9,6 +9,7 @@ from scipy.ndimage import binary_erosion, distance_transform_edt
 
 from recon.errors import ReconError
 from recon.geometry.meshes import bounding_sphere, similarity
+from recon.images.black import BLACK
 
 FILL = 0.9
 """Radius that the visual hull gets in the unit sphere."""
@@ -27,9 +28,6 @@ FEWEST = 50
 
 INLIERS = 0.98
 """Share of the points that are believed."""
-
-DARK = 0.004
-"""Share of the brightest value below which a pixel is background."""
 
 
 def frame_from_masks(
@@ -115,7 +113,7 @@ def masks_from_black(
     if known is None:
         known = np.ones(images.shape[:3], bool)
     border = known & ~np.stack([binary_erosion(each, np.ones((3, 3))) for each in known])
-    masks = (images.max(axis=3) / images.max() > DARK) & known
+    masks = (images.max(axis=3) / images.max() > BLACK) & known
     plain = not (masks & border).any() and masks.any(axis=(1, 2)).all()
     return masks if plain else None
 

@@ -16,13 +16,11 @@ from torch.nn.functional import pad
 
 from recon.camera import Cameras
 from recon.config import TrainConfig
+from recon.images.black import BLACK
 from recon.training.data import Batch
 
 WHOLE_VIEWS = 4
 """Views of an iteration, where they are whole and the configuration does not say how many."""
-
-DARK = 1 / 255
-"""Radiance below which a pixel holds nothing to compare with, on a black background."""
 
 
 class Crops(NamedTuple):
@@ -116,7 +114,7 @@ def occupied_pixels(
     Other pixels of the mesh need not be known. They lie in crops that hold one of its vertices, as long as
     its triangles are smaller than crops, and a pixel's weight is that of the crops that are drawn.
     """
-    occupied = images.amax(dim=3) > DARK
+    occupied = images.amax(dim=3) > BLACK
     x, y, depth = cameras.project(vertices.detach()).unbind(dim=2)
     inside = (x >= 0) & (x < cameras.width) & (y >= 0) & (y < cameras.height) & (depth > 0)
     view = inside.nonzero()[:, 0]
