@@ -359,3 +359,34 @@ def test_a_run_whose_mesh_is_gone_is_one_line(tmp_path: Path, file: str) -> None
     RunFolder(run).path.joinpath(file).unlink()
     with pytest.raises(ReconError, match=rf"{file}: no such file; `recon train` writes it"):
         validate(run, views, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("OFF\n3 1 0\n0 0 0\n1 0 0\n2 0 0\n3 0 1 2\n", "no area"),
+        ("OFF\n3 1 0\n1 1 1\n1 1 1\n1 1 1\n3 0 1 2\n", "no area"),
+        ("OFF\n3 1 0\n0 0 0\n1e300 0 0\n0 1e300 0\n3 0 1 2\n", "above 1e"),
+    ],
+)
+def test_a_reference_that_cannot_be_compared_is_one_line(tmp_path: Path, content: str, message: str) -> None:
+    model = model_at("near")
+    run, views = exported(model, tmp_path / "run"), views_for(model, tmp_path)
+    (tmp_path / "odd.off").write_text(content)
+    with pytest.raises(ReconError, match=rf"odd\.off: .*{message}"):
+        validate(run, views, tmp_path / "out", tmp_path / "odd.off")
+
+
+@pytest.mark.usefixtures("short_film")
+@pytest.mark.parametrize(("scale", "offset", "message"), [(1000, 0, "1e+03 times as large"), (1, 50, "lies beside")])
+def test_a_reference_in_another_unit_or_place_is_warned_of(
+    tmp_path: Path, scale: float, offset: float, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = model_at("near")
+    run, views = exported(model, tmp_path / "run"), views_for(model, tmp_path)
+    other = read_mesh(run / "mesh.ply")
+    other.apply_scale(scale).apply_translation([offset, 0, 0])
+    other.export(tmp_path / "other.ply")
+    validate(run, views, tmp_path / "out", tmp_path / "other.ply")
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "other.ply" in error and message in error

@@ -344,3 +344,21 @@ def test_memory_does_not_grow_with_the_views(run: Path, views: Views, tmp_path: 
         peaks.append(tracemalloc.get_traced_memory()[1] - 2 * large.nbytes)
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + 4e6
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("world_from_unit", torch.zeros(4, 4, dtype=torch.float64)),
+        ("world_from_unit", torch.full((4, 4), torch.nan, dtype=torch.float64)),
+        ("world_from_unit", torch.diag(torch.tensor([-1.0, 1, 1, 1], dtype=torch.float64))),
+        ("world_from_unit", torch.eye(3, dtype=torch.float64)),
+        ("radiance_scale", 0.0),
+        ("radiance_scale", float("nan")),
+    ],
+)
+def test_a_model_without_a_frame_is_one_line(run: Path, tmp_path: Path, key: str, value: object) -> None:
+    content = torch.load(run / "model.pt", weights_only=True)
+    torch.save(content | {key: value}, tmp_path / "model.pt")
+    with pytest.raises(ReconError, match=f"model.pt: .*'{key}'"):
+        validate(tmp_path, {"front": tmp_path / "views.npz"}, tmp_path / "out")

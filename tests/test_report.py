@@ -1,6 +1,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -408,3 +409,53 @@ def test_small_numbers_are_no_zeros() -> None:
     assert number(3.1234e-6, 5) == "3.12e-06"
     assert (number(0.0031, 5), number(0.0, 5), number(None, 3)) == ("0.00310", "0.00000", "–")
     assert (number(3, 0), number(0.05, 2), number(-12.345, 2)) == ("3", "0.05", "-12.35")
+
+
+def _json(name: str, **changes: object) -> Callable[[Path], None]:
+    def change(run: Path) -> None:
+        path = run / "validation" / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return change
+
+
+def _npz(name: str, **changes: object) -> Callable[[Path], None]:
+    def change(run: Path) -> None:
+        with np.load(run / name) as stored:
+            arrays = dict(stored)
+        np.savez(run / name, **(arrays | {key.replace("__", "/"): np.asarray(value) for key, value in changes.items()}))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_json("front.json", mean={"psnr": "high"}), "front.json: key 'mean.psnr' must be a finite number"),
+        (_json("front.json", mean={"psnr": float("nan")}), "front.json: key 'mean.psnr' must be a finite number"),
+        (_json("front.json", views="two"), "front.json: key 'views' must be a positive number"),
+        (_json("front.json", views=10**9), "front.json: key 'views' must be a positive number"),
+        (_json("front.json", per_view=[1, 2]), "front.json: key 'per_view' must hold"),
+        (_json("front.json", ranges=[1]), "front.json: key 'ranges' must hold"),
+        (_json("certificate.json", genus="one"), "certificate.json: key 'genus' must be a finite number"),
+        (_json("geometry.json", chamfer="x"), "geometry.json: key 'chamfer' must be a finite number"),
+        (_npz("validation/surface.npz", vertices=np.zeros((162, 2))), "surface.npz: key 'vertices' must hold finite"),
+        (_npz("validation/surface.npz", faces=np.full((2, 3), 999)), "surface.npz: key 'faces' must hold triangles"),
+        (_npz("validation/surface.npz", seen__front=np.zeros(5)), "surface.npz: key 'seen/front' must hold"),
+        (_npz("validation/overshoot.npz", radiance=np.zeros(3)), "overshoot.npz: key 'radiance' must hold"),
+        (_npz("checkpoints/0001200.npz", vertices=np.zeros((100, 3))), "0001200.npz: key 'vertices' must hold"),
+    ],
+)
+def test_broken_measurements_are_one_line(change: Callable[[Path], None], message: str, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    change(run)
+    with pytest.raises(ReconError, match=message) as caught:
+        report_page([run])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_history_of_words_is_one_line(tmp_path: Path) -> None:
+    run = write_training(tmp_path / "run")
+    (run / "history.csv").write_text("iteration,seconds,loss\n1,a,b\n")
+    with pytest.raises(ReconError, match="history.csv: column 'seconds' must hold numbers, got 'a'"):
+        report_page([run])

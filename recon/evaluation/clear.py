@@ -24,9 +24,9 @@ def clear(folder: ValidationFolder) -> None:
                 remove_pictures(folder.gallery(name))
                 with suppress(OSError):  # where somebody keeps something there it stays
                     folder.gallery(name).rmdir()
-    with writing(folder.path):
-        for file in MEASURED:
-            folder.file(file).unlink(missing_ok=True)
+    for path in map(folder.file, MEASURED):
+        with writing(path):
+            path.unlink(missing_ok=True)
 
 
 def _is_ours(folder: ValidationFolder, name: str) -> bool:

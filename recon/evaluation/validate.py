@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import trimesh
 from jaxtyping import UInt8
 
 from recon.background.black import blackened, shows_more_than_black
@@ -25,7 +26,7 @@ from recon.evaluation.surface_file import SurfaceFile
 from recon.evaluation.turntable import write_turntable
 from recon.files import atomic, writable_folder
 from recon.geometry.meshes import load_mesh
-from recon.geometry.metrics import GeometryMetrics, geometry_metrics
+from recon.geometry.metrics import GeometryMetrics, geometry_metrics, near_unit
 from recon.images.metrics import mean_metrics
 from recon.images.pictures import Tone, write_picture
 from recon.model.file import load_model
@@ -41,7 +42,10 @@ from recon.run_folder import (
     RunFolder,
     ValidationFolder,
 )
-from recon.views import Views, load_views
+from recon.views import ROTATION_TOLERANCE, Views, load_views
+
+UNLIKE = 5
+"""Ratio of sizes from which a reference is hardly in the mesh's unit."""
 
 
 def validate(
@@ -70,10 +74,11 @@ def validate(
             raise ReconError(f"--views {name}=…: the name must be a plain file name, other than {RESERVED_SETS}")
     folder = ValidationFolder(writable_folder(out))
     model = load_model(run).to("cuda" if torch.cuda.is_available() else "cpu")
+    _check_frame(model, run)
     # All inputs are read before the first output is written; the sets again in turn, so that one is in memory.
     for name, path in views.items():
         check_given(model.config.background, load_views(path), path)
-    reference_mesh = None if reference is None else load_mesh(reference)
+    reference_mesh = None if reference is None else _reference(reference)
     mesh = _mesh(model, run)
     delivered = read_delivered(model, run)
     certificate = certify(
@@ -82,7 +87,8 @@ def validate(
         model.jacobian_determinants(model.export_level).cpu().numpy(),
     )
     geometry = None if reference_mesh is None else geometry_metrics(delivered.mesh, reference_mesh)
-    for warning in delivered.warnings():
+    strange = [] if reference_mesh is None else _apart(delivered.mesh, reference_mesh, reference)
+    for warning in (*delivered.warnings(), *strange):
         print(f"recon: warning: {warning}", file=sys.stderr)
 
     clear(folder)
@@ -104,6 +110,23 @@ def validate(
     if geometry is not None:
         _write_json(folder.file(GEOMETRY), {**about, "reference": str(reference), **geometry.as_dict()})
     print(_table(means, certificate, geometry))
+
+
+def _reference(path: Path) -> trimesh.Trimesh:
+    mesh = load_mesh(path)
+    if not near_unit(np.asarray(mesh.vertices)).brought(mesh).area > 0:
+        raise ReconError(f"{path}: its triangles have no area, so that nothing can be compared with them")
+    return mesh
+
+
+def _apart(mesh: trimesh.Trimesh, reference: trimesh.Trimesh, path: Path | None) -> list[str]:
+    """What speaks against the two being of one object in one frame and unit."""
+    ratio = float(np.linalg.norm(reference.extents) / np.linalg.norm(mesh.extents))
+    if not 1 / UNLIKE < ratio < UNLIKE:
+        return [f"--reference {path}: is {ratio:.3g} times as large as the mesh; expected the source's unit"]
+    if (reference.bounds[0] > mesh.bounds[1]).any() or (reference.bounds[1] < mesh.bounds[0]).any():
+        return [f"--reference {path}: lies beside the mesh; expected the source's frame"]
+    return []
 
 
 class _Set:
@@ -181,6 +204,19 @@ def _check_finite(found: Match, views: _Set, first: int) -> None:
             f"{RunFolder(views.run).file(MODEL)}: the model predicts radiance that is not finite "
             f"in view {first + int(bad.argmax())} of '{views.name}'"
         )
+
+
+def _check_frame(model: Model, run: Path) -> None:
+    """Raise `ReconError` where the model's frame or radiance scale is none."""
+    path, matrix = RunFolder(run).file(MODEL), model.world_from_unit
+    if not (np.isfinite(model.radiance_scale) and model.radiance_scale > 0):
+        raise ReconError(f"{path}: key 'radiance_scale' must be a positive number, got {model.radiance_scale}")
+    if matrix.shape == (4, 4) and np.isfinite(matrix).all() and (matrix[3] == (0, 0, 0, 1)).all():
+        block = matrix[:3, :3]
+        scale = np.cbrt(np.linalg.det(block))
+        if scale > 0 and np.allclose(block @ block.T / scale**2, np.eye(3), atol=ROTATION_TOLERANCE):
+            return
+    raise ReconError(f"{path}: key 'world_from_unit' must be a similarity (rotation, scale, translation)")
 
 
 @torch.no_grad()

@@ -16,6 +16,8 @@ from recon.geometry.mesh_files import GLTF_FROM_Z_UP, source_is_turned
 SUFFIXES = (".ply", ".obj", ".stl", ".glb", ".gltf", ".off")
 MERGED = 1e-9
 """Share of a mesh's extent within which vertices are one; a fixed length would depend on the unit."""
+LARGEST = 1e100
+"""Coordinate that still has areas and volumes."""
 COARSE = 1e-2
 """Step between 32-bit coordinates, as a share of a mesh's extent, from which its shape is lost."""
 
@@ -66,6 +68,9 @@ def read_mesh(path: str | Path) -> Trimesh:
     if not np.isfinite(mesh.vertices).all():
         vertex = np.argwhere(~np.isfinite(mesh.vertices))[0][0]
         raise ReconError(f"{path}: vertex {vertex} has a coordinate that is not finite")
+    if np.abs(mesh.vertices).max() > LARGEST:
+        vertex = np.argwhere(np.abs(mesh.vertices) > LARGEST)[0][0]
+        raise ReconError(f"{path}: vertex {vertex} has a coordinate above {LARGEST:g}, whose square is no number")
     if path.suffix.lower() in (".glb", ".gltf") and source_is_turned(path):
         mesh.vertices = np.asarray(mesh.vertices) @ GLTF_FROM_Z_UP[:3, :3]  # the inverse of a rotation, on the right
     return mesh
@@ -95,7 +100,7 @@ def _warn_of_coarse_coordinates(mesh: Trimesh, path: Path) -> None:
     if farthest >= np.finfo(np.float32).max or (vertices.astype(np.float32) != vertices).any():
         return
     step = float(np.spacing(np.float32(farthest)))
-    if step > COARSE * extent:
+    if step > COARSE * extent > 0:
         print(
             f"recon: warning: {path}: 32-bit coordinates up to {farthest:.6g} from the origin are {step:.2g} apart, "
             f"and the mesh is {extent:.3g} across: its shape may be lost; "

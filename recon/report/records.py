@@ -2,7 +2,8 @@
 
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,11 @@ from recon.evaluation.fingerprint import KEY, fingerprint
 from recon.files import read_npz
 from recon.report.sprite_sheet import gallery_files, view_of
 from recon.run_folder import CERTIFICATE, CHECKS, CONFIG, GEOMETRY, HISTORY, MODEL, OVERSHOOT, SURFACE, RunFolder
+
+TEXTS = ("run", "mesh", "reference", KEY)
+"""Keys of certificate.json and geometry.json that hold no numbers."""
+MOST = 10**6
+"""Views of a set, or pixels of a side."""
 
 PUBLISHED = {"front": 0.00727, "full": 0.01483, "above": 0.01895, "below": 0.01959}
 """Losses of the reference work's week-3 report, by viewpoint set."""
@@ -146,6 +152,8 @@ class _Measured:
 
     def json(self, path: Path) -> dict[str, Any] | None:
         content = _read_json(path) if path.exists() else None
+        if content is not None:
+            _check_numbers(path, content, but=TEXTS)
         return content if content is not None and self.is_ours(path, content) else None
 
     def arrays(self, path: Path, read: Callable[[Path], dict[str, np.ndarray] | None]) -> dict[str, np.ndarray] | None:
@@ -185,6 +193,13 @@ class _Measured:
         return [text, *self._notes]
 
 
+def _check_numbers(path: Path, values: Mapping[Any, Any], prefix: str = "", but: Collection[str] = ()) -> None:
+    """Raise `ReconError` where one of `values`, but for the keys `but`, is no finite number and not null."""
+    for key, value in values.items():
+        if key not in but and not (value is None or (isinstance(value, int | float) and math.isfinite(value))):
+            raise ReconError(f"{path}: key '{prefix}{key}' must be a finite number or null, got {value!r}")
+
+
 def _of_another_size(pictures: Sequence[Path], size: tuple[int | None, int | None]) -> Path | None:
     """The first picture that is not of the height and width `size`; where that is unknown, of the first one's."""
     sizes = [_picture_size(path) for path in pictures]
@@ -208,6 +223,9 @@ def _read_overshoot(path: Path) -> dict[str, np.ndarray] | None:
     for key in ("set", "view", "radiance"):
         if key not in arrays:
             raise ReconError(f"{path}: key '{key}' is missing; `recon validate` writes it")
+    radiance = arrays["radiance"]
+    if radiance.ndim != 3 or radiance.shape[2] != 3 or not radiance.size or not np.isfinite(radiance).all():
+        raise ReconError(f"{path}: key 'radiance' must hold a finite picture (h, w, 3), got shape {radiance.shape}")
     return arrays
 
 
@@ -215,8 +233,20 @@ def _read_metrics(path: Path) -> dict[str, Any]:
     summary = _read_json(path)
     if not isinstance(summary.get("mean"), dict):
         raise ReconError(f"{path}: key 'mean' must hold the metrics; `recon validate` writes it")
-    if not isinstance(summary.get("views", 0), int):
-        raise ReconError(f"{path}: key 'views' must be the number of views, got {summary['views']!r}")
+    _check_numbers(path, summary["mean"], "mean.")
+    for key in ("views", "height", "width"):
+        if key in summary and not (type(summary[key]) is int and 0 < summary[key] <= MOST):
+            raise ReconError(f"{path}: key '{key}' must be a positive number of views or pixels, got {summary[key]!r}")
+    per_view = summary.get("per_view", [])
+    if not isinstance(per_view, list) or not all(isinstance(each, dict) for each in per_view):
+        raise ReconError(f"{path}: key 'per_view' must hold the metrics of each view; `recon validate` writes it")
+    ranges = summary.get("ranges", {})
+    if not isinstance(ranges, dict) or not all(isinstance(each, list) and len(each) == 2 for each in ranges.values()):
+        raise ReconError(f"{path}: key 'ranges' must hold two values for each colour map; `recon validate` writes it")
+    for i, view in enumerate(per_view):
+        _check_numbers(path, view, f"per_view.{i}.")
+    for name, ends in ranges.items():
+        _check_numbers(path, dict(enumerate(ends)), f"ranges.{name}.")
     return summary
 
 
@@ -235,7 +265,28 @@ def _read_surface(path: Path) -> dict[str, np.ndarray] | None:
     for key in ("vertices", "faces", "flow"):
         if key not in arrays:
             raise ReconError(f"{path}: key '{key}' is missing; `recon validate` writes it")
+    _check_mesh(path, arrays, "")
+    count = len(arrays["vertices"])
+    for key, array in arrays.items():
+        if (key.startswith("seen/") or key == "distance") and (array.shape != (count,) or not np.isfinite(array).all()):
+            raise ReconError(f"{path}: key '{key}' must hold a finite number for each of {count} vertices")
+    if "reference/vertices" in arrays:
+        _check_mesh(path, arrays, "reference/")
+    flow = arrays["flow"]
+    if flow.ndim != 3 or flow.shape[2] != 3 or not len(flow) or not np.isfinite(flow).all():
+        raise ReconError(f"{path}: key 'flow' must hold finite points (steps, points, 3), got shape {flow.shape}")
     return arrays
+
+
+def _check_mesh(path: Path, arrays: Mapping[str, np.ndarray], prefix: str) -> None:
+    if f"{prefix}faces" not in arrays:
+        raise ReconError(f"{path}: key '{prefix}faces' is missing; `recon validate` writes it")
+    vertices, faces = arrays[f"{prefix}vertices"], arrays[f"{prefix}faces"]
+    if vertices.ndim != 2 or vertices.shape[1] != 3 or not len(vertices) or not np.isfinite(vertices).all():
+        raise ReconError(f"{path}: key '{prefix}vertices' must hold finite points (v, 3), got shape {vertices.shape}")
+    whole = faces.ndim == 2 and faces.shape[1] == 3 and faces.dtype.kind in "iu" and len(faces) > 0
+    if not whole or faces.min() < 0 or faces.max() >= len(vertices):
+        raise ReconError(f"{path}: key '{prefix}faces' must hold triangles (f, 3) of its {len(vertices)} vertices")
 
 
 def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame | None:
@@ -250,6 +301,10 @@ def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame | None:
     for column in columns:
         if column not in table:
             raise ReconError(f"{path}: column '{column}' is missing")
+        if column != "set" and table[column].dtype.kind not in "iuf":
+            raise ReconError(f"{path}: column '{column}' must hold numbers, got {table[column].iloc[0]!r}")
+        if column in ("iteration", "seconds") and not np.isfinite(table[column]).all():
+            raise ReconError(f"{path}: column '{column}' has a value that is not finite")
     if table.empty:
         raise ReconError(f"{path}: has no rows yet")
     return table
@@ -272,4 +327,6 @@ def _read_config(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text())
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ReconError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    return flatten(content) if isinstance(content, Mapping) else {}
+    if not isinstance(content, Mapping | None):
+        raise ReconError(f"{path}: must hold a mapping of keys, got {type(content).__name__}")
+    return flatten(content or {})

@@ -1,12 +1,14 @@
 """What the page's 3D viewers show of a run, as parts of its payload."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import trimesh
 from jaxtyping import Float, Int
 
+from recon.errors import ReconError
 from recon.evaluation.surface_file import FINEST_LEVEL, REFERENCE_FACES, decimated, source_poses
 from recon.files import read_npz
 from recon.geometry.meshes import load_mesh
@@ -96,7 +98,7 @@ def _shape(record: RunRecord) -> _Shape | None:
         mesh = decimated(load_mesh(record.mesh), 20 * 4**FINEST_LEVEL)
         return _Shape(np.asarray(mesh.vertices), np.asarray(mesh.faces), {})
     if record.snapshots:
-        vertices = read_npz(record.snapshots[max(record.snapshots)])["vertices"]
+        vertices = _snapshot(record.snapshots[max(record.snapshots)])
         return _Shape(vertices, _faces(vertices), {})
     return None
 
@@ -139,8 +141,18 @@ def _scales(record: RunRecord) -> dict[str, dict[str, Any]]:
 def _training(payload: Payload, record: RunRecord, unit: NearUnit) -> dict[str, Any] | None:
     if not record.snapshots:
         return None
-    frames = [read_npz(path)["vertices"] for path in record.snapshots.values()]
+    frames = [_snapshot(path) for path in record.snapshots.values()]
     return _frames(payload, frames, unit) | {"iterations": list(record.snapshots)}
+
+
+def _snapshot(path: Path) -> Float[np.ndarray, "v 3"]:
+    vertices = read_npz(path).get("vertices", np.empty(0))
+    whole = vertices.ndim == 2 and vertices.shape[1] == 3 and np.isfinite(vertices).all()
+    if not whole or len(vertices) not in [10 * 4**level + 2 for level in range(8)]:
+        raise ReconError(
+            f"{path}: key 'vertices' must hold the finite points (v, 3) of an icosphere, got shape {vertices.shape}"
+        )
+    return vertices
 
 
 def _frames(payload: Payload, frames: Sequence[Float[np.ndarray, "v 3"]], unit: NearUnit) -> dict[str, Any]:
