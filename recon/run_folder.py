@@ -86,7 +86,7 @@ class RunFolder:
     def run_id(self) -> str | None:
         """MLflow's identifier; None where the folder has none."""
         path = self.file(RUN_ID)
-        return path.read_text().strip() if path.is_file() else None
+        return (path.read_text().strip() or None) if path.is_file() else None
 
     @property
     def checkpoints(self) -> Path:

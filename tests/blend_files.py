@@ -157,7 +157,7 @@ save("markers")
 # Linked libraries and images.
 Path(REQUEST["folder"], "parts").mkdir(exist_ok=True)
 stage()
-bpy.ops.wm.save_as_mainfile(filepath=str(Path(REQUEST["folder"]) / "parts" / "pot.blend"))
+bpy.ops.wm.save_as_mainfile(filepath=str(Path(REQUEST["folder"]) / "parts" / "pot.blend"), compress=False)
 mesh, camera = stage()
 bpy.data.objects.remove(mesh)
 with bpy.data.libraries.load(str(Path(REQUEST["folder"]) / "parts" / "pot.blend"), link=True) as (source, target):

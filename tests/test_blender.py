@@ -17,6 +17,7 @@ from recon.capture.blender_object import place_object
 from recon.capture.extract import extract, extract_keyframes, write_reference
 from recon.capture.keyframes import read_keyframes
 from recon.capture.paths import arc
+from recon.capture.source_files import source_files
 from recon.errors import ReconError
 from recon.geometry.meshes import load_mesh, similarity
 from recon.views import Views, check_views, load_views
@@ -196,6 +197,39 @@ def test_a_library_that_is_not_there_is_named(files: Path, tmp_path: Path) -> No
     assert len(notes) == 1 and "the image 'paint' is not there: " in notes[0]
     scene = blender.read_blend(files / "linked.blend")
     assert {path.name for path in scene.files} == {"pot.blend", "paint.png"} and scene.notes == []
+
+
+@pytest.mark.parametrize("name", ["linked", "linked small"])
+def test_a_workflow_learns_what_a_blend_links_without_blender(
+    files: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = sorted([files / "parts" / "paint.png", files / "parts" / "pot.blend"])
+    small = (files / f"{name}.blend").read_bytes()[:7] != b"BLENDER"
+    assert small == (name == "linked small")
+    if not small:  # Blender alone can unpack it before Python 3.14
+        monkeypatch.setattr(blender, "_blender", None)
+    assert source_files(files / f"{name}.blend") == expected
+    assert source_files(files / "parts" / "pot.blend") == []
+
+
+def test_links_of_broken_files_are_told_and_plan_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(blender.VARIABLE, "/nowhere/blender")
+    for content in (
+        b"",
+        b"BLENDER",
+        b"BLENDER-v404" + bytes(99),
+        b"BLENDER17-01v0500" + bytes(99),
+        b"\x1f\x8bx",
+        b"text",
+    ):
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.blend"
+        path.write_bytes(content)
+        assert source_files(path) == []
+        said = capfd.readouterr().err
+        assert said.startswith(f"recon: warning: {path}: RECON_BLENDER: /nowhere/blender: no such program")
+        assert said.endswith("whether files that it links have changed is not known\n") and said.count("\n") == 1
 
 
 # Which meshes are the object

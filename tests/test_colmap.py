@@ -244,6 +244,11 @@ def test_the_camera_s_size_tells_whether_a_photograph_is_to_be_turned(
         ("sparse/0/images.txt", None, "sparse/0: not a readable model of COLMAP"),
         ("sparse/0/images.txt", "1 1 0 x 0 0 0 2.5 1 a.png\n\n", "sparse/0: not a readable model of COLMAP"),
         ("sparse/0/images.txt", "1 1 0 0 0 0 0 2.5 7 a.png\n\n", "sparse/0: not a readable model of COLMAP"),
+        (
+            "sparse/0/images.txt",
+            "1 1 0 0 0 0 0 2.5 1 a.png\n\n2 1 0 0 0 1 0 2.5 1 a.png\n\n",
+            "sparse/0: image a.png is registered twice",
+        ),
         ("sparse/0/images.txt", "", "sparse/0: the model has no registered image"),
         ("sparse/0/cameras.txt", "1 NOSUCH 32 24 36 36 15 12.5\n", "sparse/0: not a readable model of COLMAP"),
         (

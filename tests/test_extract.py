@@ -114,6 +114,20 @@ def test_an_unwritable_output_leaves_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.parametrize("name", ["s.yaml", "ball.ply", "front.npz", "photo.JPG", "notes.txt"])
+def test_what_a_person_has_made_is_not_replaced(tmp_path: Path, name: str) -> None:
+    (tmp_path / "s.yaml").write_text(TINY.read_text())
+    keyframes_and_mesh(tmp_path)
+    extract(TINY, tmp_path / "front.npz", set_name="front")
+    for other in ("photo.JPG", "notes.txt"):
+        (tmp_path / other).write_text("mine")
+    before = (tmp_path / name).read_bytes()
+    with pytest.raises(ReconError, match=f"{name}: is (what is read from|there already)"):
+        extract(tmp_path / "s.yaml", tmp_path / name, set_name="above", like=tmp_path / "front.npz")
+    assert (tmp_path / name).read_bytes() == before
+    extract(TINY, tmp_path / "front.npz", set_name="front")  # a set of the same source is written anew
+
+
 def test_like_must_be_a_viewpoint_set(tmp_path: Path) -> None:
     with pytest.raises(ReconError, match="none.npz: no such file"):
         extract(TINY, tmp_path / "out.npz", set_name="above", like=tmp_path / "none.npz")

@@ -78,6 +78,12 @@ def one_side(views: Views) -> Views:
     return replace(views.select(slice(0, 9)), camera_to_world=poses)
 
 
+def tiny() -> np.ndarray:
+    mask = np.zeros((32, 32), np.uint8)
+    mask[16:18, 16:18] = 255
+    return mask
+
+
 CASES: dict[str, tuple[Callable[[Views], Views], tuple[int, ...]]] = {
     "at border": (changed("masks", (4, 0, slice(10, 14)), 255), (4,)),
     "empty mask": (changed("masks", 3, 0), (3,)),
@@ -89,6 +95,13 @@ CASES: dict[str, tuple[Callable[[Views], Views], tuple[int, ...]]] = {
     "saturated": (clipped, (0, 1, 2)),
     "fall-off": (flat, ()),
     "no masks": (lambda views: replace(views, masks=None), ()),
+    "inverted": (lambda v: replace(v, masks=255 - v.masks), (0, 1, 2)),  # type: ignore[operator]
+    "small mask": (lambda v: replace(v, masks=np.where(np.arange(12)[:, None, None] == 5, tiny(), v.masks)), (5,)),
+    "exposure": (
+        lambda v: replace(v, images=v.images * np.float32([1, 1, 0.001] + 9 * [1])[:, None, None, None]),
+        (2,),
+    ),
+    "far light": (lambda v: replace(v, light_position=v.camera_to_world[:, :3, 3] + 99.0), (0, 1)),
     "negative": (changed("images", (5, 16, 16), -0.5), (5,)),
     "black": (lambda views: replace(views, images=0 * views.images), ()),
 }

@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import imageio.v3 as imageio
 import numpy as np
+import OpenEXR
 import pytest
 from PIL import Image, ImageCms
 
@@ -270,6 +271,57 @@ def test_cmyk_is_no_rgb_with_alpha(tmp_path: Path) -> None:
     Image.new("CMYK", (8, 8)).save(tmp_path / "a.jpg")
     with pytest.raises(ReconError, match="a.jpg: is stored as CMYK, expected RGB or grey"):
         read_picture(tmp_path / "a.jpg")
+
+
+def test_a_size_that_no_machine_holds_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = png(tmp_path / "a.png", integers())
+    data = bytearray(path.read_bytes())
+    data[16:24] = struct.pack(">II", 60000, 60000)
+    data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
+    path.write_bytes(data)
+    with pytest.raises(ReconError, match="a.png: not a readable picture"):
+        read_picture(path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_files_of_several_pictures_are_refused(tmp_path: Path) -> None:
+    page = Image.fromarray(integers())
+    page.save(tmp_path / "a.tif", save_all=True, append_images=[page])
+    with pytest.raises(ReconError, match="a.tif: holds several pictures, expected one"):
+        read_picture(tmp_path / "a.tif")
+    small = page.resize((3, 3))
+    small.encoderinfo = {"tiffinfo": {254: 1}}
+    page.save(tmp_path / "b.tif", save_all=True, append_images=[small])
+    assert read_picture(tmp_path / "b.tif").color.shape == RAMP.shape  # the same picture, smaller
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    parts = [OpenEXR.Part(dict(header), {"RGB": RAMP}, name) for name in ("left", "right")]
+    with OpenEXR.File(parts) as file:
+        file.write(str(tmp_path / "c.exr"))
+    with pytest.raises(ReconError, match="c.exr: holds several pictures: left, right; expected one"):
+        read_picture(tmp_path / "c.exr")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["Y", "RY", "BY"], ["Z"], ["View.Depth.Z"]]
+    + [
+        [f"{layer}.{c}" for layer in layers for c in "RGB"]
+        for layers in (("Diffuse", "Glossy"), ("A.Combined", "B.Combined"))
+    ],
+)
+def test_exr_without_one_picture_is_refused(tmp_path: Path, names: list[str]) -> None:
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    with OpenEXR.File(header, {name: np.ones((4, 5), np.float32) for name in names}) as file:
+        file.write(str(tmp_path / "a.exr"))
+    with pytest.raises(ReconError, match="a.exr: channels .* hold neither one RGB image nor one grey"):
+        read_picture(tmp_path / "a.exr")
+
+
+@pytest.mark.parametrize("suffix", ["exr", "png", "tif"])
+def test_a_pointer_of_git_lfs_is_called_so(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"a.{suffix}").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(ReconError, match="it is a pointer of Git LFS, not the file"):
+        read_picture(tmp_path / f"a.{suffix}")
 
 
 @pytest.mark.parametrize("cut", [9, 20, 60, 300])

@@ -240,6 +240,14 @@ def test_the_tiny_scene_renders() -> None:
 
 # Bad input
 
+
+def test_a_key_that_is_there_twice_is_no_choice(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("objects:\n- {shape: sphere, radius: 0.5, radius: 0.9}\n")
+    with pytest.raises(ReconError, match="s.yaml: not YAML: the key 'radius' is there twice") as caught:
+        load_scene(tmp_path / "s.yaml")
+    assert "\n" not in str(caught.value)
+
+
 BALL = {"shape": "sphere", "radius": 0.5}
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {

@@ -384,7 +384,7 @@ def test_frames_without_a_file_are_left_out_and_counted(tmp_path: Path, capture:
         (tmp_path / f"images/{i}.exr").unlink()
     views, notes = noted(path)
     assert len(views) == 4 and np.allclose(views.images[1] * views.radiance_scale, capture.images[2], rtol=1e-5)
-    assert notes == ["2 frames are left out, for their pictures are not there: images/1.exr, images/4.exr"]
+    assert notes == ["2 of 6 frames are left out, for their pictures are not there: images/1.exr, images/4.exr"]
 
 
 def test_splits_are_obeyed(tmp_path: Path, capture: Capture) -> None:
@@ -392,7 +392,7 @@ def test_splits_are_obeyed(tmp_path: Path, capture: Capture) -> None:
     splits = {"train_filenames": names[:3], "val_filenames": [], "test_filenames": ["./images/5.exr", "images/3"]}
     path = capture.write(tmp_path, capture.tree() | splits)
     train, notes = noted(path, set_name="train")
-    assert len(train) == 3 and notes == ["1 frames are in none of its lists of files, and in no set"]
+    assert len(train) == 3 and notes == ["1 of 6 frames are in none of its lists of files, and in no set"]
     other, notes = noted(path, set_name="pot")
     assert other.digest == train.digest
     assert notes[0] == "splits its frames: taken is train (3 of 6); --set-name chooses another: test (2)"
@@ -405,7 +405,9 @@ def test_splits_are_obeyed(tmp_path: Path, capture: Capture) -> None:
     with pytest.raises(ReconError, match="has no 'val_filenames', expected as it has 'test_filenames'"):
         views_from_transforms(path, "val")
     path = capture.write(tmp_path, capture.tree() | {"train_filenames": names[1:], "test_filenames": names[:2]})
-    assert "1 frames are trained on and held back at once, by its lists of files" in noted(path, set_name="train")[1]
+    assert (
+        "1 of 6 frames are trained on and held back at once, by its lists of files" in noted(path, set_name="train")[1]
+    )
 
 
 def test_keys_that_look_as_if_they_meant_something_are_told(tmp_path: Path, capture: Capture) -> None:
@@ -423,6 +425,43 @@ def test_keys_that_look_as_if_they_meant_something_are_told(tmp_path: Path, capt
 def test_masks_that_no_frame_names_are_told(tmp_path: Path, capture: Capture) -> None:
     _, notes = noted(capture.write(tmp_path, without(capture.tree(), "mask_path")))
     assert notes == [f"no frame has a 'mask_path', though {tmp_path / 'masks'} holds pictures: no masks are taken"]
+
+
+def test_one_mask_for_several_frames_is_told(tmp_path: Path, capture: Capture) -> None:
+    tree = capture.tree()
+    tree["frames"][4]["mask_path"] = tree["frames"][3]["mask_path"]
+    _, notes = noted(capture.write(tmp_path, tree))
+    assert notes == [f"frame 3, frame 4: have one mask, {tmp_path / 'masks/3.png'}, though not one pose"]
+
+
+def test_a_frame_that_is_listed_twice_is_told(tmp_path: Path, capture: Capture) -> None:
+    tree = capture.tree()
+    tree["frames"].append(tree["frames"][2])
+    views, notes = noted(capture.write(tmp_path, tree))
+    assert len(views) == 7 and notes == ["frame 2 and frame 6 are the same; it counts twice"]
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 5000, "images", "http://a.b/c.png"])
+def test_names_that_no_file_has_are_files_that_are_not_there(tmp_path: Path, capture: Capture, name: str) -> None:
+    tree = capture.tree()
+    tree["frames"][1]["file_path"] = name
+    views, notes = noted(capture.write(tmp_path, tree))
+    assert len(views) == 5 and len(notes) == 1 and len(notes[0]) < 300
+    for frame in tree["frames"]:
+        frame["file_path"] = name
+    with pytest.raises(ReconError, match="none of the 6 frames has a picture") as caught:
+        views_from_transforms(capture.write(tmp_path, tree), "x")
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("key", ['"fl_x": 99.0', '"frames": []'])
+def test_a_key_that_is_there_twice_is_no_choice(tmp_path: Path, capture: Capture, key: str) -> None:
+    path = capture.write(tmp_path)
+    path.write_text(path.read_text()[:-1] + f", {key}}}")
+    with pytest.raises(
+        ReconError, match=f"the key {key.split(':')[0]} is there twice in one mapping".replace('"', "'")
+    ):
+        views_from_transforms(path, "x")
 
 
 def write_oriented(folder: Path, capture: Capture, orientation: int, *, rows: int = SIZE - 8) -> None:

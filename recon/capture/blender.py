@@ -165,6 +165,12 @@ def object_from_blend(path: Path, name: str | None = None) -> Trimesh:
     return Trimesh(world.vertices, world.faces, process=False)
 
 
+def linked_by_blender(path: Path) -> list[Path]:
+    """The libraries, images and other files that the .blend needs, as Blender knows them."""
+    with _blender(path, "files") as folder:
+        return sorted(Path(line) for line in (folder / "files.txt").read_text().splitlines())
+
+
 def _rendered(path: Path, scene: BlenderScene, camera: str | None) -> Float32[np.ndarray, "n h w 3"]:
     threads = int(os.environ.get("OMP_NUM_THREADS") or 0)  # Snakemake sets it; 0 is all cores
     with _blender(path, "render", camera=camera, samples=SAMPLES, threads=threads) as folder:

@@ -3,6 +3,7 @@
 COLMAP's cameras have our axes, and the centre of their first pixel lies at (0.5, 0.5) too.
 """
 
+from itertools import pairwise
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -193,6 +194,10 @@ def _read_model(model: Path) -> Model:
         images.append((image.name, image.camera_id, rigid_pose(rotation, -rotation @ camera_from_world[:, 3], where)))
     if not images:
         raise ReconError(f"{model}: the model has no registered image")
+    names = [name for name, *_ in images]
+    twice = next((name for name, next_name in pairwise(names) if name == next_name), None)  # they are sorted
+    if twice is not None:
+        raise ReconError(f"{model}: image {twice} is registered twice, with poses of its own each time")
     points = np.array([point.xyz for point in content.points3D.values()], np.float64).reshape(-1, 3)
     return dict(content.cameras.items()), images, points[np.isfinite(points).all(axis=1)]
 

@@ -5,8 +5,11 @@ from pathlib import Path
 from recon.capture.notes import say
 from recon.errors import ReconError
 from recon.files import read_npz
-from recon.images.photograph import ColorSpace
+from recon.images.photograph import SUFFIXES, ColorSpace
 from recon.views import Frame, Views, load_views, save_views
+
+OTHERS = (".json", ".yaml", ".yml", ".blend", ".ply", ".obj", ".glb", ".stl", ".off", ".mat", ".txt", ".bin")
+"""Suffixes, beside pictures', of files that no viewpoint set replaces."""
 
 KNOWN = (
     "a scene (.yaml), a transforms.json or its folder, a folder of COLMAP or DiLiGenT-MV, a .blend, "
@@ -40,11 +43,21 @@ def extract(
     Raises:
         ReconError: the source is of no known kind or invalid, or `out` cannot be written.
     """
+    _check_out(out, [source, *(path for path in (mesh, like) if path is not None)])
     frame = None if like is None else load_views(like)
     views = read_source(source, set_name, mesh, frame, light_cosine, object_name, color_space)
     save_views(views, out)
     say(views.metadata.get("warnings", ()))
     return views
+
+
+def _check_out(out: Path, inputs: list[Path]) -> None:
+    """Raise `ReconError` where `out` would replace what a person has made."""
+    if out.is_file():
+        if any(path.is_file() and out.samefile(path) for path in inputs):
+            raise ReconError(f"{out}: is what is read from; expected another file to write")
+        if out.suffix.lower() in (*SUFFIXES, *OTHERS):
+            raise ReconError(f"{out}: is there already, and no viewpoint set; expected a views.npz to write")
 
 
 def read_source(

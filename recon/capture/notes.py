@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 OF_ONE = re.compile(r"(.*: )(frame \d+|image [^:]+): (.*)")
 """A line about one photograph: of what source, which, and what of it."""
 
+LONG = 120
+"""Characters of an entry that a line shows."""
+
 SHOWN = 4
 """Entries of a list that a line names; the others are counted."""
 
@@ -28,6 +31,5 @@ def merged(lines: Iterable[str]) -> list[str]:
 
 def listed(entries: Sequence[object]) -> str:
     """The entries, or the first of many and how many there are."""
-    if len(entries) <= SHOWN:
-        return ", ".join(map(str, entries))
-    return f"{', '.join(map(str, entries[: SHOWN - 1]))}, … ({len(entries)})"
+    shown = [text if len(text := str(entry)) <= LONG else f"{text[:LONG]}…" for entry in entries]
+    return ", ".join(shown) if len(shown) <= SHOWN else f"{', '.join(shown[: SHOWN - 1])}, … ({len(shown)})"

@@ -127,6 +127,17 @@ class Scene(Section):
         return self
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, which does not let a key silently replace another."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"the key '{twice}' is there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def load_scene(path: Path) -> Scene:
     """Read and validate a scene.
 
@@ -135,7 +146,7 @@ def load_scene(path: Path) -> Scene:
             missing, or has a value out of range.
     """
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = yaml.load(path.read_text(), _Loader)
     except OSError as error:
         raise ReconError(f"{path}: cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -179,13 +179,27 @@ def read_transforms(path: Path) -> Transforms:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
     except OSError as error:
         raise ReconError(f"{path}: cannot be read: {error.strerror}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ReconError(f"{path}: not JSON: {error}") from None
+    except _Twice as error:
+        raise ReconError(f"{path}: the key '{error}' is there twice in one mapping") from None
     except RecursionError:
         raise ReconError(f"{path}: not JSON of this kind: nested too deep") from None
+
+
+class _Twice(Exception):
+    """A key that JSON's readers would silently let replace another."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _Twice(next(name for name in names if names.count(name) > 1))
+    return found
 
 
 def transforms_files(path: Path) -> list[Path]:
@@ -237,10 +251,15 @@ def split_frames(transforms: Transforms, set_name: str, path: Path, notes: list[
     if asked not in members and asked != "train":
         raise ReconError(f"{path}: has no '{asked}_filenames', expected as it has '{next(iter(declared))}_filenames'")
     if "train" in members and rest:
-        notes.append(f"{path}: {len(rest)} frames are in none of its lists of files, and in no set")
+        notes.append(
+            f"{path}: {len(rest)} of {len(transforms.frames)} frames are in none of its lists of files, and in no set"
+        )
     both = set(members.get("train", rest)) & {i for name in ("val", "test") for i in members.get(name, [])}
     if both:
-        notes.append(f"{path}: {len(both)} frames are trained on and held back at once, by its lists of files")
+        notes.append(
+            f"{path}: {len(both)} of {len(transforms.frames)} frames are trained on and held back at once, "
+            "by its lists of files"
+        )
     chosen = members.get(asked, rest)
     if not chosen:
         raise ReconError(f"{path}: no frame is in the set '{asked}', by its lists of files")
@@ -268,15 +287,20 @@ def _listed_frames(path: Path, transforms: Transforms, set_name: str, notes: lis
             several.append(f"{entry.file_path}: {', '.join(picture.name for picture in pictures)}")
         masks = [] if entry.mask_path is None else _search(path.parent, entry.mask_path)
         if entry.mask_path is not None and not masks:
-            raise ReconError(f"{path}: frame {i}: 'mask_path' {entry.mask_path}: no such file under {path.parent}")
+            raise ReconError(
+                f"{path}: frame {i}: 'mask_path' {listed([entry.mask_path])}: no such file under {path.parent}"
+            )
         frames.append(Listed(i, entry, pictures[0], masks[0] if masks else None))
     if not frames:
         raise ReconError(
-            f"{path}: none of the {len(missing)} frames has a picture: 'file_path' {missing[0]}: no such file under "
-            f"{path.parent}"
+            f"{path}: none of the {len(missing)} frames has a picture: 'file_path' {listed(missing[:1])}: "
+            f"no such file under {path.parent}"
         )
     if missing:
-        notes.append(f"{path}: {len(missing)} frames are left out, for their pictures are not there: {listed(missing)}")
+        notes.append(
+            f"{path}: {len(missing)} of {len(transforms.frames)} frames are left out, for their pictures are not "
+            f"there: {listed(missing)}"
+        )
     if several:
         notes.append(
             f"{path}: several files fit a 'file_path' without suffix; taken is the first of: {listed(several)}"
@@ -294,17 +318,24 @@ def _check_repeated(path: Path, frames: list[Listed], notes: list[str]) -> None:
         if other.entry.transform_matrix != frame.entry.transform_matrix:
             raise ReconError(f"{path}: {other.name} and {frame.name} have one picture, {frame.picture}, but two poses")
         notes.append(f"{path}: {other.name} and {frame.name} are the same; it counts twice")
+    masked: dict[Path, list[str]] = {}
+    for frame in frames:
+        if frame.mask is not None and first[frame.picture] is frame:
+            masked.setdefault(frame.mask, []).append(frame.name)
+    for mask, names in masked.items():
+        if len(names) > 1:
+            notes.append(f"{path}: {listed(names)}: have one mask, {mask}, though not one pose")
 
 
 def _search(folder: Path, name: str) -> list[Path]:
     """The files that `name` may mean, the likeliest first: Blender's scripts leave the suffix out, and the case of a
     suffix is no matter."""
     base = folder / name.replace("\\", "/")
-    if not name or base.is_file():
-        return [base] if name else []
     try:
+        if not name or base.is_file():
+            return [base] if name else []
         files = {entry.name for entry in os.scandir(base.parent) if entry.is_file()}
-    except OSError:
+    except (OSError, ValueError):  # a name that is too long, or holds what no name may
         return []
     if base.suffix.lower() in SUFFIXES:
         same = sorted(f for f in files if Path(f).stem == base.stem and Path(f).suffix.lower() == base.suffix.lower())

@@ -109,7 +109,16 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 # TIFF
 
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8, 17: 8}
-ORIENTATION, PHOTOMETRIC, EXTRA_SAMPLES, SAMPLE_FORMAT, ICC, BITS, SAMPLES = 274, 262, 338, 339, 34675, 258, 277
+ORIENTATION, PHOTOMETRIC, EXTRA_SAMPLES, SAMPLE_FORMAT, ICC, BITS, SAMPLES, SUBFILE = (
+    274,
+    262,
+    338,
+    339,
+    34675,
+    258,
+    277,
+    254,
+)
 PHOTOMETRICS = {0: "white as zero", 4: "a mask", 5: "CMYK", 8: "Lab", 9: "Lab", 10: "Lab", 32803: "a sensor's mosaic"}
 
 
@@ -124,7 +133,7 @@ def tiff_encoding(data: bytes) -> tuple[Encoding, bytes]:
 
     Raises `ValueError` where the directory is damaged.
     """
-    order, tags = _tiff_tags(data)
+    order, tags, following = _tiff_tags(data)
 
     def numbers(tag: int, default: int) -> tuple[int, ...]:
         if (found := tags.get(tag)) is None or found.type not in (1, 3, 4):
@@ -143,6 +152,8 @@ def tiff_encoding(data: bytes) -> tuple[Encoding, bytes]:
         fault = f"is stored as {PHOTOMETRICS[photometric]}, expected RGB or grey"
     elif form == 2:
         fault = "has signed integers, expected unsigned ones or floats"
+    elif following and _is_page(data, following):
+        fault = "holds several pictures, expected one"
     elif numbers(SAMPLES, 1)[0] == 2:
         fault = "is grey with opacity, which is read from PNG alone"
     plain = bytearray(data)
@@ -155,14 +166,26 @@ def tiff_encoding(data: bytes) -> tuple[Encoding, bytes]:
     return encoding, bytes(plain)
 
 
-def _tiff_tags(data: bytes) -> tuple[str, dict[int, Tag]]:
-    """The byte order, and the entries of the first directory (TIFF 6.0, and BigTIFF)."""
+def _is_page(data: bytes, place: int) -> bool:
+    """Whether the directory there is another picture, not the first one smaller, or a mask."""
+    try:
+        order, tags, _ = _tiff_tags(data, place)
+    except ValueError:
+        return False
+    kind = tags.get(SUBFILE)
+    return kind is None or kind.type != 4 or struct.unpack_from(f"{order}I", data, kind.offset)[0] & 0b101 == 0
+
+
+def _tiff_tags(data: bytes, start: int | None = None) -> tuple[str, dict[int, Tag], int]:
+    """The byte order, the entries of the first directory (or the one at `start`), and where the next lies; 0: nowhere
+    (TIFF 6.0, and BigTIFF)."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
         raise ValueError("no TIFF")
     try:
         big = struct.unpack_from(f"{order}H", data, 2)[0] == 43
-        start = struct.unpack_from(f"{order}{'Q' if big else 'I'}", data, 8 if big else 4)[0]
+        if start is None:
+            start = int(struct.unpack_from(f"{order}{'Q' if big else 'I'}", data, 8 if big else 4)[0])
         count = struct.unpack_from(f"{order}{'Q' if big else 'H'}", data, start)[0]
         place, step, inline = start + (8 if big else 2), (20 if big else 12), (8 if big else 4)
         tags = {}
@@ -176,9 +199,13 @@ def _tiff_tags(data: bytes) -> tuple[str, dict[int, Tag]]:
             if offset + SIZES.get(kind, 1) * number > len(data):
                 raise ValueError("a TIFF that ends too early")
             tags[tag] = Tag(offset, kind, number)
+        end = place + step * count
+        following = (
+            struct.unpack_from(f"{order}{'Q' if big else 'I'}", data, end)[0] if end + inline <= len(data) else 0
+        )
     except struct.error:
         raise ValueError("a TIFF that ends too early") from None
-    return order, tags
+    return order, tags, int(following)
 
 
 # JPEG and EXIF
@@ -197,7 +224,7 @@ def jpeg_encoding(image: Image.Image) -> Encoding:
 
 def _exif_orientation(exif: bytes) -> int:
     try:
-        order, tags = _tiff_tags(exif.removeprefix(b"Exif\0\0"))
+        order, tags, _ = _tiff_tags(exif.removeprefix(b"Exif\0\0"))
         value = struct.unpack_from(f"{order}H", exif.removeprefix(b"Exif\0\0"), tags[ORIENTATION].offset)[0]
     except (ValueError, KeyError, struct.error):
         return 1

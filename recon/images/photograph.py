@@ -183,10 +183,10 @@ def _read_lossless(path: Path) -> tuple[Shaped[np.ndarray, "..."], Encoding]:
             encoding, data = tiff_encoding(data)
         if encoding.fault:
             return np.zeros((1, 1), np.uint8), encoding
-        with _silenced():
+        with _silenced(), suppress(cv2.error):  # such as a size that no machine holds
             array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if array is None:
-        raise ReconError(f"{path}: not a readable picture (truncated?)")
+        raise ReconError(f"{path}: not a readable picture (truncated?){_pointer(data)}")
     if array.ndim == 3 and array.shape[2] >= 3:
         array[..., :3] = array[..., 2::-1].copy()  # BGR
     return array, encoding
@@ -199,22 +199,37 @@ def _read_exr(path: Path) -> Float32[np.ndarray, "h w c"]:
         with _silenced(), OpenEXR.File(str(path), separate_channels=True) as file:
             header = dict(file.header())  # closing the file empties the original
             planes = {name: channel.pixels for name, channel in file.channels().items()}
+            parts = [part.name() for part in file.parts if {"R", "G", "B"} <= set(part.channels)]
     except Exception as error:  # RuntimeError, ValueError, TypeError, by the kind of damage
-        raise ReconError(f"{path}: not a readable EXR file (truncated?)") from error
+        raise ReconError(f"{path}: not a readable EXR file (truncated?){_pointer(path.read_bytes())}") from error
     try:
         names = _color_channels(list(planes))
         stored = np.stack([planes[name].astype(np.float32) for name in names], axis=2)
     except (LookupError, ValueError):
         raise ReconError(f"{path}: channels {', '.join(planes)} hold neither one RGB image nor one grey") from None
+    if len(parts) > 1:
+        raise ReconError(f"{path}: holds several pictures: {', '.join(parts)}; expected one")
     return _in_display_window(stored, header)
 
 
+def _pointer(data: bytes) -> str:
+    return ": it is a pointer of Git LFS, not the file" if data.startswith(b"version https://git-lfs") else ""
+
+
 def _color_channels(names: list[str]) -> list[str]:
-    """R, G, B and, if there, A of the plain image or of Blender's `Layer.Combined`; else a lone channel."""
-    prefixes = sorted({name[: name.rfind(".") + 1] for name in names}, key=lambda p: (p != "", "Combined" not in p, p))
-    for prefix in prefixes:
-        if all(prefix + c in names for c in "RGB"):
-            return [prefix + c for c in "RGBA" if prefix + c in names]
+    """R, G, B and, if there, A of the plain image or of Blender's `Layer.Combined`; else a lone channel.
+
+    Raises `LookupError` where there are none, or several.
+    """
+    prefixes = {name[: name.rfind(".") + 1] for name in names}
+    colors = sorted(prefix for prefix in prefixes if all(prefix + c in names for c in "RGB"))
+    chosen = [p for p in colors if p == ""] or [p for p in colors if p.endswith("Combined.")] or colors
+    if len(chosen) > 1:
+        raise LookupError
+    if chosen:
+        return [chosen[0] + c for c in "RGBA" if chosen[0] + c in names]
+    if {"RY", "BY"} & set(names) or [name.rpartition(".")[2] for name in names] == ["Z"]:
+        raise LookupError
     grey = [name for name in names if name in ("Y", "V", "A")] if len(names) > 1 else names
     return [grey[0]]
 

@@ -19,6 +19,15 @@ EMPTY, FULL = 0.0005, 0.98
 SATURATED = 0.001
 """Share of an object's pixels that may be as bright as the brightest by chance."""
 
+SMALL = 0.1
+"""Share of the usual size of a mask below which it is one of something else."""
+
+ODD = 30.0
+"""How many times as bright as usual a view is at most, or the other way round: three times as near is nine times."""
+
+FAR = 5.0
+"""Distance of a light from its camera, in distances of the camera from the object, that no flash has."""
+
 NEGATIVE = 0.01
 """Share of the brightest value below zero that noise about black does not reach."""
 
@@ -62,7 +71,12 @@ def _masks(measures: Measures) -> Iterator[Finding]:
         yield Finding("empty mask", "the mask is empty, or nearly so", _where(empty))
     if full.any():
         yield Finding("full mask", "the mask is full: it marks the whole picture as object", _where(full))
-    if (cut := measures.touches & ~full).any():
+    if (inverted := measures.inverted & ~full).any():
+        yield Finding("inverted", "the mask marks the picture's border all around: is it inverted?", _where(inverted))
+    usual = np.median(measures.share)
+    if (small := (measures.share < SMALL * usual) & ~empty).any():
+        yield Finding("small mask", "the mask is much smaller than those of the others", _where(small))
+    if (cut := measures.touches & ~full & ~inverted).any():
         yield Finding("at border", "the object touches the picture's border: it may be cut off there", _where(cut))
 
 
@@ -75,6 +89,9 @@ def _exposure(views: Views, measures: Measures) -> Iterator[Finding]:
         yield Finding(
             "negative", f"radiance as low as {views.images.min():.3g}: is a black level wrong?", _where(negative)
         )
+    usual = np.median(measures.brightness)
+    if (odd := (measures.brightness > ODD * usual) | (measures.brightness * ODD < usual)).any():
+        yield Finding("exposure", "its brightness is far from the others': was it lit and exposed alike?", _where(odd))
     # Some pixel is the brightest; several that are equal, to the last digit, were cut off.
     pixels = measures.saturated * (views.height * views.width if measures.share is None else _object_pixels(views))
     saturated = (measures.saturated > SATURATED) & (pixels >= 4)
@@ -98,6 +115,12 @@ def _cameras(views: Views, measures: Measures, covered: Coverage) -> Iterator[Fi
     near = measures.distance < 1
     if near.any():
         yield Finding("inside", "the camera is inside the unit sphere, where only the object should be", _where(near))
+    if views.light_position is not None:
+        away = np.linalg.norm(views.light_position - views.camera_to_world[:, :3, 3], axis=1)
+        if (far := away > FAR * measures.distance).any():
+            yield Finding(
+                "far light", "the light is far from its camera: is its offset in the source's unit?", _where(far)
+            )
     angle, azimuth, elevation = mean_direction(views)
     if angle < ONE_SIDE:
         yield Finding(

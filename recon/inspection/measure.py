@@ -20,6 +20,7 @@ class Measures:
         distance, azimuth, elevation: of the camera from the origin of the unit frame; degrees, z is up.
         share: of the pixels that are known, those that show the object; None without masks.
         touches: whether the object reaches the border of what is known of the picture; False throughout without masks.
+        inverted: whether the object is all along that border, but not everywhere; False throughout without masks.
         brightness: linear radiance that 95% of the object's pixels stay below.
         saturated: share of the object's pixels that are as bright as the brightest of the whole set.
     """
@@ -29,6 +30,7 @@ class Measures:
     elevation: Float[np.ndarray, " n"]
     share: Float[np.ndarray, " n"] | None
     touches: Bool[np.ndarray, " n"]
+    inverted: Bool[np.ndarray, " n"]
     brightness: Float[np.ndarray, " n"]
     saturated: Float[np.ndarray, " n"]
 
@@ -46,17 +48,20 @@ def measure(views: Views) -> Measures:
             saturated[i] = (level >= peak).mean()
     share = None
     touches: Bool[np.ndarray, " n"] = np.zeros(len(views), bool)
+    inverted = touches
     if views.masks is not None:
         known = np.ones(views.masks.shape, bool) if views.known is None else views.known > 0
         share = ((views.masks > 0) & known).sum(axis=(1, 2)) / known.sum(axis=(1, 2))
         border = known & ~np.stack([binary_erosion(each, np.ones((3, 3))) for each in known])
         touches = ((views.masks > 0) & border).any(axis=(1, 2))
+        inverted = ((views.masks > 0) & border).sum(axis=(1, 2)) > 0.95 * border.sum(axis=(1, 2))
     return Measures(
         distance=distance,
         azimuth=np.degrees(np.arctan2(centers[:, 1], centers[:, 0])),
         elevation=np.degrees(np.arcsin((centers[:, 2] / np.maximum(distance, 1e-12)).clip(-1, 1))),
         share=share,
         touches=touches,
+        inverted=inverted,
         brightness=brightness,
         saturated=saturated,
     )

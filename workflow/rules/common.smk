@@ -83,15 +83,25 @@ wildcard_constraints:
 
 @functools.cache
 def declared(source):
-    """The training set that the scene file `source` names, and the files it refers to; None for other sources."""
+    """The training set that the scene file `source` names; None for other sources."""
     path = Path(source)
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
         return None
-    from recon.capture.scene import load_scene, scene_files
+    from recon.capture.scene import load_scene
 
     try:
-        scene = load_scene(path)
-        return scene.training_set, [str(part) for part in scene_files(scene, path)]
+        return load_scene(path).training_set
+    except ReconError as error:
+        raise WorkflowError(str(error)) from None
+
+
+@functools.cache
+def referred(source):
+    """The files that `source` refers to: photographs, masks, models, meshes, keyframes, libraries."""
+    from recon.capture.source_files import source_files
+
+    try:
+        return [str(path) for path in source_files(Path(source))]
     except ReconError as error:
         raise WorkflowError(str(error)) from None
 
@@ -112,8 +122,8 @@ def training_views(wildcards):
     name = config["training"]
     if name is None:
         # Where each set is a source of its own, no file speaks for the scene.
-        scene = None if "{set}" in config["source"] else declared(config["source"].format(**wildcards))
-        name = scene[0] if scene else "front"
+        named = None if "{set}" in config["source"] else declared(config["source"].format(**wildcards))
+        name = named or "front"
     return views(name).format(**wildcards)
 
 
@@ -123,10 +133,19 @@ def like(wildcards):
     return [] if Path(path).stem == wildcards.set else path
 
 
-def scene_parts(wildcards):
-    """The files that a declared scene refers to: the views are made again when one has changed."""
-    scene = declared(config["source"].format(**wildcards))
-    return scene[1] if scene else []
+def source(wildcards):
+    return config["source"].format(**wildcards)
+
+
+def source_file(wildcards):
+    """The source, where it is a file. Of a folder what lies in it counts: its own time changes with any neighbour."""
+    path = source(wildcards)
+    return [] if Path(path).is_dir() else path
+
+
+def source_parts(wildcards):
+    """The files that the source refers to: the views are made again when one has changed."""
+    return referred(source(wildcards))
 
 
 def named_views(paths):

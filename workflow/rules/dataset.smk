@@ -1,7 +1,7 @@
 rule extract:
     input:
-        source=lambda wildcards: config["source"].format(**wildcards),
-        parts=scene_parts,
+        source=source_file,
+        parts=source_parts,
         like=like,
     output:
         "results/{scene}/views/{set}.npz",
@@ -16,17 +16,18 @@ rule extract:
         mem_mb=more(2000),
         runtime=more(30),
     params:
+        source=source,
         like=lambda wildcards, input: ["--like", input.like] if input.like else [],
     message:
         "Extracting viewpoint set {wildcards.set} of {wildcards.scene}"
     shell:
-        "recon extract {input.source:q} --set-name {wildcards.set} {params.like:q} --out {output:q} > {log:q} 2>&1"
+        "recon extract {params.source:q} --set-name {wildcards.set} {params.like:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule reference:
     input:
-        source=lambda wildcards: config["source"].format(**wildcards),
-        parts=scene_parts,
+        source=source_file,
+        parts=source_parts,
     output:
         "results/{scene}/reference.ply",
     log:
@@ -39,7 +40,9 @@ rule reference:
     resources:
         mem_mb=more(1000),
         runtime=more(10),
+    params:
+        source=source,
     message:
         "Writing the true mesh of {wildcards.scene}"
     shell:
-        "recon reference {input.source:q} --out {output:q} > {log:q} 2>&1"
+        "recon reference {params.source:q} --out {output:q} > {log:q} 2>&1"

@@ -1,0 +1,56 @@
+"""The files that a source is made of: a workflow extracts anew when one of them has changed."""
+
+import functools
+from pathlib import Path
+
+from recon.capture.notes import say
+from recon.errors import ReconError
+
+
+def source_files(source: Path) -> list[Path]:
+    """What `recon extract` reads for `source`, beside the file itself, as far as it is there.
+
+    Raises:
+        ReconError: the source cannot be read.
+    """
+    path = source / "transforms.json" if source.is_dir() else source
+    suffix = path.suffix.lower()
+    if path.is_file() and suffix in (".yaml", ".yml"):
+        from recon.capture.scene import load_scene, scene_files
+
+        return scene_files(load_scene(path), path)
+    if path.is_file() and suffix == ".json":
+        from recon.capture.transforms import transforms_files
+
+        files = transforms_files(path)
+        return [path, *files] if source.is_dir() else files
+    if path.is_file() and suffix == ".blend":
+        return _linked(path, path.stat().st_mtime_ns)
+    return _project(source) if source.is_dir() else []
+
+
+def _project(folder: Path) -> list[Path]:
+    from recon.capture.colmap import find_project, project_files
+    from recon.capture.diligent import is_diligent
+
+    if is_diligent(folder):
+        return sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".mat", ".txt", ".png"))
+    project = find_project(folder)
+    return [] if project is None else project_files(project)
+
+
+@functools.cache
+def _linked(path: Path, time: int) -> list[Path]:
+    from recon.capture.blend_links import Unreadable, linked_files
+
+    try:
+        files = linked_files(path)
+    except Unreadable:
+        from recon.capture.blender import linked_by_blender
+
+        try:
+            files = linked_by_blender(path)
+        except ReconError as error:  # extraction will end with it; planning need not
+            say([f"{error}; whether files that it links have changed is not known"])
+            files = []
+    return [file for file in files if file.is_file()]
