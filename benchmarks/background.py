@@ -128,7 +128,7 @@ def draw(names: list[str], folder: Path) -> None:
             if picture is not None:
                 panel.imshow(tone_map(picture[0]))
         panels[2].imshow(absolute_difference(views.images, found.prediction)[0], cmap=DIFFERENCE, vmin=0, vmax=0.1)
-        depth = np.where(found.coverage[0] > 0.5, found.depth[0], np.nan)
+        depth = np.where(found.alpha[0] > 0.5, found.depth[0], np.nan)
         panels[5].imshow(depth, cmap=DEPTH)
         panels[0].set_ylabel(name, fontsize=8)
     for panel, title in zip(

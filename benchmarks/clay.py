@@ -52,9 +52,9 @@ def clay(
 
     table = vertices if attributes is None else attributes
     seen = render(vertices, faces, cameras[[0]], albedo=table, shader=shader, samples=SAMPLES)
-    coverage = seen.coverage[0, ..., None].numpy()
+    alpha = seen.alpha[0, ..., None].numpy()
     normals = seen.normals[0].numpy() @ cameras.camera_to_world[0, :3, :3].numpy()
     key = (normals @ (KEY / np.linalg.norm(KEY))).clip(0)
     light = AMBIENT + FILL * (-normals[..., 2]).clip(0) + (1 - AMBIENT - FILL) * 1.25 * key
-    colour = seen.radiance[0].numpy() / coverage.clip(1e-6) * light[..., None]
-    return np.rint(255 * np.concatenate([srgb(colour.clip(0, 1)), coverage.clip(0, 1)], axis=2)).astype(np.uint8)
+    colour = seen.radiance[0].numpy() / alpha.clip(1e-6) * light[..., None]
+    return np.rint(255 * np.concatenate([srgb(colour.clip(0, 1)), alpha.clip(0, 1)], axis=2)).astype(np.uint8)

@@ -35,7 +35,7 @@ def sphere_views(count: int = 6, size: int = 32) -> Views:
     peak = image.radiance.max()
     return Views(
         images=(image.radiance / peak).numpy(),
-        masks=((image.coverage >= 0.5) * 255).to(torch.uint8).numpy(),
+        masks=((image.alpha >= 0.5) * 255).to(torch.uint8).numpy(),
         camera_to_world=_rigid(cameras.camera_to_world.double().numpy()),
         intrinsics=cameras.intrinsics.double().numpy(),
         radiance_scale=peak.item(),

@@ -88,7 +88,7 @@ def test_the_edges_of_a_rectangle_cover_their_share_of_pixels(
     sure = ~corners(*rectangle)
     torch.testing.assert_close(image.radiance[0, ..., 0][sure], expected[sure])
     torch.testing.assert_close(image.radiance[0, ..., 2][sure], (1 - expected[sure]) * behind)
-    torch.testing.assert_close(image.coverage[0][sure], torch.ones_like(expected)[sure] if behind else expected[sure])
+    torch.testing.assert_close(image.alpha[0][sure], torch.ones_like(expected)[sure] if behind else expected[sure])
 
 
 @pytest.mark.parametrize("ratio", [1.25, 4.0])
@@ -126,14 +126,14 @@ def test_of_several_edges_between_two_centres_the_farthest_counts() -> None:
         mesh = Mesh()
         for i, end in enumerate(ends):
             mesh.add(-5, -5, end, 20, 2 + 0.01 * i, RED)
-        torch.testing.assert_close(mesh.render().coverage[0, 5], share(-5, max(ends), WIDTH))
+        torch.testing.assert_close(mesh.render().alpha[0, 5], share(-5, max(ends), WIDTH))
 
 
 def test_sheets_that_end_towards_one_another_both_count() -> None:
     """Also those that end in the same pixel, which nothing covers at its centre."""
     mesh = Mesh().add(-5, -5, 7.2, 20, 2, RED).add(7.9, -5, 20, 20, 2, RED)
     expected = share(-5, 7.2, WIDTH) + share(7.9, 20, WIDTH)
-    torch.testing.assert_close(mesh.render().coverage[0, 5], expected)
+    torch.testing.assert_close(mesh.render().alpha[0, 5], expected)
 
 
 def test_a_blend_moves_the_border_of_two_colours() -> None:
@@ -148,9 +148,9 @@ def test_the_margin_is_enough_for_every_window() -> None:
     """A window's border is that of the whole picture, to the last bit of the blend."""
     vertices, faces = icosphere(2)
     cameras = ring(1, 24, 24).to(torch.float64)
-    whole = render(vertices.double(), faces, cameras, albedo=torch.ones(len(vertices), 3).double()).coverage[0]
+    whole = render(vertices.double(), faces, cameras, albedo=torch.ones(len(vertices), 3).double()).alpha[0]
     for row in range(0, 20, 3):
         for column in range(0, 20, 3):
             window = cameras.cropped(torch.tensor([[row, column]]), 4, 4)
-            part = render(vertices.double(), faces, window, albedo=torch.ones(len(vertices), 3).double()).coverage[0]
+            part = render(vertices.double(), faces, window, albedo=torch.ones(len(vertices), 3).double()).alpha[0]
             torch.testing.assert_close(part, whole[row : row + 4, column : column + 4], atol=1e-12, rtol=0)

@@ -183,12 +183,12 @@ def test_the_field_hides_and_shows() -> None:
     one, none = torch.ones(1), torch.zeros(1)
     red, green, blue = torch.eye(3).split(1)
 
-    def around(front: float, coverage: Tensor) -> Tensor:
+    def around(front: float, alpha: Tensor) -> Tensor:
         stopped = torch.tensor([[1 - front]])
         layers = OuterSegments(
             RaySegment(red * (1 - front), torch.tensor([front]), stopped), RaySegment(blue, none, torch.ones(1, 1))
         )
-        return layers.with_surface(green * coverage[:, None], coverage)
+        return layers.with_surface(green * alpha[:, None], alpha)
 
     torch.testing.assert_close(around(1.0, one), green)
     torch.testing.assert_close(around(1.0, none), blue)
@@ -216,13 +216,13 @@ def test_a_membrane_before_a_wall_of_its_colour_is_redundant() -> None:
     wall, none = torch.full((4, 3), 0.4), torch.zeros(4, 1)
     around = OuterSegments(RaySegment(torch.zeros(4, 3), clear, none), RaySegment(wall, 0 * clear, none))
     images = torch.tensor([0.4, 0.4, 0.8, 0.4]).view(1, 2, 2, 1).expand(-1, -1, -1, 3)
-    coverage = torch.tensor([0.5, 0.25, 0.5, 1.0]).view(1, 2, 2).requires_grad_()
+    alpha = torch.tensor([0.5, 0.25, 0.5, 1.0]).view(1, 2, 2).requires_grad_()
     # Twice the wall as it is; then the object; then what is no outline.
-    loss = redundant_alpha_loss(coverage, around, pixel, images)
+    loss = redundant_alpha_loss(alpha, around, pixel, images)
     assert loss.item() == pytest.approx(0.8 * (0.5 + 0.25) / 4, abs=1e-6)
     loss.backward()
-    assert coverage.grad is not None
-    torch.testing.assert_close(coverage.grad.flatten(), torch.tensor([0.2, 0.2, 0, 0]), rtol=0, atol=1e-6)
+    assert alpha.grad is not None
+    torch.testing.assert_close(alpha.grad.flatten(), torch.tensor([0.2, 0.2, 0, 0]), rtol=0, atol=1e-6)
 
 
 def test_an_outline_counts_before_a_wall_as_before_black() -> None:
@@ -230,9 +230,9 @@ def test_an_outline_counts_before_a_wall_as_before_black() -> None:
     behind = torch.tensor([0, 0.4, 0.79, 0.4, 0.4])[:, None].expand(-1, 3)
     clear, none = torch.ones(5), torch.zeros(5, 1)
     around = OuterSegments(RaySegment(torch.zeros(5, 3), clear, none), RaySegment(behind, 0 * clear, none))
-    coverage, surface = torch.tensor([0.5, 0.25, 0.5, 1.0, 1.0, 0.0]).view(1, 2, 3), 0.8
+    alpha, surface = torch.tensor([0.5, 0.25, 0.5, 1.0, 1.0, 0.0]).view(1, 2, 3), 0.8
     black = torch.zeros(1, 2, 3)
-    rendering = Rendering((surface * coverage)[..., None].expand(-1, -1, -1, 3), coverage, black, black)
+    rendering = Rendering((surface * alpha)[..., None].expand(-1, -1, -1, 3), alpha, black, black)
     weights = outline_weights(rendering, around, pixel)
     # Before black, before a wall half as bright, before one as bright; then what is no outline.
     expected = torch.tensor([1, 2, LARGEST_WEIGHT, 1, 1, 1])
@@ -277,7 +277,7 @@ def before_a_wall(wall: float, size: int = 32) -> tuple[Cameras, Tensor, Tensor]
     cameras = ring(24, size, size)
     vertices, faces = icosphere(3)
     ball = render(0.5 * vertices, faces, cameras, albedo=torch.full_like(vertices, 3.0))
-    return cameras, ball.radiance + (1 - ball.coverage)[..., None] * wall, ball.coverage > 0.5
+    return cameras, ball.radiance + (1 - ball.alpha)[..., None] * wall, ball.alpha > 0.5
 
 
 def grown(pixels: Tensor, by: int) -> Tensor:
@@ -347,18 +347,18 @@ def test_to_begin_with_nothing_depends_on_the_direction() -> None:
 
 def test_a_subset_of_pixels_stands_for_all() -> None:
     generator = torch.Generator().manual_seed(0)
-    coverage = torch.zeros(2, 10, 10)
-    coverage[:, 2:6, 2:6], coverage[:, 6, 2:6] = 1, 0.4
+    alpha = torch.zeros(2, 10, 10)
+    alpha[:, 2:6, 2:6], alpha[:, 6, 2:6] = 1, 0.4
     foreground = torch.zeros(2, 10, 10, dtype=torch.bool)
     foreground[0, 3, 3] = True
     error = torch.rand(2, 10, 10)
     means = []
     for _ in range(400):
-        pixel, weights = chosen_pixels(coverage, foreground, 20, generator)
+        pixel, weights = chosen_pixels(alpha, foreground, 20, generator)
         chosen = torch.zeros(200, dtype=torch.bool)
         chosen[pixel] = True
         assert chosen.view(2, 10, 10)[:, 6, 2:6].all() and chosen.view(2, 10, 10)[0, 3, 3]
-        assert (weights.flatten()[~chosen & (coverage.flatten() == 0)] == 0).all()
+        assert (weights.flatten()[~chosen & (alpha.flatten() == 0)] == 0).all()
         means.append((weights * error).mean().item())
     assert np.mean(means) == pytest.approx(error.mean().item(), abs=4 * np.std(means) / 20)
 
@@ -377,7 +377,7 @@ def test_some_pixels_are_composited_as_all_are() -> None:
     torch.testing.assert_close(some.radiance.flatten(0, 2)[pixel], whole.radiance.flatten(0, 2)[pixel])
     assert whole.surface is not None and whole.background is not None
     torch.testing.assert_close(whole.surface, rendering.radiance)
-    clear = rendering.coverage == 0
+    clear = rendering.alpha == 0
     torch.testing.assert_close(whole.radiance[clear], whole.background[clear])
 
 
@@ -440,7 +440,7 @@ def in_a_room() -> Views:
     pattern = 2 + torch.sin(5 * hollow.vertices)
     albedo = torch.cat([torch.ones_like(ball.vertices), pattern])
     image = render(vertices, faces, cameras, albedo=albedo, samples=2)
-    mask = render(0.5 * ball.vertices, ball.faces, cameras, albedo=torch.ones_like(ball.vertices)).coverage
+    mask = render(0.5 * ball.vertices, ball.faces, cameras, albedo=torch.ones_like(ball.vertices)).alpha
     views = sphere_views(8, 24)
     peak = image.radiance.max().item()
     masks = ((mask >= 0.5) * 255).to(torch.uint8).numpy()
@@ -520,7 +520,7 @@ def test_a_given_background_is_composed_with_the_surface(tmp_path: Path) -> None
     )
     assert np.mean(steps[-5:]) < 0.5 * np.mean(steps[:5])
     found = match(model, model.mesh(2), views.select(np.array([3])))
-    outside = found.coverage == 0
+    outside = found.alpha == 0
     assert found.background is not None and found.object is not None and views.backgrounds is not None
     np.testing.assert_array_equal(found.prediction[outside], views.backgrounds[3:4][outside])
     np.testing.assert_array_equal(found.background, views.backgrounds[3:4])

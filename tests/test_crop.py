@@ -105,7 +105,7 @@ def test_occupied_is_what_the_image_or_the_mesh_shows() -> None:
     images = torch.zeros(2, 40, 40, 3)
     images[0, 2, 3] = 0.5
     occupied = occupied_pixels(images, cameras, vertices)
-    covered = render(vertices, faces, cameras, albedo=torch.ones_like(vertices)).coverage > 0
+    covered = render(vertices, faces, cameras, albedo=torch.ones_like(vertices)).alpha > 0
     shown = covered | (images.amax(dim=3) > 0)
     assert occupied[0, 2, 3]
     beside = torch.nn.functional.max_pool2d(shown.float(), 3, stride=1, padding=1) > 0
@@ -184,10 +184,10 @@ def test_outlines_at_a_crops_corner_are_those_of_the_whole_view(corner: str, sam
 
     def rendered(cameras: Cameras) -> tuple[torch.Tensor, torch.Tensor]:
         image = render(vertices, faces, cameras, albedo=torch.ones_like(vertices), samples=samples)
-        return image.radiance, image.coverage
+        return image.radiance, image.alpha
 
-    radiance, coverage = rendered(cameras)
-    edge = (coverage > 0.01) & (coverage < 0.99)
+    radiance, alpha = rendered(cameras)
+    edge = (alpha > 0.01) & (alpha < 0.99)
     room = torch.zeros_like(edge)
     inside = slice(0, 40 - size + 1), slice(0, 44 - size + 1)
     room[:, *(inside if corner == "first" else (slice(size - 1, None), slice(size - 1, None)))] = True
@@ -197,7 +197,7 @@ def test_outlines_at_a_crops_corner_are_those_of_the_whole_view(corner: str, sam
     at = 0 if corner == "first" else -1
     assert ((part[:, at, at] > 0.01) & (part[:, at, at] < 0.99)).all()
     torch.testing.assert_close(crop, slices(radiance, offsets, size), atol=1e-6, rtol=0)
-    torch.testing.assert_close(part, slices(coverage, offsets, size), atol=1e-6, rtol=0)
+    torch.testing.assert_close(part, slices(alpha, offsets, size), atol=1e-6, rtol=0)
     (found,) = torch.autograd.grad(crop.square().sum(), vertices)
     (expected,) = torch.autograd.grad(slices(radiance, offsets, size).square().sum(), vertices)
     assert expected.abs().max() > 0.1

@@ -62,7 +62,7 @@ class Capture:
         albedo = torch.tensor([0.8, 0.6, 0.4]).double().expand(len(points), 3)
         image = render(points, faces, cameras, albedo=albedo, samples=2)
         self.images = image.radiance.view(4, 5, SIZE, SIZE, 3).numpy()
-        self.masks = (image.coverage.view(4, 5, SIZE, SIZE)[:, 0] > 0.5).numpy()
+        self.masks = (image.alpha.view(4, 5, SIZE, SIZE)[:, 0] > 0.5).numpy()
 
     def write(self, folder: Path) -> Path:
         folder.mkdir()

@@ -62,7 +62,7 @@ def views(model: Model) -> Views:
         rendering = model.render(model.mesh(LEVEL), cameras)
     return Views(
         images=rendering.radiance.numpy(),
-        masks=(rendering.coverage >= 0.5).to(torch.uint8).numpy() * 255,
+        masks=(rendering.alpha >= 0.5).to(torch.uint8).numpy() * 255,
         camera_to_world=orthonormal(cameras.camera_to_world.double().numpy()),
         intrinsics=cameras.intrinsics.double().numpy(),
         radiance_scale=4.0,

@@ -10,6 +10,7 @@ import torch
 import trimesh
 from shapes import ring
 
+from recon.background.background import ConstantBackground
 from recon.camera import Cameras
 from recon.config import RunConfig
 from recon.errors import ReconError
@@ -75,12 +76,12 @@ def test_every_view_has_its_pictures(tmp_path: Path) -> None:
 
 def test_a_background_is_shown_with_and_without_the_object(tmp_path: Path) -> None:
     model, views = small_model("constant"), views_of(1)
-    assert model.background is not None
+    assert isinstance(model.background, ConstantBackground)
     with torch.no_grad():
-        model.background.copy_(torch.tensor([0.0, 1.0, 0.0]))
+        model.background.color.copy_(torch.tensor([0.0, 1.0, 0.0]))
     found = found_by(model, views)
     assert found.object is not None and found.background is not None
-    alone = (1 - found.coverage)[..., None] * found.background
+    alone = (1 - found.alpha)[..., None] * found.background
     np.testing.assert_allclose(found.object + alone, found.prediction, atol=1e-6)
     write_gallery(tmp_path, views, found, "clamp")
     assert imageio.imread(tmp_path / "000_background.png")[0, 0].tolist() == [0, 255, 0]

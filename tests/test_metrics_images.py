@@ -67,14 +67,14 @@ def test_what_is_not_known_does_not_count() -> None:
     everything = image_metrics(prediction, target, torch.ones_like(known))
     for name, values in image_metrics(prediction, target).items():
         assert torch.allclose(everything[name], values, rtol=1e-6)
-    coverage, masks = torch.tensor([[[1.0, 1.0, 0.0]]]), torch.tensor([[[1.0, 0.0, 0.0]]])
-    assert mask_iou(coverage, masks, torch.tensor([[[True, False, True]]])).item() == 1
+    alpha, masks = torch.tensor([[[1.0, 1.0, 0.0]]]), torch.tensor([[[1.0, 0.0, 0.0]]])
+    assert mask_iou(alpha, masks, torch.tensor([[[True, False, True]]])).item() == 1
 
 
 def test_mask_iou_counts_pixels_that_are_half_covered() -> None:
-    coverage = torch.tensor([[[1.0, 0.5, 0.4, 0.0]]])
+    alpha = torch.tensor([[[1.0, 0.5, 0.4, 0.0]]])
     masks = torch.tensor([[[1.0, 0.0, 1.0, 0.0]]])
-    assert mask_iou(coverage, masks).item() == pytest.approx(1 / 3)
+    assert mask_iou(alpha, masks).item() == pytest.approx(1 / 3)
     assert mask_iou(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2)).item() == 1
 
 

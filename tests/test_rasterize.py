@@ -37,13 +37,13 @@ def test_parity_with_pytorch3d(i: int) -> None:
 def test_silhouette_gradient_points_where_the_soft_rasterisers_does(i: int) -> None:
     vertices, faces = golden_mesh()
     vertices.requires_grad_()
-    coverage = render(vertices, faces, golden_camera(i), albedo=torch.ones_like(vertices)).coverage
-    (coverage.flatten() * torch.linspace(-1, 1, 48 * 64)).sum().backward()
+    alpha = render(vertices, faces, golden_camera(i), albedo=torch.ones_like(vertices)).alpha
+    (alpha.flatten() * torch.linspace(-1, 1, 48 * 64)).sum().backward()
     expected = torch.tensor(GOLDEN[f"soft_alpha_grad_{i}"])
     assert vertices.grad is not None
     cosine = torch.nn.functional.cosine_similarity(vertices.grad.flatten(), expected.flatten(), dim=0)
     assert cosine > 0.8
-    assert (coverage[0] - torch.tensor(GOLDEN[f"soft_alpha_{i}"])).abs().mean() < 0.03  # soft alpha is dilated
+    assert (alpha[0] - torch.tensor(GOLDEN[f"soft_alpha_{i}"])).abs().mean() < 0.03  # soft alpha is dilated
 
 
 def test_culling_a_closed_mesh_changes_nothing() -> None:
@@ -83,8 +83,8 @@ def test_depth_of_a_sphere_is_exact() -> None:
 
 def test_no_pinholes_between_subpixel_triangles() -> None:
     vertices, faces = icosphere(5)
-    coverage = rasterize(vertices, faces, ring(2, 40, 40)).pix_to_face >= 0
-    for row in coverage.flatten(0, 1):
+    alpha = rasterize(vertices, faces, ring(2, 40, 40)).pix_to_face >= 0
+    for row in alpha.flatten(0, 1):
         seen = row.nonzero().flatten()
         assert len(seen) == 0 or row[seen[0] : seen[-1] + 1].all()
 
@@ -104,7 +104,7 @@ def test_an_empty_image_renders_as_background() -> None:
     cameras = Cameras(pose, torch.tensor([[[50.0, 0, 20], [0, 50, 20], [0, 0, 1]]]), 40, 40)
     image = render(vertices, faces, cameras, albedo=torch.ones_like(vertices), background=torch.tensor([0.1, 0.2, 0.3]))
     torch.testing.assert_close(image.radiance[0, 7, 7], torch.tensor([0.1, 0.2, 0.3]))
-    assert image.coverage.sum() == 0
+    assert image.alpha.sum() == 0
 
 
 def soup(seed: int, count: int = 80) -> tuple[torch.Tensor, torch.Tensor]:

@@ -41,9 +41,9 @@ def test_shading_of_a_sphere_is_brightest_at_its_nearest_point() -> None:
 
 def test_antialiased_coverage_comes_close_to_the_exact_one() -> None:
     mesh, cameras = bumpy(5), ring(4, 64, 64)
-    exact = averaged(white(*mesh, cameras.scaled(8), antialias=False).coverage, 8)[..., 0]
-    smooth = (white(*mesh, cameras).coverage - exact).abs().mean()
-    hard = (white(*mesh, cameras, antialias=False).coverage - exact).abs().mean()
+    exact = averaged(white(*mesh, cameras.scaled(8), antialias=False).alpha, 8)[..., 0]
+    smooth = (white(*mesh, cameras).alpha - exact).abs().mean()
+    hard = (white(*mesh, cameras, antialias=False).alpha - exact).abs().mean()
     assert smooth < hard / 6
 
 
@@ -80,7 +80,7 @@ def test_a_distant_light_does_not_fall_off_and_leaves_the_far_side_dark() -> Non
     image = white(*mesh, lit(cameras, torch.cat([aside, torch.zeros(1, 1)], dim=1)), antialias=False)
     expected = (image.normals[0] @ aside[0]).clamp(min=0)
     torch.testing.assert_close(image.radiance[0, ..., 0], expected, atol=2e-3, rtol=0)
-    dark = (image.coverage[0] > 0) & (image.normals[0] @ aside[0] < -0.01)
+    dark = (image.alpha[0] > 0) & (image.normals[0] @ aside[0] < -0.01)
     assert dark.sum() > 100 and image.radiance[0][dark].max() == 0
 
 
@@ -128,7 +128,7 @@ def test_background_shows_where_the_mesh_does_not() -> None:
     mesh, cameras = bumpy(3), ring(2, 32, 32)
     black, blue = white(*mesh, cameras), white(*mesh, cameras, background=torch.tensor([0.0, 0.0, 2.0]))
     difference = blue.radiance[..., 2] - black.radiance[..., 2]
-    torch.testing.assert_close(difference, 2 * (1 - black.coverage))
+    torch.testing.assert_close(difference, 2 * (1 - black.alpha))
 
 
 def test_depth_and_normals() -> None:
@@ -148,7 +148,7 @@ def test_vertex_normals_of_a_sphere_are_its_vertices() -> None:
 
 
 def test_gradient_against_finite_differences() -> None:
-    """Every vertex, silhouettes included: coverage has no other gradient than theirs."""
+    """Every vertex, silhouettes included: alpha has no other gradient than theirs."""
     vertices, faces = bumpy(1)
     vertices = vertices.double()
     cameras = ring(2, 24, 24).to(torch.float64)
@@ -156,7 +156,7 @@ def test_gradient_against_finite_differences() -> None:
 
     def losses(points: torch.Tensor) -> torch.Tensor:
         image = white(points, faces, cameras)
-        return torch.stack([(image.radiance * weights).sum(), (image.coverage[..., None] * weights).sum()])
+        return torch.stack([(image.radiance * weights).sum(), (image.alpha[..., None] * weights).sum()])
 
     vertices.requires_grad_()
     of_radiance, of_coverage = losses(vertices)
@@ -180,11 +180,11 @@ def test_gradient_against_finite_differences() -> None:
 def test_gradient_moves_a_silhouette_towards_its_target() -> None:
     vertices, faces = icosphere(4)
     cameras = ring(4, 40, 40)
-    target = white(0.7 * vertices, faces, cameras).coverage
+    target = white(0.7 * vertices, faces, cameras).alpha
     size = torch.tensor(0.8, requires_grad=True)
     optimizer = torch.optim.Adam([size], lr=0.02)
     for _ in range(40):
         optimizer.zero_grad()
-        (white(size * vertices, faces, cameras).coverage - target).abs().mean().backward()
+        (white(size * vertices, faces, cameras).alpha - target).abs().mean().backward()
         optimizer.step()
     assert size.item() == pytest.approx(0.7, abs=0.01)

@@ -48,7 +48,7 @@ class GivenBackground(Background):
 
 def before(rendering: Rendering, behind: Float[Tensor, "..."]) -> Rendering:
     """The rendering of a surface before black, set before radiance that broadcasts to its own."""
-    seen = (1 - rendering.coverage)[..., None] * behind
+    seen = (1 - rendering.alpha)[..., None] * behind
     return rendering._replace(
         radiance=rendering.radiance + seen,
         surface=rendering.radiance,

@@ -27,7 +27,7 @@ def chosen_pixels(
 
 def composite_some(rendering: Rendering, outer: OuterSegments, pixel: Int[Tensor, " r"]) -> Rendering:
     """The rendering of a surface before nothing, with the field around it in some pixels."""
-    surface, alpha = rendering.radiance.flatten(0, 2), rendering.coverage.flatten()
+    surface, alpha = rendering.radiance.flatten(0, 2), rendering.alpha.flatten()
     mixed = outer.with_surface(surface.index_select(0, pixel), alpha.index_select(0, pixel))
     radiance = surface.index_copy(0, pixel, mixed).view(rendering.radiance.shape)
     return rendering._replace(radiance=radiance)

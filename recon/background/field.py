@@ -107,7 +107,7 @@ class BackgroundField(Background):
 
     @torch.no_grad()
     def _composite(self, rendering: Rendering, cameras: Cameras) -> Rendering:
-        surface, alpha = rendering.radiance.flatten(0, 2), rendering.coverage.flatten()
+        surface, alpha = rendering.radiance.flatten(0, 2), rendering.alpha.flatten()
         whole, alone = [], []
         for pixel in torch.arange(len(alpha), device=alpha.device).split(CHUNK):
             rays = rays_through(cameras, pixel)

@@ -45,12 +45,12 @@ def outline_weights(rendering: Rendering, outer: OuterSegments, pixel: Int[Tenso
     black |S| |a - a'|. So weighted, an outline is pulled before a wall of nearly its brightness as before black.
     `rendering` is the surface before nothing; `pixel` as in `redundant_alpha_loss`.
     """
-    seen = rendering.coverage.flatten().index_select(0, pixel)
+    seen = rendering.alpha.flatten().index_select(0, pixel)
     surface = rendering.radiance.flatten(0, 2).index_select(0, pixel) / seen.clamp(min=FAINT)[:, None]
     contrast = (surface - outer.behind.radiance).abs().mean(1)
     weight = (surface.mean(1) / contrast.clamp(min=1e-6)).clamp(1, LARGEST_WEIGHT)
     weight = torch.where((seen > FAINT) & (seen < 1), weight, 1)
-    return torch.ones_like(rendering.coverage).flatten().index_copy(0, pixel, weight).view(rendering.coverage.shape)
+    return torch.ones_like(rendering.alpha).flatten().index_copy(0, pixel, weight).view(rendering.alpha.shape)
 
 
 def redundant_alpha_loss(

@@ -38,7 +38,7 @@ def photograph(
     for i in range(len(cameras)):  # one by one bounds the memory
         view = cameras[i : i + 1]
         lit = render(vertices, faces, view, albedo=attributes[:, :3], antialias=False, samples=samples)
-        share = lit.coverage
+        share = lit.alpha
         if world.has_background:
             marked = render(
                 vertices, faces, view, albedo=attributes[:, 3:], shader=_unlit, antialias=False, samples=samples

@@ -58,7 +58,7 @@ class Gallery:
         """The next views of the set, in the model's frame and radiance scale, and what was found of them."""
         self._unit = float(np.cbrt(np.linalg.det(views.world_from_unit[:3, :3])))
         difference = absolute_difference(views.images, found.prediction)
-        seen = found.coverage > 0.5
+        seen = found.alpha > 0.5
         self._measure(difference, found.depth, seen)
         self._write("normals", normal_colours(found.normals, views.camera_to_world), self._done)
         self._keep("difference", difference)

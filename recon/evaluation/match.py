@@ -27,7 +27,7 @@ class Match(NamedTuple):
     """
 
     prediction: Float[np.ndarray, "n h w 3"]
-    coverage: Float[np.ndarray, "n h w"]
+    alpha: Float[np.ndarray, "n h w"]
     depth: Float[np.ndarray, "n h w"]
     normals: Float[np.ndarray, "n h w 3"]
     object: Float[np.ndarray, "n h w 3"] | None
@@ -51,11 +51,11 @@ def match(model: Model, mesh: SurfaceMesh, views: Views) -> Match:
     radiance = rendering.radiance.cpu()
     metrics = image_metrics(radiance, torch.from_numpy(views.images), known)
     if views.masks is not None:
-        metrics["mask_iou"] = mask_iou(rendering.coverage.cpu(), torch.from_numpy(views.masks) / 255, known)
-    planes = [radiance, rendering.coverage, rendering.depth, rendering.normals, *_apart(rendering)]
-    prediction, coverage, depth, normals, *apart = (plane.cpu().numpy() for plane in planes)
+        metrics["mask_iou"] = mask_iou(rendering.alpha.cpu(), torch.from_numpy(views.masks) / 255, known)
+    planes = [radiance, rendering.alpha, rendering.depth, rendering.normals, *_apart(rendering)]
+    prediction, alpha, depth, normals, *apart = (plane.cpu().numpy() for plane in planes)
     alone, background = apart or (None, None)
-    return Match(prediction, coverage, depth, normals, alone, background, _rows(metrics))
+    return Match(prediction, alpha, depth, normals, alone, background, _rows(metrics))
 
 
 def _apart(rendering: Rendering) -> list[Float[Tensor, "n h w 3"]]:

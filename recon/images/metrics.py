@@ -36,10 +36,10 @@ def image_metrics(
 
 
 def mask_iou(
-    coverage: Float[Tensor, "n h w"], masks: Float[Tensor, "n h w"], known: Bool[Tensor, "n h w"] | None = None
+    alpha: Float[Tensor, "n h w"], masks: Float[Tensor, "n h w"], known: Bool[Tensor, "n h w"] | None = None
 ) -> Float[Tensor, " n"]:
     """Intersection over union of the (`known`) pixels that are covered by half or more; 1 where both are empty."""
-    predicted, given = coverage >= 0.5, masks >= 0.5
+    predicted, given = alpha >= 0.5, masks >= 0.5
     if known is not None:
         predicted, given = predicted & known, given & known
     intersection = (predicted & given).sum(dim=(1, 2))

@@ -35,7 +35,7 @@ JPEG = (".jpg", ".jpeg")
 
 
 class Picture(NamedTuple):
-    """Linear colours over black, and the coverage, if the file has it.
+    """Linear colours over black, and the alpha, if the file has it.
 
     Attributes:
         orientation: EXIF's, 1 to 8, which has not been acted upon: the pixels are as stored.

@@ -1,4 +1,4 @@
-"""Analytic edge antialiasing: the coverage of boundary pixels, and with it the gradient of visibility.
+"""Analytic edge antialiasing: the alpha of boundary pixels, and with it the gradient of visibility.
 
 A rasteriser gives every pixel one face or none. Moving a vertex a little changes no pixel, until one of them jumps: the
 picture has no derivative by where outlines are. Laine et al. 2020, "Modular Primitives for High-Performance

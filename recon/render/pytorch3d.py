@@ -73,12 +73,12 @@ def render(
     far = float(fragments.zbuf.max()) + 1
     params = BlendParams(sigma=SIGMA, gamma=GAMMA, background_color=(0.0, 0.0, 0.0))
     image = _average(softmax_rgb_blend(colors, fragments, params, znear=0.01, zfar=far), samples)
-    coverage = image[..., 3]
+    alpha = image[..., 3]
     radiance = image[..., :3]
     if background is not None:
-        radiance = radiance + (1 - coverage)[..., None] * background
+        radiance = radiance + (1 - alpha)[..., None] * background
     depth, normal_map = _nearest(fragments, normals, hit, samples)
-    return Rendering(radiance, coverage, depth, normal_map)
+    return Rendering(radiance, alpha, depth, normal_map)
 
 
 def _fragments(vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"], cameras: Cameras, blur_radius: float) -> Any:

@@ -45,7 +45,7 @@ class Shader(Protocol):
 class Rendering(NamedTuple):
     """Images of `n` views, linear.
 
-    radiance: what the camera sees, mesh and background. coverage: the surface's share of the pixel, in [0, 1] but for
+    radiance: what the camera sees, mesh and background. alpha: the surface's share of the pixel, in [0, 1] but for
     pixels that several silhouettes cross, which may leave it a little. Both carry gradient.
     depth: along the optical axis, in units of the world. normals: unit, in the world. Both are 0 where nothing is seen
     and carry no gradient.
@@ -54,7 +54,7 @@ class Rendering(NamedTuple):
     """
 
     radiance: Float[Tensor, "n h w 3"]
-    coverage: Float[Tensor, "n h w"]
+    alpha: Float[Tensor, "n h w"]
     depth: Float[Tensor, "n h w"]
     normals: Float[Tensor, "n h w 3"]
     surface: Float[Tensor, "n h w 3"] | None = None
@@ -99,7 +99,7 @@ def render(
             averages over the seen ones.
 
     Returns:
-        Pictures of h x w pixels. Radiance and coverage carry gradient to `vertices`, `albedo` and `background`.
+        Pictures of h x w pixels. Radiance and alpha carry gradient to `vertices`, `albedo` and `background`.
     """
     margin = MARGIN if antialias else 0
     fine = cameras.scaled(samples).padded(margin)
@@ -109,11 +109,11 @@ def render(
             vertices, faces, fine, albedo, shader, antialias=antialias, smooth=smooth, cull=cull
         )
     )
-    radiance, coverage = image[:3].permute(1, 2, 3, 0), image[3]
+    radiance, alpha = image[:3].permute(1, 2, 3, 0), image[3]
     if background is not None:
-        radiance = radiance + (1 - coverage)[..., None] * background
+        radiance = radiance + (1 - alpha)[..., None] * background
     depth = details[3] / details[4].clamp(min=1e-12)
-    return Rendering(radiance, coverage, depth, unit(details[:3].flatten(1)).T.view(*depth.shape, 3))
+    return Rendering(radiance, alpha, depth, unit(details[:3].flatten(1)).T.view(*depth.shape, 3))
 
 
 def _render_samples(
@@ -127,7 +127,7 @@ def _render_samples(
     smooth: bool,
     cull: bool,
 ) -> tuple[Float[Tensor, "4 n h w"], Float[Tensor, "5 n h w"]]:
-    """One sample a pixel: (radiance, coverage) with gradient, and (normals, depth, 1 where there is a surface) without.
+    """One sample a pixel: (radiance, alpha) with gradient, and (normals, depth, 1 where there is a surface) without.
 
     All stay together in two arrays, channels first, so that blending and averaging go over each once.
     """

@@ -45,7 +45,7 @@ def loss_terms(
         if config.distortion:
             terms["distortion"] = distortion_loss(derivatives)
     if config.silhouette and batch.masks is not None:
-        terms["silhouette"] = weighted_mean((rendering.coverage - batch.masks).abs(), batch.weights)
+        terms["silhouette"] = weighted_mean((rendering.alpha - batch.masks).abs(), batch.weights)
     if config.edge:
         terms["edge"] = edge_loss(mesh)
     if config.normal:

@@ -59,7 +59,7 @@ def terms_with_field(
     masks, foreground = batch.pseudo_masks, batch.foreground
     assert masks is not None and foreground is not None
     rendering = model.render_surface(mesh, batch.cameras)
-    alpha = rendering.coverage
+    alpha = rendering.alpha
     pixel, weights = chosen_pixels(alpha, foreground, model.config.field.rays, generator)
     rays, outer = curriculum.segments(batch.cameras, pixel, alpha, generator)
     weights = weights * outline_weights(rendering, outer, pixel)
