@@ -15,7 +15,7 @@ from recon.report import page as page_module
 from recon.report.page import embedded_json, report, report_page
 from recon.report.payload import Payload, restored
 from recon.report.records import load_records
-from recon.report.sprite_sheet import LOSSLESS, atlases, gallery_files
+from recon.report.sprite_sheet import LOSSLESS, gallery_files, sprite_sheets
 from recon.report.tables import number
 from recon.report.three import threejs
 
@@ -286,11 +286,11 @@ def test_an_atlas_holds_the_views_in_order(tmp_path: Path) -> None:
         "1000",
         "1001",
     ]
-    atlas = atlases(files, 8)["truth"]
-    assert (atlas.views, atlas.columns, atlas.height, atlas.width) == (8, 3, 4, 8)
-    lossless = atlases(files, 8, LOSSLESS)["truth"].encoded
+    sheet = sprite_sheets(files, 8)["truth"]
+    assert (sheet.views, sheet.columns, sheet.height, sheet.width) == (8, 3, 4, 8)
+    lossless = sprite_sheets(files, 8, LOSSLESS)["truth"].encoded
     assert imageio.imread(lossless, extension=".webp")[5, 12].tolist() == [4, 4, 4]
-    sheet = imageio.imread(atlas.encoded, extension=".webp")
+    sheet = imageio.imread(sheet.encoded, extension=".webp")
     assert sheet.shape == (12, 24, 3)
     assert abs(int(sheet[5, 12, 0]) - 4) < 3
 

@@ -19,10 +19,10 @@ LARGEST_WEIGHT = 4.0
 """Of an outline pixel: what is behind it is not known to better than a few hundredths."""
 
 FAINT = 1e-3
-"""Coverage below which a pixel does not say what the surface looks like."""
+"""Alpha below which a pixel does not say what the surface looks like."""
 
 LIT = 0.1
-"""Radiance of surroundings at which their explanation counts half."""
+"""Radiance of the field at which its explanation of a pixel counts half."""
 
 WITHIN = 0.5
 """Price of opacity in the unit sphere, relative to that in front of it; more would make fog of the object."""

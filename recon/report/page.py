@@ -12,13 +12,13 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from recon.files import atomic
+from recon.report.certificate import certificate, certificate_table
 from recon.report.colours import SCALES, run_color, scale_table
 from recon.report.figures import curve_names, dash, loss_curves, parallel_coordinates, time_curves
 from recon.report.paper import PaperFigure, paper_figures, write_figures
 from recon.report.payload import Payload
-from recon.report.proof import certificate, proof
 from recon.report.records import RunRecord, load_records, set_names
-from recon.report.sprite_sheet import QUALITIES, Atlas, atlases, webp
+from recon.report.sprite_sheet import QUALITIES, SpriteSheet, sprite_sheets, webp
 from recon.report.stages import run_stage
 from recon.report.tables import configuration, geometry_table, image_tables, tiles
 from recon.report.three import threejs
@@ -76,7 +76,7 @@ def _report_page(records: Sequence[RunRecord], figures: Sequence[PaperFigure], l
                 "color": run_color(i),
                 "tiles": tiles(record),
                 "certificate": certificate(record),
-                "proof": proof(record),
+                "certificate_table": certificate_table(record),
                 "notes": record.notes,
                 "pictures": pictures[i],
                 "stage": stages[i],
@@ -137,20 +137,20 @@ def _figure(payload: Payload, figure: PaperFigure) -> dict[str, Any]:
 
 
 def _pictures(payload: Payload, records: Sequence[RunRecord]) -> list[dict[str, Any]]:
-    """For each run and viewpoint set the keys of its atlases and how to find a view in them."""
+    """For each run and viewpoint set the keys of its sprite_sheets and how to find a view in them."""
     files = [record.galleries for record in records]
     tile, found = LARGEST_TILE, []
     for quality in QUALITIES:
-        found = [_all_atlases(run, tile, quality) for run in files]
+        found = [_all_sheets(run, tile, quality) for run in files]
         if _bytes(found) <= PICTURE_BYTES:
             break
     while (size := _bytes(found)) > PICTURE_BYTES and tile > SMALLEST_TILE:
         # Tiles smaller than this one's pictures are what counts.
         largest = max(
-            max(atlas.height, atlas.width) for run in found for kinds in run.values() for atlas in kinds.values()
+            max(sheet.height, sheet.width) for run in found for kinds in run.values() for sheet in kinds.values()
         )
         tile = max(SMALLEST_TILE, int(min(tile, largest) * 0.95 * (PICTURE_BYTES / size) ** 0.5))
-        found = [_all_atlases(run, tile, QUALITIES[-1]) for run in files]
+        found = [_all_sheets(run, tile, QUALITIES[-1]) for run in files]
     return [
         {
             name: _set_pictures(payload, record.sets[name], kinds)
@@ -161,23 +161,25 @@ def _pictures(payload: Payload, records: Sequence[RunRecord]) -> list[dict[str, 
     ]
 
 
-def _all_atlases(files: Mapping[str, Mapping[str, list[Path]]], tile: int, quality: int) -> dict[str, dict[str, Atlas]]:
-    return {name: atlases(kinds, tile, quality) for name, kinds in files.items()}
+def _all_sheets(
+    files: Mapping[str, Mapping[str, list[Path]]], tile: int, quality: int
+) -> dict[str, dict[str, SpriteSheet]]:
+    return {name: sprite_sheets(kinds, tile, quality) for name, kinds in files.items()}
 
 
-def _bytes(found: Sequence[Mapping[str, Mapping[str, Atlas]]]) -> int:
+def _bytes(found: Sequence[Mapping[str, Mapping[str, SpriteSheet]]]) -> int:
     """Of what is kept: equal pictures, such as the photographs of one scene, count once."""
-    return sum(map(len, {atlas.encoded for run in found for kinds in run.values() for atlas in kinds.values()}))
+    return sum(map(len, {sheet.encoded for run in found for kinds in run.values() for sheet in kinds.values()}))
 
 
-def _set_pictures(payload: Payload, summary: Mapping[str, Any], kinds: Mapping[str, Atlas]) -> dict[str, Any]:
+def _set_pictures(payload: Payload, summary: Mapping[str, Any], kinds: Mapping[str, SpriteSheet]) -> dict[str, Any]:
     first = next(iter(kinds.values()))
     return {
         "views": first.views,
         "columns": first.columns,
         "rows": -(-first.views // first.columns),
         "aspect": first.width / first.height,
-        "kinds": {kind: payload.picture(atlas.encoded) for kind, atlas in kinds.items()},
+        "kinds": {kind: payload.picture(sheet.encoded) for kind, sheet in kinds.items()},
         "ranges": summary.get("ranges", {}),
         "errors": [view.get("mean_absolute_error") for view in summary.get("per_view", [])],
     }

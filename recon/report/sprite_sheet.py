@@ -20,7 +20,7 @@ QUALITIES = (LOSSLESS, 95, 82)
 """Of WebP, from what shows every pixel as it is to a fifth of that size with no loss that meets the eye."""
 
 
-class Atlas(NamedTuple):
+class SpriteSheet(NamedTuple):
     """Tiles of `height` x `width` pixels in rows of `columns`, WebP."""
 
     encoded: bytes
@@ -46,16 +46,18 @@ def view_of(path: Path) -> int:
     return int(match[1])
 
 
-def atlases(files: Mapping[str, list[Path]], largest: int, quality: int = QUALITIES[-1]) -> dict[str, Atlas]:
+def sprite_sheets(
+    files: Mapping[str, list[Path]], largest: int, quality: int = QUALITIES[-1]
+) -> dict[str, SpriteSheet]:
     """One atlas for each kind; tiles are at most `largest` pixels on a side.
 
     Raises:
         ReconError: a picture cannot be read, or differs in size from the others.
     """
-    return {kind: _atlas(paths, largest, quality) for kind, paths in files.items()}
+    return {kind: _sprite_sheet(paths, largest, quality) for kind, paths in files.items()}
 
 
-def _atlas(paths: list[Path], largest: int, quality: int) -> Atlas:
+def _sprite_sheet(paths: list[Path], largest: int, quality: int) -> SpriteSheet:
     tiles = [_tile(path, largest) for path in paths]
     height, width = tiles[0].shape[:2]
     for path, tile in zip(paths, tiles, strict=True):
@@ -67,7 +69,7 @@ def _atlas(paths: list[Path], largest: int, quality: int) -> Atlas:
     for i, tile in enumerate(tiles):
         row, column = divmod(i, columns)
         sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = tile
-    return Atlas(webp(sheet, quality), len(tiles), columns, height, width)
+    return SpriteSheet(webp(sheet, quality), len(tiles), columns, height, width)
 
 
 def webp(picture: UInt8[np.ndarray, "h w c"], quality: int = QUALITIES[-1]) -> bytes:

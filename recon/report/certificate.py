@@ -1,4 +1,4 @@
-"""What was proven of a mesh, in words."""
+"""The certificate of a mesh in words."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from recon.report.tables import number
 
 
 def certificate(record: RunRecord) -> list[dict[str, Any]]:
-    """What was proven of the mesh, and whether it is as it should be."""
+    """The facts that matter most, and whether each is as it should be."""
     found = record.certificate
     if found is None:
         return []
@@ -32,7 +32,7 @@ DISAGREEMENTS = {
 }
 """What is said of the files where they are not what they should be."""
 
-PROOF = {
+FACTS = {
     "mesh": "the file that was measured",
     "is_the_models": "it is the model's mesh",
     "glb_agrees": "mesh.glb is the same",
@@ -48,10 +48,10 @@ PROOF = {
 }
 
 
-def proof(record: RunRecord) -> list[tuple[str, str]]:
+def certificate_table(record: RunRecord) -> list[tuple[str, str]]:
     """The certificate in full, in words."""
     found = record.certificate or {}
-    return [(label, _fact(found[key])) for key, label in PROOF.items() if key in found]
+    return [(label, _fact(found[key])) for key, label in FACTS.items() if key in found]
 
 
 def _fact(value: bool | int | float | str | None) -> str:
