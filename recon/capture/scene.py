@@ -146,7 +146,7 @@ def load_scene(path: Path) -> Scene:
             missing, or has a value out of range.
     """
     try:
-        tree = yaml.load(path.read_text(), _Loader)
+        tree = _Loader(path.read_text()).get_single_data()
     except OSError as error:
         raise ReconError(f"{path}: cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
