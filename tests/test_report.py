@@ -270,7 +270,7 @@ def test_arrays_come_back_to_within_a_step() -> None:
     assert payload.indices(faces) == payload.indices(faces)
 
 
-def test_an_atlas_holds_the_views_in_order(tmp_path: Path) -> None:
+def test_a_sprite_sheet_holds_the_views_in_order(tmp_path: Path) -> None:
     for view in range(1002):
         if view < 5 or view > 998:
             imageio.imwrite(tmp_path / f"{view:03d}_truth.png", np.full((8, 16, 3), view % 250, np.uint8))

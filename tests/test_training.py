@@ -19,7 +19,7 @@ from recon.model.model import Model
 from recon.run_folder import VERSION
 from recon.training.data import Shuffled, TrainingData, random_rotation
 from recon.training.initialise import initial_model
-from recon.training.run import Options, train
+from recon.training.run import Options, read_inputs, train
 from recon.training.schedule import Progress
 from recon.views import Views, save_views
 
@@ -255,3 +255,25 @@ def test_a_model_of_an_earlier_format_is_refused_by_name(tmp_path: Path) -> None
     torch.save({"format": 1, "config": {}, "weights": {}}, tmp_path / "model.pt")
     with pytest.raises(ReconError, match="model.pt: a model of format 1, which an earlier version of recon wrote"):
         load_model(tmp_path)
+
+
+def test_a_validation_set_called_train_is_the_training_set(views: Views, tmp_path: Path) -> None:
+    """Its check must be that of the views that are fitted; `recon validate` takes the name too."""
+    save_views(views, tmp_path / "v.npz")
+    save_views(views, tmp_path / "copy.npz")
+    save_views(views.select(np.array([0])), tmp_path / "other.npz")
+    config = tiny(5)
+    inputs = read_inputs(tmp_path / "v.npz", config, {"train": tmp_path / "copy.npz"}, None)
+    assert list(inputs.sets) == ["train"]
+    with pytest.raises(ReconError, match="other.npz: 'train' is the name of the views that are fitted, and these are"):
+        read_inputs(tmp_path / "v.npz", config, {"train": tmp_path / "other.npz"}, None)
+
+
+@pytest.mark.parametrize("name", ["surface", "certificate", "turntable"])
+def test_a_validation_set_with_the_name_of_a_file_is_refused_before_training(
+    name: str, views: Views, tmp_path: Path
+) -> None:
+    save_views(views, tmp_path / "v.npz")
+    with pytest.raises(ReconError, match=f"--validation {name}=…: the name is that of a file"):
+        train(tmp_path / "v.npz", tiny(5), tmp_path / "out", {name: tmp_path / "v.npz"})
+    assert not (tmp_path / "out").exists()

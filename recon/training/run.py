@@ -156,6 +156,12 @@ def read_inputs(views: Path, config: RunConfig, validation: Mapping[str, Path], 
     sets = {TRAINING_SET: thinned(training)}
     for name, path in validation.items():
         measured = load_views(path)
+        if name == TRAINING_SET:
+            if measured.digest != loaded.digest:
+                raise ReconError(
+                    f"--validation {name}={path}: '{name}' is the name of the views that are fitted, and these are others"
+                )
+            continue  # they are measured anyway
         check_given(config.background, measured, path)
         datasets.append(Dataset(name, path, "validation", measured.digest))
         aligned = measured.aligned_to(training)
@@ -168,8 +174,6 @@ def read_inputs(views: Path, config: RunConfig, validation: Mapping[str, Path], 
 def check_set_names(names: Mapping[str, Path]) -> None:
     """Raise `ReconError` where a viewpoint set has the name of something else that a run records."""
     for name in names:
-        if name == TRAINING_SET:
-            raise ReconError(f"--validation {name}=…: '{name}' is the views that are fitted, which are measured anyway")
         if name in RESERVED_SETS:
             raise ReconError(f"--validation {name}=…: the name is that of a file of `recon validate`; choose another")
 
