@@ -49,7 +49,7 @@ def view_of(path: Path) -> int:
 def sprite_sheets(
     files: Mapping[str, list[Path]], largest: int, quality: int = QUALITIES[-1]
 ) -> dict[str, SpriteSheet]:
-    """One atlas for each kind; tiles are at most `largest` pixels on a side.
+    """One sprite sheet for each kind; tiles are at most `largest` pixels on a side.
 
     Raises:
         ReconError: a picture cannot be read, or differs in size from the others.

@@ -158,9 +158,7 @@ def read_inputs(views: Path, config: RunConfig, validation: Mapping[str, Path], 
         measured = load_views(path)
         if name == TRAINING_SET:
             if measured.digest != loaded.digest:
-                raise ReconError(
-                    f"--validation {name}={path}: '{name}' is the name of the views that are fitted, and these are others"
-                )
+                raise ReconError(f"{path}: '{name}' is the name of the views that are fitted, and these are others")
             continue  # they are measured anyway
         check_given(config.background, measured, path)
         datasets.append(Dataset(name, path, "validation", measured.digest))
