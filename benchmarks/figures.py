@@ -29,7 +29,7 @@ from recon.render.renderer import render
 from recon.render.shade import Angles
 from recon.report.paper import INKED, STYLE
 from recon.report.records import RunRecord, load_records, set_names
-from recon.report.sprite_sheet import gallery_files, read_picture
+from recon.report.sprite_sheet import read_picture
 from recon.report.stages import LARGEST_DISTANCE
 from recon.surface.icosphere import icosphere
 
@@ -67,7 +67,7 @@ def reconstruction(record: RunRecord, model: Model) -> Figure:
     figure = Figure(figsize=(WIDTH, 2.65), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=[1, 3.1])
     name = set_names(record.galleries)[0]
-    files = gallery_files(record.galleries[name])["truth"]
+    files = record.galleries[name]["truth"]
     chosen = np.linspace(0, len(files) - 1, 6).round().astype(int)
     for axes, i in zip(left.subplots(3, 2).flat, chosen, strict=True):
         _show(axes, read_picture(files[i]))

@@ -301,12 +301,13 @@ def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame | None:
     for column in columns:
         if column not in table:
             raise ReconError(f"{path}: column '{column}' is missing")
+    if table.empty:
+        raise ReconError(f"{path}: has no rows yet")
+    for column in columns:
         if column != "set" and table[column].dtype.kind not in "iuf":
             raise ReconError(f"{path}: column '{column}' must hold numbers, got {table[column].iloc[0]!r}")
         if column in ("iteration", "seconds") and not np.isfinite(table[column]).all():
             raise ReconError(f"{path}: column '{column}' has a value that is not finite")
-    if table.empty:
-        raise ReconError(f"{path}: has no rows yet")
     return table
 
 
