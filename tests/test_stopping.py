@@ -14,6 +14,7 @@ from shapes import sphere_views
 
 import recon.training.loop as loop
 import recon.training.recorder as recorder
+from recon.background.background import ConstantBackground
 from recon.config import RunConfig, StoppingConfig, load_config
 from recon.errors import ReconError
 from recon.model.file import load_model
@@ -38,13 +39,13 @@ def model() -> Model:
 
 def mark(model: Model, value: float) -> None:
     with torch.no_grad():
-        assert model.background is not None
-        model.background.fill_(value)
+        assert isinstance(model.background, ConstantBackground)
+        model.background.color.fill_(value)
 
 
 def marked(model: Model) -> float:
-    assert model.background is not None
-    return model.background[0].item()
+    assert isinstance(model.background, ConstantBackground)
+    return model.background.color[0].item()
 
 
 def checks(stopping: EarlyStopping, model: Model, errors: list[float], start: int = 0) -> list[bool]:
