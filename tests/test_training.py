@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import itertools
 from pathlib import Path
 from types import SimpleNamespace
@@ -277,3 +278,14 @@ def test_a_validation_set_with_the_name_of_a_file_is_refused_before_training(
     with pytest.raises(ReconError, match=f"--validation {name}=…: the name is that of a file"):
         train(tmp_path / "v.npz", tiny(5), tmp_path / "out", {name: tmp_path / "v.npz"})
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_the_first_guess_has_the_colour_of_the_object(masked: bool, views: Views) -> None:
+    colored = dataclasses.replace(views, images=views.images * np.float32([1, 0.5, 0.25]))
+    if not masked:
+        colored = dataclasses.replace(colored, masks=None)
+    albedo = initial_model(tiny(5), colored, torch.device("cpu")).reflectance.log_albedo.exp()
+    torch.testing.assert_close(albedo / albedo.max(), torch.tensor([1, 0.5, 0.25]), atol=0.01, rtol=0)
+    grey = initial_model(tiny(5), views, torch.device("cpu")).reflectance.log_albedo
+    assert grey.unique().numel() == 1

@@ -1,13 +1,19 @@
-"""A first guess of what images tell at once: how bright the surface is."""
+"""A first guess of what images tell at once: how bright the surface is, and of which colour."""
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 
+from recon.background.visible_cells import black_beside_sphere
 from recon.camera import Cameras
 from recon.config import RunConfig
 from recon.errors import ReconError
+from recon.images.black import BLACK
 from recon.model.model import Model
 from recon.views import Views
+
+DARKEST = 0.02
+"""Of a channel of the first guess: none is out of reach."""
 
 TYPICAL_RADIUS = 0.6
 """Distance from the origin, in the unit frame, at which the brightest points of an object lie."""
@@ -21,6 +27,8 @@ def initial_model(config: RunConfig, views: Views, device: torch.device) -> Mode
     """
     torch.manual_seed(config.train.seed)
     model = Model(config, views.world_from_unit, views.radiance_scale, _brightness(views))
+    with torch.no_grad():
+        model.reflectance.log_albedo.add_(torch.from_numpy(_tint(views)).log())
     model.background.confine(Cameras.from_views(views), torch.from_numpy(views.images))
     return model.to(device)
 
@@ -37,3 +45,20 @@ def _brightness(views: Views) -> float:
     lights = views.camera_to_world[:, :3, 3] if views.light_position is None else views.light_position
     distance = np.linalg.norm(lights, axis=1).mean() - TYPICAL_RADIUS
     return bright * float(distance**2)
+
+
+def _tint(views: Views) -> Float32[np.ndarray, " 3"]:
+    """The colour of the bright half of what is known to be the object, relative to its brightest channel.
+
+    Where nothing says what the object is, and before a background, grey: the brightest may be the wall.
+    """
+    images = views.images
+    if views.masks is not None:
+        images = images[views.masks > 127]
+    elif not black_beside_sphere(Cameras.from_views(views), torch.from_numpy(images)):
+        return np.ones(3, np.float32)
+    pixels = images.reshape(-1, 3).astype(np.float64)
+    brightness = pixels.max(axis=1)
+    bright = pixels[brightness > 0.5 * np.quantile(brightness[brightness > BLACK], 0.98)]
+    color = bright.mean(axis=0)
+    return np.maximum(color / color.max(), DARKEST).astype(np.float32)
