@@ -4,10 +4,10 @@ rule name:
         trained=lambda wildcards: [f"{run_of(wildcards)}/{file.name}" for file in TRAINED],
         validation=lambda wildcards: f"{run_of(wildcards)}/validation",
     output:
-        # The folder: what stood there under that name is gone.
-        report(
-            directory(EXPERIMENT),
-            patterns=["validation/{picture,[^/]+}.png", "validation/{picture,[^/]+}.gif"],
+        trained=[f"{EXPERIMENT}/{file.name}" for file in TRAINED],
+        validation=report(
+            directory(f"{EXPERIMENT}/validation"),
+            patterns=["{picture,[^/]+}.png", "{picture,[^/]+}.gif"],
             caption="../report/validation.rst",
             category="{scene}",
             subcategory="{experiment}",
@@ -25,19 +25,22 @@ rule name:
         runtime=5,
     params:
         run=lambda wildcards: run_of(wildcards),
+        out=subpath(output.validation, parent=True),
     message:
         "Naming {wildcards.experiment} on {wildcards.scene}"
     shell:
-        # Of the checkpoints the surfaces alone: the report scrubs through them.
-        "(mkdir -p {output:q}/checkpoints; for each in {params.run:q}/*; do"
-        ' case "$each" in */checkpoints) ;; *) cp -R "$each" {output:q} ;; esac; done;'
-        " find {params.run:q}/checkpoints -name '[0-9]*.npz' -exec cp {{}} {output:q}/checkpoints \\;)"
+        # Nothing stays of what stood under that name. Of the checkpoints the surfaces alone: the report scrubs through
+        # them.
+        "(find {params.out:q} -mindepth 1 -delete; mkdir {params.out:q}/checkpoints; for each in {params.run:q}/*; do"
+        ' case "$each" in */checkpoints) ;; *) cp -R "$each" {params.out:q} ;; esac; done;'
+        " find {params.run:q}/checkpoints -name '[0-9]*.npz' -exec cp {{}} {params.out:q}/checkpoints \\;)"
         " > {log:q} 2>&1"
 
 
 rule page:
     input:
-        named_runs,
+        trained=lambda wildcards: [f"{run}/{file.name}" for run in named_runs(wildcards) for file in TRAINED],
+        validation=lambda wildcards: [f"{run}/validation" for run in named_runs(wildcards)],
     output:
         page=report(
             "results/{page}/index.html",
@@ -64,8 +67,9 @@ rule page:
         mem_mb=more(1500),
         runtime=more(10),
     params:
+        runs=named_runs,
         out=subpath(output.page, parent=True),
     message:
         "Writing the report {output}"
     shell:
-        "recon report --runs {input:q} --out {params.out:q} > {log:q} 2>&1"
+        "recon report --runs {params.runs:q} --out {params.out:q} > {log:q} 2>&1"
