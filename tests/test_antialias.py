@@ -6,7 +6,9 @@ from shapes import ring
 from torch import Tensor
 
 from recon.camera import Cameras
-from recon.render.antialias import Crossings, antialias
+from recon.render.antialias import Crossings, antialias, find_crossings
+from recon.render.intersect import intersect
+from recon.render.rasterize import on_screen, visible_faces
 from recon.render.renderer import Rendering, render
 from recon.surface.icosphere import icosphere
 
@@ -82,7 +84,7 @@ def test_the_edges_of_a_rectangle_cover_their_share_of_pixels(
     rectangle: tuple[float, float, float, float], behind: bool
 ) -> None:
     left, top, right, bottom = rectangle
-    mesh = (wall(2.8) if behind else Mesh()).add(*rectangle, 2, RED)
+    mesh = (wall(0.7) if behind else Mesh()).add(*rectangle, 0.5, RED)
     expected = share(top, bottom, HEIGHT)[:, None] * share(left, right, WIDTH)
     image = mesh.render()
     sure = ~corners(*rectangle)
@@ -154,3 +156,48 @@ def test_the_margin_is_enough_for_every_window() -> None:
             window = cameras.cropped(torch.tensor([[row, column]]), 4, 4)
             part = render(vertices.double(), faces, window, albedo=torch.ones(len(vertices), 3).double()).alpha[0]
             torch.testing.assert_close(part, whole[row : row + 4, column : column + 4], atol=1e-12, rtol=0)
+
+
+def crossings_of(mesh: Mesh) -> set[tuple[int, int, int, int, float]]:
+    """(row, column) of the near and of the far pixel, and the distance, of every crossing in the picture itself,
+    without a margin."""
+    screen = on_screen(mesh.vertices, mesh.faces, CAMERA)
+    seen = visible_faces(screen, mesh.faces, HEIGHT, WIDTH)
+    hits = intersect(mesh.vertices, mesh.faces, CAMERA, seen)
+    depth = torch.zeros(HEIGHT * WIDTH, dtype=torch.float64).index_copy(0, hits.pixel, hits.depth)
+    found = find_crossings(mesh.vertices, mesh.faces, CAMERA, screen, depth.view(1, HEIGHT, WIDTH))
+    pixels = zip(found.near.tolist(), found.far.tolist(), found.distance.tolist(), strict=True)
+    crossings = [(*divmod(near, WIDTH), *divmod(far, WIDTH), round(distance, 9)) for near, far, distance in pixels]
+    assert len(set(crossings)) == len(crossings)
+    return set(crossings)
+
+
+def test_crossings_lie_between_pixels_of_the_picture() -> None:
+    """None with a pixel beside it, and all along its borders."""
+    every_row, every_column = range(HEIGHT), range(WIDTH)
+    # Within half a pixel of the borders there is no second pixel to blend with.
+    assert crossings_of(Mesh().add(0.2, 0.3, WIDTH - 0.2, HEIGHT - 0.4, 2, RED)) == set()
+    found = crossings_of(Mesh().add(0.7, -5, WIDTH - 0.6, HEIGHT + 5, 2, RED))
+    left = {(row, 1, row, 0, 0.8) for row in every_row}
+    right = {(row, WIDTH - 2, row, WIDTH - 1, 0.9) for row in every_row}
+    assert found == left | right
+    found = crossings_of(Mesh().add(-5, 0.7, WIDTH + 5, HEIGHT - 0.6, 2, RED))
+    above = {(1, column, 0, column, 0.8) for column in every_column}
+    below = {(HEIGHT - 2, column, HEIGHT - 1, column, 0.9) for column in every_column}
+    assert found == above | below
+
+
+def test_what_nothing_sees_has_no_crossings() -> None:
+    assert crossings_of(Mesh().add(5.7, -5, 5.9, 20, 2, RED).add(-5, 7.6, 20, 7.8, 2, RED)) == set()
+
+
+def test_a_wedge_from_beside_the_picture() -> None:
+    """Its flat third edge meets no column, and none of its lines."""
+    mesh = Mesh()
+    rays = torch.tensor([[9.3, 5.2, 1], [-9, 5, 1], [-2, 8.1, 1]], dtype=torch.float64)
+    mesh.vertices = 2 * rays @ torch.linalg.inv(CAMERA.intrinsics[0]).T
+    mesh.faces, mesh.colours = torch.tensor([[0, 1, 2]]), torch.ones(3, 3, dtype=torch.float64)
+    exact = mesh.render(samples=16, antialias=False).coverage
+    smooth, hard = mesh.render().coverage, mesh.render(antialias=False).coverage
+    assert exact.sum() > 10
+    assert (smooth - exact).abs().mean() < (hard - exact).abs().mean() / 3

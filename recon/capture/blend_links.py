@@ -21,7 +21,7 @@ PATH_FIELDS = ("name[1024]", "filepath[1024]")
 ZSTANDARD = b"\x28\xb5\x2f\xfd"
 
 
-class Unreadable(Exception):
+class UnreadableError(Exception):
     """The file is compressed in a way, or laid out in one, that is not known here."""
 
 
@@ -36,7 +36,7 @@ def linked_files(path: Path) -> list[Path]:
     """The libraries, images, fonts, caches and volumes that are there, also those of libraries.
 
     Raises:
-        Unreadable: Blender alone knows.
+        UnreadableError: Blender alone knows.
     """
     found: dict[Path, None] = {}
     queue = [path]
@@ -57,7 +57,7 @@ def _links(path: Path) -> Iterator[tuple[bytes, Path]]:
         dna = next(block for block in blocks if block.code == b"DNA1")
         offsets = _path_offsets(data[dna.start : dna.start + dna.size], order, pointer)
     except (OSError, StopIteration, ValueError, IndexError, KeyError, struct.error, EOFError, gzip.BadGzipFile):
-        raise Unreadable(path) from None
+        raise UnreadableError(path) from None
     for block in blocks:
         if block.code in LINKING and (offset := offsets.get(block.structure)) is not None and offset < block.size:
             start = block.start + offset
@@ -97,7 +97,7 @@ def _blocks(data: bytes, pointer: int, order: str, large: bool) -> Iterator[Bloc
     place = int(data[7:9]) if large else 12
     head = struct.Struct("<4siQqq" if large else f"{order}4si{'Q' if pointer == 8 else 'I'}ii")
     while place + head.size <= len(data):
-        code, second, old, fourth, _ = head.unpack_from(data, place)
+        code, second, _, fourth, _ = head.unpack_from(data, place)
         size, structure = (fourth, second) if large else (second, fourth)
         if size < 0:
             raise ValueError

@@ -55,7 +55,9 @@ def read(request: dict[str, Any]) -> None:
     poses, matrices = [], []
     first: list[Mesh] = []
     for shot in shots:
-        meshes, pose, matrix = as_rendered(scene, shot, lambda graph: look(graph, scene, shot, width, height))
+        meshes, pose, matrix = as_rendered(
+            scene, shot, lambda graph, shot=shot: look(graph, scene, shot, width, height)
+        )
         poses.append(pose)
         matrices.append(matrix)
         first = first or meshes
@@ -284,7 +286,7 @@ def strip_times(strip: Any) -> list[float]:
     if strip.type != "CLIP":
         return [time for time in inner if strip.frame_start <= time <= strip.frame_end]
     start, end = strip.action_frame_start, strip.action_frame_end
-    keys = [time for time in action_times(strip.action, getattr(strip, "action_slot_handle", None))]
+    keys = list(action_times(strip.action, getattr(strip, "action_slot_handle", None)))
     times = []
     for turn in range(int(np.ceil(strip.repeat - 1e-6))):
         for key in keys:

@@ -184,13 +184,13 @@ def _json(path: Path) -> Any:
         raise ReconError(f"{path}: cannot be read: {error.strerror}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ReconError(f"{path}: not JSON: {error}") from None
-    except _Twice as error:
+    except _TwiceError as error:
         raise ReconError(f"{path}: the key '{error}' is there twice in one mapping") from None
     except RecursionError:
         raise ReconError(f"{path}: not JSON of this kind: nested too deep") from None
 
 
-class _Twice(Exception):
+class _TwiceError(Exception):
     """A key that JSON's readers would silently let replace another."""
 
 
@@ -198,7 +198,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise _Twice(next(name for name in names if names.count(name) > 1))
+        raise _TwiceError(next(name for name in names if names.count(name) > 1))
     return found
 
 
@@ -218,9 +218,11 @@ def odd_keys(tree: Any) -> list[str]:
         near = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.85) if len(key) > 4 else []
         if key not in known and near:
             lines.append(f"the key '{key}' means nothing here; is '{near[0]}' meant?")
-    for key in MOVING:
-        if any(np.any(part.get(key)) for part in [tree, *tree["frames"]] if isinstance(part.get(key), list)):
-            lines.append(f"'{key}' is not undone: the poses are taken to hold for whole pictures")
+    lines += [
+        f"'{key}' is not undone: the poses are taken to hold for whole pictures"
+        for key in MOVING
+        if any(np.any(part.get(key)) for part in [tree, *tree["frames"]] if isinstance(part.get(key), list))
+    ]
     return lines
 
 
@@ -348,9 +350,9 @@ def _search(folder: Path, name: str) -> list[Path]:
 def unused_masks(folder: Path) -> Path | None:
     """A folder of masks that nothing refers to."""
     for each in sorted(folder.iterdir()):
-        if each.name.lower() in ("mask", "masks") and each.is_dir():
-            if any(file.suffix.lower() in SUFFIXES for file in each.iterdir()):
-                return each
+        named = each.name.lower() in ("mask", "masks") and each.is_dir()
+        if named and any(file.suffix.lower() in SUFFIXES for file in each.iterdir()):
+            return each
     return None
 
 

@@ -76,7 +76,7 @@ def validate(
     model = load_model(run).to("cuda" if torch.cuda.is_available() else "cpu")
     _check_frame(model, run)
     # All inputs are read before the first output is written; the sets again in turn, so that one is in memory.
-    for name, path in views.items():
+    for path in views.values():
         check_given(model.config.background, load_views(path), path)
     reference_mesh = None if reference is None else _reference(reference)
     mesh = _mesh(model, run)

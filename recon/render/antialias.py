@@ -160,9 +160,8 @@ def _pairs(edges: Silhouettes, lines: OnLines, zbuf: Float[Tensor, "n h w"]) -> 
     upper = lower + 1 + flat * (width - 1)
     near, far = torch.where(before, lower, upper), torch.where(before, upper, lower)
     distance = (position - (low + 1.5 - before.long())).abs()
-    # The last row numbers the pair: its lower pixel, which axis, and which of both is near. Two silhouettes that cross
-    # one segment from opposite sides are two crossings.
-    pairs = torch.stack([near, far, edge, line, (lower * 2 + flat) * 2 + before])
+    # The last row numbers the pair: its lower pixel, and along which axis.
+    pairs = torch.stack([near, far, edge, line, lower * 2 + flat])
 
     # Both pixels are in the picture: `low` runs to width - 2 on rows and to height - 2 on columns.
     within = ((low >= 0) & (low < width - 1 + flat * (height - width))).nonzero().squeeze(1)
@@ -192,7 +191,12 @@ def _visible(zbuf: Float[Tensor, "n h w"], pairs: Int[Tensor, "2 c"], depth: Flo
     """The edge hides what the far pixel sees, and the near pixel sees the edge's own sheet.
 
     The sheet is told from what lies behind it by being nearer to the edge's depth than to the far
-    pixel's: beside a silhouette a smooth surface changes depth too quickly for a fixed tolerance.
+    pixel's: beside a silhouette a smooth surface changes depth too quickly for a fixed tolerance. Without this rule a
+    needle that lies between two pixel centres would blend them, though neither shows it.
+
+    Both rules together leave a pair only crossings with the same near pixel. For if edges of depths d and e had the
+    pixels' depths (y, z) and (z, y) as those of (near, far), then d < z, e < y, 2 y <= d + z and 2 z <= e + y, and the
+    sum of the latter two, y + z <= d + e, contradicts that of the former.
     """
     seen = zbuf.flatten().index_select(0, pairs.flatten())
     at_near, at_far = torch.where(seen > 0, seen, torch.inf).view(2, -1)
@@ -200,7 +204,7 @@ def _visible(zbuf: Float[Tensor, "n h w"], pairs: Int[Tensor, "2 c"], depth: Flo
 
 
 def _outermost(pair: Int[Tensor, " c"], distance: Float[Tensor, " c"]) -> Int[Tensor, " p"]:
-    """The index of one crossing for each pair, that farthest from the near centre.
+    """The index of one crossing for each pair, that farthest from the near centre, which is the same for all of them.
 
     Silhouettes of fine meshes zigzag within a pixel and cross a segment several times. Blending every crossing would
     count the border as often; the farthest one is where the surface ends.
