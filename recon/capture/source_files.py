@@ -41,11 +41,11 @@ def _project(folder: Path) -> list[Path]:
 
 @functools.cache
 def _linked(path: Path, time: int) -> list[Path]:
-    from recon.capture.blend_links import Unreadable, linked_files
+    from recon.capture.blend_links import UnreadableError, linked_files
 
     try:
         files = linked_files(path)
-    except Unreadable:
+    except UnreadableError:
         from recon.capture.blender import linked_by_blender
 
         try:
