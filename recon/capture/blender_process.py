@@ -9,6 +9,7 @@ Scripts in a .blend are not run.
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,7 +57,7 @@ def read(request: dict[str, Any]) -> None:
     first: list[Mesh] = []
     for shot in shots:
         meshes, pose, matrix = as_rendered(
-            scene, shot, lambda graph, shot=shot: look(graph, scene, shot, width, height)
+            scene, shot, partial(look, scene=scene, shot=shot, width=width, height=height)
         )
         poses.append(pose)
         matrices.append(matrix)
