@@ -48,7 +48,7 @@ RENDERING = [
 TESTS = {
     "recon/render/antialias.py": RENDERING,
     "recon/render/box_filter.py": RENDERING,
-    "recon/render/edges.py": ["tests/test_icosphere.py", *RENDERING],
+    "recon/render/edges.py": ["tests/test_edges.py", *RENDERING],
     "recon/render/intersect.py": RENDERING,
     "recon/render/normals.py": RENDERING,
     "recon/render/rasterize.py": RENDERING,

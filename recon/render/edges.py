@@ -49,10 +49,9 @@ def _build(faces: Int[Tensor, "f 3"]) -> Edges:
     second = order[(starts + 1).clamp(max=len(order) - 1)]
     paired = (edge[second] == torch.arange(len(vertices), device=faces.device)) & (second != first)
     second = torch.where(paired, second, -1)
-    face_of = torch.where(second >= 0, second // 3, -1)
     return Edges(
         vertices.T.contiguous().T,
-        torch.stack([first // 3, face_of]).T,
+        torch.stack([first // 3, second // 3]).T,  # rounded down, so that -1 stays -1
         torch.stack([opposite[first], opposite[second]]).T,
         closed=bool(paired.all()),
     )
