@@ -197,7 +197,7 @@ def test_a_wedge_from_beside_the_picture() -> None:
     rays = torch.tensor([[9.3, 5.2, 1], [-9, 5, 1], [-2, 8.1, 1]], dtype=torch.float64)
     mesh.vertices = 2 * rays @ torch.linalg.inv(CAMERA.intrinsics[0]).T
     mesh.faces, mesh.colours = torch.tensor([[0, 1, 2]]), torch.ones(3, 3, dtype=torch.float64)
-    exact = mesh.render(samples=16, antialias=False).coverage
-    smooth, hard = mesh.render().coverage, mesh.render(antialias=False).coverage
+    exact = mesh.render(samples=16, antialias=False).alpha
+    smooth, hard = mesh.render().alpha, mesh.render(antialias=False).alpha
     assert exact.sum() > 10
     assert (smooth - exact).abs().mean() < (hard - exact).abs().mean() / 3

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from recon.camera import Cameras, intrinsics_from_fov, look_at
+from recon.views import Views
 
 
 def cameras(n: int = 4) -> Cameras:
@@ -68,3 +69,61 @@ def test_indexing_keeps_the_views(index: slice | list[int] | torch.Tensor) -> No
     some = cameras()[index]
     assert len(some) == 2
     assert torch.equal(some.project(POINTS), cameras().project(POINTS)[1:3])
+
+
+def views(**lights: np.ndarray) -> Views:
+    some = cameras(3)
+    poses, intrinsics = some.camera_to_world.numpy(), some.intrinsics.numpy()
+    return Views(np.zeros((3, 40, 60, 3), dtype=np.float32), poses, intrinsics, **lights)
+
+
+PLACES = np.array([[1.0, 2, 3], [4, 5, 6], [0.6, 0, 0.8]])
+
+
+@pytest.mark.parametrize(
+    ("lights", "expected"),
+    [
+        ({}, None),
+        ({"light_position": PLACES}, np.column_stack([PLACES, np.ones(3)])),
+        ({"light_direction": PLACES}, np.column_stack([PLACES, np.zeros(3)])),
+    ],
+)
+def test_the_cameras_of_a_viewpoint_set(lights: dict[str, np.ndarray], expected: np.ndarray | None) -> None:
+    """And these cameras in another dtype, and some of them, with their lights."""
+    single = Cameras.from_views(views(**lights))
+    double = Cameras.from_views(views(**lights), torch.float64)
+    assert (single.height, single.width) == (40, 60)
+    for given, dtype in ((single, torch.float32), (double, torch.float64), (single.to(torch.float64), torch.float64)):
+        assert given.camera_to_world.dtype == given.intrinsics.dtype == dtype
+        expected_pixels = cameras(3).project(POINTS).to(dtype)
+        torch.testing.assert_close(given.project(POINTS.to(dtype)), expected_pixels, atol=1e-4, rtol=1e-4)
+        if expected is None:
+            assert given.lights is None and given[[2, 0]].lights is None
+        else:
+            assert given.lights is not None and given.lights.dtype == dtype
+            torch.testing.assert_close(given.lights, torch.tensor(expected, dtype=dtype))
+            torch.testing.assert_close(given[[2, 0]].lights, torch.tensor(expected[[2, 0]], dtype=dtype))
+
+
+def test_a_margin_moves_pixels_and_nothing_else() -> None:
+    padded = cameras().padded(3)
+    assert (padded.height, padded.width) == (46, 66)
+    moved = cameras().project(POINTS) + torch.tensor([3.0, 3, 0], dtype=torch.float64)
+    torch.testing.assert_close(padded.project(POINTS), moved)
+    torch.testing.assert_close(cameras().cropped(torch.full((4, 2), -3), 46, 66).project(POINTS), moved)
+
+
+def test_offsets_in_the_world_to_homogeneous_pixels() -> None:
+    some = cameras()
+    offsets = POINTS - some.centers[:, None]
+    pixels = torch.einsum("nij,nvj->nvi", some.world_to_image, offsets)
+    expected = some.project(POINTS)
+    torch.testing.assert_close(pixels[..., 2], expected[..., 2])
+    torch.testing.assert_close(pixels[..., :2] / pixels[..., 2:], expected[..., :2])
+
+
+def test_other_cameras_leave_these_as_they_are() -> None:
+    some, before = cameras(), cameras()
+    some.scaled(2), some.padded(1), some.cropped(torch.ones(4, 2, dtype=torch.long), 3, 3)
+    assert torch.equal(some.intrinsics, before.intrinsics)
+    assert (some.height, some.width) == (before.height, before.width)

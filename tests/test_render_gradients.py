@@ -72,6 +72,9 @@ def test_unit_vectors() -> None:
     vectors = torch.randn(3, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
     assert gradcheck(unit, vectors)
     torch.testing.assert_close(unit(vectors).norm(dim=0), torch.ones(7, dtype=torch.float64))
+    # Shorter ones than 1e-12 are divided by that.
+    short = torch.tensor([[1e-11, 1e-12, 5e-13], [0, 0, 0], [0, 0, 0]], dtype=torch.float64)
+    torch.testing.assert_close(unit(short)[0], torch.tensor([1, 1, 0.5], dtype=torch.float64))
     nothing = torch.zeros(3, 2, requires_grad=True)
     unit(nothing).sum().backward()
     assert nothing.grad is not None and not unit(nothing).any() and nothing.grad.isfinite().all()

@@ -137,7 +137,7 @@ def test_twenty_kills_change_nothing(views_file: Path, tmp_path: Path, store_uri
     assert done.returncode == 0, done.stdout + done.stderr
     counts = json.loads(done.stdout.splitlines()[-1])
     assert sum(counts.values()) >= 20
-    assert {"image", "veil", "fold", "guide"} < set(table(tmp_path / "whole" / "history.csv")[0])
+    assert {"image", "field_opacity", "fold", "pseudo_mask"} < set(table(tmp_path / "whole" / "history.csv")[0])
     for name in counts:
         assert_same_run(tmp_path / name, tmp_path / "whole")
         assert_complete_in_mlflow(tmp_path / name, store_uri)
