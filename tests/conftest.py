@@ -16,9 +16,17 @@ PROGRAMS = ("browser", "cluster", "workflow")
 """Folders of tests that start chromium, Slurm or Snakemake."""
 
 
+WHOLE_RUNS = {
+    *("test_blender", "test_delivered", "test_diligent", "test_evaluation", "test_faults", "test_gallery"),
+    *("test_parallel_store", "test_report", "test_report_figures", "test_report_publish", "test_resume"),
+    *("test_security", "test_stopping", "test_sync", "test_tracking", "test_training", "test_viewer"),
+}
+"""Modules of tests that train, validate, write pages or talk to MLflow as a person does."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.parent.name in PROGRAMS:
+        if item.path.parent.name in PROGRAMS or item.path.stem in WHOLE_RUNS:
             item.add_marker(pytest.mark.slow)
 
 

@@ -447,6 +447,7 @@ def in_a_room() -> Views:
     return replace(views, images=(image.radiance / peak).numpy(), masks=masks, radiance_scale=peak)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["grid", "mlp"])
 def test_training_in_a_field(kind: str, tmp_path: Path) -> None:
     views = in_a_room()
@@ -475,6 +476,7 @@ def test_training_in_a_field(kind: str, tmp_path: Path) -> None:
     assert torch.equal(expected, found)
 
 
+@pytest.mark.slow
 def test_the_warm_up_tells_the_object_from_what_is_behind_it() -> None:
     views = in_a_room()
     options = ["field.resolution=16", "field.samples=12", "field.rays=400", "field.ambient=true", "field.warm_up=0.99"]

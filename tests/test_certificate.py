@@ -123,6 +123,7 @@ def test_pairs_of_triangles(other: list[list[float]], expected: int) -> None:
     assert pairs(TRIANGLE, np.array(other, dtype=float)) == expected
 
 
+@pytest.mark.slow
 def test_random_triangles_agree_with_edges_that_pierce() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 600, 3, 3))
