@@ -60,7 +60,7 @@ check: $(SETUP) ## for every change, two minutes: style, types, floors, the fast
 
 test: $(SETUP) $(if $(BLENDER_PYTHON),$(BLENDER)) ## everything, ten minutes: browser, Blender, Slurm and Snakemake too
 	$(style)
-	$(VENV)/bin/pytest --numprocesses auto --dist loadfile
+	$(VENV)/bin/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 ui: $(SETUP) ## open MLflow on the results: http://127.0.0.1:5000
 	@mkdir -p results
