@@ -191,14 +191,15 @@ def training_minutes(wildcards):
     return row.row.runtime or (24 * 60 if minutes is None else math.ceil(minutes) + 15)
 
 
-def memory(estimate, views):
-    """What a scheduler is asked for: the row's own, or an estimate from the views, and as much again for a retry."""
+def for_training(wildcards, input, attempt):
+    """MB that a scheduler is asked for: the row's, or an estimate from the views; as much again for a retry."""
+    row = PLAN.experiment(wildcards)
+    return attempt * (row.row.mem_mb or training_memory(Path(input.views), row.config))
 
-    def asked(wildcards, input, attempt):
-        row = PLAN.experiment(wildcards)
-        return attempt * (row.row.mem_mb or estimate(Path(views(input)), row.config))
 
-    return asked
+def for_validation(wildcards, input, attempt):
+    """Likewise; the row speaks of its training alone."""
+    return attempt * validation_memory(Path(input.views[0]), PLAN.experiment(wildcards).config)
 
 
 def training_threads(wildcards):

@@ -36,7 +36,7 @@ rule train:
         "../envs/recon.yaml"
     threads: training_threads
     resources:
-        mem_mb=memory(training_memory, lambda input: input.views),
+        mem_mb=for_training,
         runtime=training_minutes,
     params:
         run=subpath(output.model, parent=True),

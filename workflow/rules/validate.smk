@@ -15,7 +15,7 @@ rule validate:
         "../envs/recon.yaml"
     threads: 2
     resources:
-        mem_mb=memory(validation_memory, lambda input: input.views[0]),
+        mem_mb=for_validation,
         runtime=more(30),
     params:
         run=subpath(input.model, parent=True),
