@@ -56,7 +56,8 @@ TESTS = {
     "recon/render/shade.py": [*RENDERING, "tests/test_reflectance.py"],
     "recon/render/silhouettes.py": RENDERING,
     "recon/camera.py": ["tests/test_camera.py", *RENDERING],
-    "recon/training/losses.py": ["tests/test_losses.py", "tests/test_background.py"],
+    "recon/training/losses.py": ["tests/test_losses.py"],
+    "recon/background/losses.py": ["tests/test_background_losses.py", "tests/test_background.py"],
 }
 """The tests that are run against a module's mutants, quick ones first."""
 

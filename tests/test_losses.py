@@ -17,6 +17,7 @@ from recon.training.losses import (
     loss_terms,
     normal_loss,
     sample_path,
+    weighted_mean,
 )
 
 
@@ -97,3 +98,46 @@ def test_only_terms_with_a_weight_are_computed() -> None:
     found = terms(everything, torch.ones(1, 2, 2))
     assert set(found) == {"image", "velocity", "fold", "silhouette", "edge", "normal", "laplacian"}
     assert found["silhouette"].item() == pytest.approx(0.75)
+
+
+def test_a_pixel_is_saturated_from_one_on_in_both() -> None:
+    prediction = torch.tensor([1.0, 2.0, 0.5]).view(1, 1, 1, 3)
+    target = torch.tensor([2.0, 1.0, 1.5]).view(1, 1, 1, 3)
+    assert image_loss(prediction, target).item() == pytest.approx(1 / 3)
+    assert image_loss(target, prediction).item() == pytest.approx(1 / 3)
+
+
+def test_weights_are_of_pixels() -> None:
+    error = torch.tensor([[[0.5, 0.25]]])
+    weights = torch.tensor([[[2.0, 0.5]]])
+    assert weighted_mean(error, None).item() == pytest.approx(0.375)
+    assert weighted_mean(error, weights).item() == pytest.approx((1 + 0.125) / 2)
+    image = error[..., None].expand(-1, -1, -1, 3)
+    assert image_loss(torch.zeros_like(image), image, weights).item() == pytest.approx((1 + 0.125) / 2)
+
+
+def test_hinges_are_means() -> None:
+    assert fold_loss(scalings([-0.1, 1, 1, -0.3])).item() == pytest.approx((0.3 + 0.5) / 4)
+    assert distortion_loss(scalings([-1.0, 1, 1, 1])).item() == pytest.approx(1.75 / 4)
+
+
+def test_the_edges_and_the_centroids_of_a_square() -> None:
+    """Four sides of length 1 and a diagonal; the corners at the diagonal's ends have three neighbours."""
+    square = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 1, 0]])
+    flat = SurfaceMesh(square, torch.tensor([[0, 1, 2], [2, 1, 3]]), torch.ones(4, 3))
+    lengths = np.array([1, 1, 1, 1, 2**0.5])
+    assert edge_loss(flat).item() == pytest.approx(np.mean((lengths / lengths.mean() - 1) ** 2))
+    # From 0 and 3 to the middle of 1 and 2; from 1 and 2 to the centroid of three corners.
+    assert laplacian_loss(flat).item() == pytest.approx((2 * 0.5**0.5 + 4 * 2**0.5 / 3) / 4)
+
+
+def test_no_term_but_those_with_a_weight() -> None:
+    image = torch.zeros(1, 2, 2, 3)
+    rendering = Rendering(image, torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), image)
+    names = ["image", "velocity", "fold", "distortion", "silhouette", "edge", "normal", "laplacian"]
+    nothing = dict.fromkeys(names, 0.0)
+    for name in names:
+        model = Model(RunConfig(loss=LossConfig(**{**nothing, name: 1.0})), np.eye(4), 1.0)
+        batch = Batch(ring(1, 2, 2), image, torch.ones(1, 2, 2), torch.tensor([0]))
+        path = [mesh().vertices, mesh().vertices]
+        assert set(loss_terms(model, rendering, batch, mesh(), model.flow(), path, torch.Generator())) == {name}

@@ -174,3 +174,45 @@ def test_the_window_of_a_face_is_as_wide_as_the_picture() -> None:
     corners = torch.tensor([[-90.0, -90, 2], [0, 90, 2], [90, -90, 2]])
     camera = Cameras(torch.eye(4)[None], torch.tensor([[[9.0, 0, 5.3], [0, 9, 5.2], [0, 0, 1]]]), 7, 11)
     assert (rasterize(corners, torch.tensor([[0, 1, 2]]), camera).pix_to_face == 0).all()
+
+
+@pytest.mark.parametrize("first", range(3))
+@pytest.mark.parametrize("second", range(3))
+def test_an_edge_through_pixel_centres_leaves_no_hole(first: int, second: int) -> None:
+    """Whichever barycentric coordinates of the two faces are zero along it."""
+    vertices = torch.tensor([[-1.0, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]])
+    camera = Cameras(torch.eye(4)[None], torch.tensor([[[7.3, 0, 6.5], [0, 7.3, 6.5], [0, 0, 1]]]), 13, 13)
+    faces = torch.stack([torch.tensor([0, 2, 1]).roll(first), torch.tensor([0, 3, 2]).roll(second)])
+    assert (rasterize(vertices, faces, camera).pix_to_face >= 0).all()
+
+
+def test_faces_are_seen_from_outside_only_unless_both_sides_are_wanted() -> None:
+    vertices, faces = icosphere(1)
+    inside_out, cameras = faces.flip(1), ring(1, 20, 20)
+    assert (rasterize(vertices, inside_out, cameras, cull=False).pix_to_face >= 0).any()
+    screen = on_screen(vertices, inside_out, cameras)
+    nearest = visible_faces(screen, inside_out, 20, 20)
+    # The far half of the sphere, which shows its outer side to nobody, is what is left of it.
+    assert torch.equal(rasterize(vertices, inside_out, cameras).pix_to_face, nearest)
+    assert torch.equal(nearest, visible_faces(screen, inside_out, 20, 20, cull=True))
+    assert not torch.equal(nearest, visible_faces(screen, inside_out, 20, 20, cull=False))
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ([], []),
+        ([100], [[100]]),
+        ([60, 40], [[60, 40]]),
+        ([60, 40, 1], [[60, 40], [1]]),
+        ([40, 70, 30, 200, 10], [[40], [70, 30], [200], [10]]),
+        ([101, 0, 0, 100], [[101], [0, 0, 100]]),
+        ([1] * 250, [[1] * 100, [1] * 100, [1] * 50]),
+    ],
+)
+def test_chunks_hold_as_many_faces_as_fit(
+    counts: list[int], expected: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rasterize_module, "MAX_FRAGMENTS", 100)
+    numbers = torch.tensor(counts, dtype=torch.long)
+    assert [numbers[part].tolist() for part in rasterize_module._chunks(numbers)] == expected

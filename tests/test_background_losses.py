@@ -1,0 +1,43 @@
+"""Loss terms of a background's field, on few rays and pixels."""
+
+import pytest
+import torch
+
+from recon.background.field import OuterSegments
+from recon.background.losses import BEYOND, WITHIN, opacity_loss, outline_weights, pseudo_mask_loss
+from recon.background.rays import Rays
+from recon.background.volume import RaySegment
+from recon.render.renderer import Rendering
+
+
+def segment(transmittance: list[float], radiance: float = 0.0) -> RaySegment:
+    count = len(transmittance)
+    return RaySegment(torch.full((count, 3), radiance), torch.tensor(transmittance), torch.zeros(count, 1))
+
+
+def test_a_pixel_counts_as_far_as_its_mask_is_sure() -> None:
+    alpha = torch.tensor([[[0.75, 0.5, 0.25]]])
+    masks = torch.tensor([[[[1.0, 1.0], [0.0, 0.5], [1.0, 0.0]]]])
+    assert pseudo_mask_loss(alpha, masks).item() == pytest.approx((0.25 + 0.25) / 3)
+
+
+def test_opacity_is_dear_before_the_sphere_and_cheap_beside_it() -> None:
+    """One ray through the unit sphere, one beside it and one that touches it."""
+    rays = Rays(torch.zeros(3, 3), torch.zeros(3, 3), torch.tensor([2.0, 3, 3]), torch.tensor([4.0, 2, 3]))
+    outer = OuterSegments(segment([0.75, 0.5, 1.0]), segment([0.5, 1.0, 1.0]))
+    expected = (0.25 + BEYOND * 0.5) / 3 + BEYOND * 0.5 / 3
+    assert opacity_loss(rays, outer).item() == pytest.approx(expected)
+    inside = segment([0.5, 1.0, 0.75])
+    assert opacity_loss(rays, outer, inside).item() == pytest.approx(expected + WITHIN * (0.5 + 0.25) / 3)
+    touched = OuterSegments(segment([1.0, 1.0, 0.5]), segment([1.0, 1.0, 1.0]))
+    assert opacity_loss(rays, touched).item() == pytest.approx(BEYOND * 0.5 / 3)
+
+
+def test_weights_of_outlines_are_finite() -> None:
+    """Where nothing is seen, before what is just as bright, and before what is brighter."""
+    alpha = torch.tensor([[[0.0, 0.5, 0.5, 0.5]]])
+    radiance = torch.tensor([0.0, 0.4, 0.4, 0.4]).view(1, 1, 4, 1).expand(-1, -1, -1, 3)
+    rendering = Rendering(radiance, alpha, alpha, radiance)
+    behind = RaySegment(torch.tensor([0.8, 0.8, 1.2, 2.4])[:, None].expand(-1, 3), torch.zeros(4), torch.zeros(4, 1))
+    weights = outline_weights(rendering, OuterSegments(segment([1.0] * 4), behind), torch.arange(4)).flatten()
+    torch.testing.assert_close(weights, torch.tensor([1.0, 4.0, 2.0, 1.0]))
