@@ -198,6 +198,6 @@ def test_a_wedge_from_beside_the_picture() -> None:
     mesh.vertices = 2 * rays @ torch.linalg.inv(CAMERA.intrinsics[0]).T
     mesh.faces, mesh.colours = torch.tensor([[0, 1, 2]]), torch.ones(3, 3, dtype=torch.float64)
     exact = mesh.render(samples=16, antialias=False).alpha
-    smooth, hard = mesh.render().coverage, mesh.render(antialias=False).alpha
+    smooth, hard = mesh.render().alpha, mesh.render(antialias=False).alpha
     assert exact.sum() > 10
     assert (smooth - exact).abs().mean() < (hard - exact).abs().mean() / 3
