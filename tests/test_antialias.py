@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from shapes import ring
+from shapes import bumpy, ring
 from torch import Tensor
 
 from recon.camera import Cameras
@@ -201,3 +201,29 @@ def test_a_wedge_from_beside_the_picture() -> None:
     smooth, hard = mesh.render().alpha, mesh.render(antialias=False).alpha
     assert exact.sum() > 10
     assert (smooth - exact).abs().mean() < (hard - exact).abs().mean() / 3
+
+
+def test_a_hole_that_nobody_sees_changes_nothing() -> None:
+    """Of a mesh with a border the silhouettes are found in another way."""
+    vertices, faces = bumpy(3)
+    cameras = ring(1, 32, 32)
+    normals = torch.linalg.cross(*(vertices[faces[:, i]] - vertices[faces[:, 0]] for i in (1, 2)))
+    middles = vertices[faces].mean(1)
+    hidden = ((cameras.centers - middles) * normals).sum(1) < -0.5 * normals.norm(dim=1) * 2.5
+    assert 10 < hidden.sum() < len(faces) / 2
+    whole = render(vertices, faces, cameras, albedo=torch.ones_like(vertices))
+    holed = render(vertices, faces[~hidden], cameras, albedo=torch.ones_like(vertices), smooth=False)
+    assert torch.equal(whole.alpha, holed.alpha)
+
+
+def test_what_lies_behind_the_camera_changes_nothing() -> None:
+    """Its silhouettes would be upside down in the middle of the picture."""
+    front = Mesh().add(3.3, 2.7, 10.8, 9.1, 2, RED)
+    alone = front.render()
+    sphere, faces = icosphere(2)
+    front.faces = torch.cat([front.faces, faces + len(front.vertices)])
+    behind = 0.7 * sphere.double() + torch.tensor([0.1, 0.2, -3.0])
+    front.vertices = torch.cat([front.vertices, behind])
+    front.colours = torch.cat([front.colours, GREEN.expand(len(sphere), 3)])
+    both = front.render()
+    assert torch.equal(both.radiance, alone.radiance) and torch.equal(both.alpha, alone.alpha)

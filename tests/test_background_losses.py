@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from recon.background.field import OuterSegments
-from recon.background.losses import BEYOND, WITHIN, opacity_loss, outline_weights, pseudo_mask_loss
+from recon.background.losses import (
+    BEYOND,
+    WITHIN,
+    opacity_loss,
+    outline_weights,
+    pseudo_mask_loss,
+    ray_distortion_loss,
+    redundant_alpha_loss,
+)
 from recon.background.rays import Rays
 from recon.background.volume import RaySegment
 from recon.render.renderer import Rendering
@@ -34,10 +42,34 @@ def test_opacity_is_dear_before_the_sphere_and_cheap_beside_it() -> None:
 
 
 def test_weights_of_outlines_are_finite() -> None:
-    """Where nothing is seen, before what is just as bright, and before what is brighter."""
-    alpha = torch.tensor([[[0.0, 0.5, 0.5, 0.5]]])
-    radiance = torch.tensor([0.0, 0.4, 0.4, 0.4]).view(1, 1, 4, 1).expand(-1, -1, -1, 3)
+    """Where nothing is seen, before what is just as bright, before what is brighter, where all is black, and where
+    too little is seen."""
+    alpha = torch.tensor([[[0.0, 0.5, 0.5, 0.5, 0.5, 5e-4]]])
+    radiance = torch.tensor([0.0, 0.4, 0.4, 0.4, 0.0, 8e-4]).view(1, 1, 6, 1).expand(-1, -1, -1, 3)
     rendering = Rendering(radiance, alpha, alpha, radiance)
-    behind = RaySegment(torch.tensor([0.8, 0.8, 1.2, 2.4])[:, None].expand(-1, 3), torch.zeros(4), torch.zeros(4, 1))
-    weights = outline_weights(rendering, OuterSegments(segment([1.0] * 4), behind), torch.arange(4)).flatten()
-    torch.testing.assert_close(weights, torch.tensor([1.0, 4.0, 2.0, 1.0]))
+    wall = torch.tensor([0.8, 0.8, 1.2, 2.4, 0.0, 0.7])[:, None].expand(-1, 3)
+    behind = RaySegment(wall, torch.zeros(6), torch.zeros(6, 1))
+    weights = outline_weights(rendering, OuterSegments(segment([1.0] * 6), behind), torch.arange(6)).flatten()
+    torch.testing.assert_close(weights, torch.tensor([1.0, 4.0, 2.0, 1.0, 1.0, 1.0]))
+
+
+def test_what_differs_more_from_the_wall_is_less_redundant() -> None:
+    """By a Gaussian of the difference, brighter or darker."""
+    wall = RaySegment(torch.full((4, 3), 0.4), torch.zeros(4), torch.zeros(4, 1))
+    outer = OuterSegments(segment([1.0] * 4), wall)
+    difference = torch.tensor([0.0, 0.1, -0.1, 0.2])
+    images = (0.4 + difference).view(1, 1, 4, 1).expand(-1, -1, -1, 3)
+    alpha = torch.full((1, 1, 4), 0.5)
+    loss = redundant_alpha_loss(alpha, outer, torch.arange(4), images, alike=0.1)
+    expected = 0.8 * 0.5 * (1 + 2 * torch.exp(torch.tensor(-1.0)) + torch.exp(torch.tensor(-4.0))) / 4
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_segments_of_few_and_of_many_samples_are_as_long() -> None:
+    """One interval of length 1 and then two of 1/2; a second ray that nothing stops."""
+    first = RaySegment(torch.zeros(2, 3), torch.tensor([0.5, 1.0]), torch.tensor([[0.5], [0.0]]))
+    second = RaySegment(torch.zeros(2, 3), torch.tensor([0.0, 1.0]), torch.tensor([[0.25, 0.75], [0.0, 0.0]]))
+    # Weights 1/2, 1/8, 3/8 in the middles 1/2, 5/4, 7/4.
+    apart = 2 * (0.5 * 0.125 * 0.75 + 0.5 * 0.375 * 1.25 + 0.125 * 0.375 * 0.5)
+    within = 0.5**2 / 3 + (0.125**2 + 0.375**2) / 6
+    assert ray_distortion_loss([first, second]).item() == pytest.approx((apart + within) / 2)

@@ -33,6 +33,7 @@ def test_looking_at_a_target_puts_it_in_the_centre_and_up_at_the_top() -> None:
     poses = look_at(eyes, np.zeros(3), np.array([0.0, 0, 1]))
     assert np.allclose(poses[:, :3, :3] @ poses[:, :3, :3].transpose(0, 2, 1), np.eye(3))
     assert np.allclose(np.linalg.det(poses[:, :3, :3]), 1)
+    assert poses.shape == (2, 4, 4) and np.array_equal(poses[:, 3], [[0, 0, 0, 1]] * 2)
     matrix = torch.tensor(intrinsics_from_fov(49.0, 40, 60)).expand(2, 3, 3).clone()
     view = Cameras(torch.tensor(poses), matrix, 40, 60)
     pixels = view.project(torch.tensor([[0.0, 0, 0], [0, 0, 0.5]], dtype=torch.float64))

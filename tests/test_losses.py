@@ -141,3 +141,21 @@ def test_no_term_but_those_with_a_weight() -> None:
         batch = Batch(ring(1, 2, 2), image, torch.ones(1, 2, 2), torch.tensor([0]))
         path = [mesh().vertices, mesh().vertices]
         assert set(loss_terms(model, rendering, batch, mesh(), model.flow(), path, torch.Generator())) == {name}
+
+
+def test_without_masks_there_is_no_silhouette_term() -> None:
+    image = torch.zeros(1, 2, 2, 3)
+    rendering = Rendering(image, torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), image)
+    model = Model(RunConfig(loss=LossConfig(silhouette=1)), np.eye(4), 1.0)
+    batch = Batch(ring(1, 2, 2), image, None, torch.tensor([0]))
+    path = [mesh().vertices, mesh().vertices]
+    assert "silhouette" not in loss_terms(model, rendering, batch, mesh(), model.flow(), path, torch.Generator())
+
+
+def test_edges_are_drawn_towards_a_mean_that_stands_still() -> None:
+    """So a mesh that grows as a whole changes the loss, by twice the variance of its relative lengths."""
+    scale = torch.tensor(1.0, requires_grad=True)
+    some = mesh(1)
+    loss = edge_loss(some._replace(vertices=scale * some.vertices))
+    (gradient,) = torch.autograd.grad(loss, scale)
+    assert gradient.item() == pytest.approx(2 * loss.item(), rel=1e-4)
