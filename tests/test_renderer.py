@@ -10,6 +10,7 @@ from recon.config import RunConfig
 from recon.model.model import Model
 from recon.render.normals import vertex_normals
 from recon.render.renderer import Rendering, render
+from recon.render.shade import separate_irradiance
 from recon.surface.icosphere import icosphere
 
 
@@ -188,3 +189,39 @@ def test_gradient_moves_a_silhouette_towards_its_target() -> None:
         (white(size * vertices, faces, cameras).alpha - target).abs().mean().backward()
         optimizer.step()
     assert size.item() == pytest.approx(0.7, abs=0.01)
+
+
+def test_angles_with_camera_and_half_vector() -> None:
+    """The camera straight above, the light at 60 degrees; then both at 30 degrees on either side."""
+    points, up = torch.zeros(2, 3, dtype=torch.float64), torch.tensor([[0.0, 0, 1]] * 2, dtype=torch.float64)
+    sine, cosine = 0.75**0.5, 0.5
+    centers = torch.tensor([[0, 0, 3.0], [-1.0, 0, 2 * sine]], dtype=torch.float64)
+    lights = torch.tensor([[2 * sine, 0, 2 * cosine, 1], [0.5, 0, sine, 0]], dtype=torch.float64)
+    irradiance, of_light, angles = separate_irradiance(points, up, centers, lights)
+    torch.testing.assert_close(of_light, torch.tensor([cosine, sine], dtype=torch.float64))
+    torch.testing.assert_close(irradiance, torch.tensor([cosine / 4, sine], dtype=torch.float64))
+    torch.testing.assert_close(angles.view, torch.tensor([1, sine], dtype=torch.float64))
+    torch.testing.assert_close(angles.half, torch.tensor([sine, 1], dtype=torch.float64))
+    torch.testing.assert_close(angles.difference, torch.tensor([sine, sine], dtype=torch.float64))
+
+
+def test_depth_is_that_of_the_samples_that_see_something() -> None:
+    """A wall over half of each pixel of a column."""
+    vertices = torch.tensor([[-9.0, -9, 2], [-9, 9, 2], [0.1, 9, 2], [0.1, -9, 2]])
+    faces = torch.tensor([[0, 1, 2], [0, 2, 3]])
+    cameras = Cameras(torch.eye(4)[None], torch.tensor([[[10.0, 0, 5], [0, 10, 5], [0, 0, 1]]]), 10, 10)
+    image = white(vertices, faces, cameras, samples=2, antialias=False)
+    assert image.alpha[0, :, 5].tolist() == [0.5] * 10
+    torch.testing.assert_close(image.depth[0, :, :6], torch.full((10, 6), 2.0))
+    torch.testing.assert_close(image.normals[0, :, :6], torch.tensor([0.0, 0, -1]).expand(10, 6, 3))
+    assert not image.depth[0, :, 6:].any() and not image.normals[0, :, 6:].any()
+
+
+def test_normals_are_interpolated_and_insides_left_out_unless_it_is_said_otherwise() -> None:
+    (vertices, faces), cameras = bumpy(2), ring(1, 20, 20)
+    image = white(vertices, faces, cameras).radiance
+    assert torch.equal(image, white(vertices, faces, cameras, smooth=True, cull=True, antialias=True).radiance)
+    assert not torch.equal(image, white(vertices, faces, cameras, smooth=False).radiance)
+    inside_out = white(vertices, faces.flip(1), cameras)
+    assert torch.equal(inside_out.depth, white(vertices, faces.flip(1), cameras, cull=True).depth)
+    assert not torch.equal(inside_out.depth, white(vertices, faces.flip(1), cameras, cull=False).depth)
