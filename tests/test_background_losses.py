@@ -54,11 +54,11 @@ def test_weights_of_outlines_are_finite() -> None:
 
 
 def test_what_differs_more_from_the_wall_is_less_redundant() -> None:
-    """By a Gaussian of the difference, brighter or darker."""
+    """By a Gaussian of the difference, brighter or darker, also where the colours' differences add up to nothing."""
     wall = RaySegment(torch.full((4, 3), 0.4), torch.zeros(4), torch.zeros(4, 1))
     outer = OuterSegments(segment([1.0] * 4), wall)
-    difference = torch.tensor([0.0, 0.1, -0.1, 0.2])
-    images = (0.4 + difference).view(1, 1, 4, 1).expand(-1, -1, -1, 3)
+    difference = torch.tensor([[0.0, 0, 0], [0.1, 0.1, 0.1], [0.15, -0.15, 0], [-0.2, -0.2, -0.2]])
+    images = (0.4 + difference).view(1, 1, 4, 3)
     alpha = torch.full((1, 1, 4), 0.5)
     loss = redundant_alpha_loss(alpha, outer, torch.arange(4), images, alike=0.1)
     expected = 0.8 * 0.5 * (1 + 2 * torch.exp(torch.tensor(-1.0)) + torch.exp(torch.tensor(-4.0))) / 4
