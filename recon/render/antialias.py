@@ -180,7 +180,8 @@ def _lines_met(lines: OnLines, height: int, width: int) -> tuple[Int[Tensor, " c
     """
     low, high = (lines.across - 0.5).ceil_().aminmax(dim=0)
     first = low.clamp_(min=0).long()
-    counts = (torch.minimum(high, height + lines.flat * (width - height)).long() - first).clamp_(min=0)
+    # Not negative, as `silhouettes` leaves out what is beside the picture.
+    counts = torch.minimum(high, height + lines.flat * (width - height)).long() - first
     edge = torch.repeat_interleave(counts)
     # A flat range over all results, less how many came before its edge's first, counts from each edge's first line.
     skipped = counts.cumsum(0) - counts - first

@@ -57,7 +57,7 @@ def silhouettes(faces: Int[Tensor, "f 3"], screen: OnScreen, height: int, width:
     # Both ends and the third corner of all chosen edges in one gathering: (coordinate, corner, edge).
     points = screen.points.flatten(1).index_select(1, (view * screen.points.shape[2] + corners).flatten())
     (left, above, nearest), (right, below, _) = points.view(3, 3, -1)[:, :2].aminmax(dim=1)
-    # The box around the three corners: generous, as an edge beside the picture meets none of its lines anyway.
+    # The box around both ends. What it lets through meets the lines of the picture, or lies between two of them.
     kept = ((right >= 0) & (left <= width) & (below >= 0) & (above <= height) & (nearest > NEAR)).nonzero().squeeze(1)
     points = points.view(9, -1).index_select(1, kept).view(3, 3, -1)
     ends = corners[:2].index_select(1, kept)
