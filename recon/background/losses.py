@@ -60,7 +60,7 @@ def redundant_alpha_loss(
     images: Float[Tensor, "b h w 3"],
     alike: float = ALIKE,
 ) -> Float[Tensor, ""]:
-    """Mean alpha of outline pixels that the field explain without the surface.
+    """Mean alpha of outline pixels that the field explains without the surface.
 
     A membrane that is as bright as the wall behind it has no error, and so no gradient of the images'.
     `pixel` are those, as flat indices into (b, h, w), that `outer` belongs to; `alike` is the difference of

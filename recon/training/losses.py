@@ -81,7 +81,7 @@ def fold_loss(derivatives: Float[Tensor, "3 k 3"]) -> Float[Tensor, ""]:
 
 
 def distortion_loss(derivatives: Float[Tensor, "3 k 3"]) -> Float[Tensor, ""]:
-    """How unevenly steps of the flow segment: a mean hinge on det J / (|J|^2 / 3)^(3/2) below `EVEN`.
+    """How unevenly steps of the flow stretch: a mean hinge on det J / (|J|^2 / 3)^(3/2) below `EVEN`.
 
     The quotient is 1 for a similarity, whatever its scale, and falls to 0 as one direction is pressed flat (the mean
     ratio of Knupp 2001, "Algebraic mesh quality metrics", for matrices of three rows). So the surface may shrink as far
