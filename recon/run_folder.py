@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-VERSION = 3
+VERSION = 4
 """Of the files in a run folder that recon reads back, `model.pt` and the states of a training. Another is refused."""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import imageio.v3 as imageio
 import numpy as np
 import pytest
+import yaml
 from runs import VIEWS, write_run, write_training
 
 from recon.errors import ReconError
@@ -18,6 +19,7 @@ from recon.report.records import load_records
 from recon.report.sprite_sheet import LOSSLESS, gallery_files, sprite_sheets
 from recon.report.tables import number
 from recon.report.three import threejs
+from recon.tracking.record import Record
 
 
 class Page(HTMLParser):
@@ -68,6 +70,23 @@ def test_the_page_needs_nothing_else(runs: list[Path], tmp_path: Path) -> None:
 
 def test_it_is_the_same_page_each_time(runs: list[Path]) -> None:
     assert report_page(runs) == report_page(runs)
+
+
+def test_a_run_that_the_clock_cut_is_marked(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its numbers depend on what else the machine did. Runs by iterations, and longer ones, have no mark."""
+    (runs[0] / "checkpoints").mkdir(exist_ok=True)
+    record = Record("run", "recon", 0, params={"max_minutes": "6.0"})
+    for planned, marked in ((100_000, True), (2, False)):
+        config = yaml.safe_load((runs[0] / "train.yaml").read_text()) or {}
+        config.setdefault("train", {})["iterations"] = planned
+        (runs[0] / "train.yaml").write_text(yaml.safe_dump(config))
+        record.write(runs[0])
+        report(runs, tmp_path / "out")
+        said = "cut by the clock: --max-minutes 6.0 gave it"
+        assert (said in (tmp_path / "out" / "index.html").read_text()) == marked
+        assert (said in capsys.readouterr().err) == marked
 
 
 def test_the_best_of_each_set_is_marked_and_published_losses_stand_beside(runs: list[Path]) -> None:

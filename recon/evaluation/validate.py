@@ -20,6 +20,7 @@ from recon.evaluation.delivered import read_delivered
 from recon.evaluation.fingerprint import KEY, fingerprint
 from recon.evaluation.gallery import Gallery
 from recon.evaluation.match import Match, batches, match
+from recon.evaluation.materials import MaterialErrors
 from recon.evaluation.overshoot import Overshoot, brightest, write_overshoot
 from recon.evaluation.sheet import COLUMNS, comparison_sheet
 from recon.evaluation.surface_file import SurfaceFile
@@ -156,7 +157,7 @@ def _measure(
 ) -> tuple[dict[str, Any], Overshoot | None]:
     """What NAME.json says of a set, whose pictures are written, and the brightest prediction so far."""
     per_view: list[dict[str, float]] = []
-    shown = _Shown(len(views))
+    shown, materials = _Shown(len(views)), MaterialErrors()
     with Gallery(folder.gallery(views.name), len(views), tone) as gallery:
         for first, part in views.parts():
             found = match(views.model, mesh, part)
@@ -165,9 +166,12 @@ def _measure(
             surface.add_views(views.name, part, found.depth)
             top = brightest(views.name, first, found.prediction, top)
             shown.add(first, part, found)
+            materials.add(views.model, mesh, part, found)
             per_view += found.per_view
         ranges = gallery.finish()
     write_picture(shown.sheet(tone), folder.sheet(views.name))
+    if of_materials := materials.per_view():
+        per_view = [images | material for images, material in zip(per_view, of_materials, strict=True)]
     summary = {
         "views": len(views),
         **views.size,
