@@ -13,16 +13,13 @@ from jaxtyping import Float
 from recon.capture.notes import listed, merged
 from recon.capture.photographs import (
     Photo,
-    common_masks,
-    equal_sizes,
-    known_pixels,
+    framed,
     like_picture,
     picture_notes,
     undistorted,
-    unit_frame,
     upright,
 )
-from recon.capture.poses import poses_in_unit_frame, rigid_pose
+from recon.capture.poses import rigid_pose
 from recon.capture.provenance import provenance
 from recon.errors import ReconError
 from recon.images.photograph import SUFFIXES, ColorSpace, read_mask, read_picture
@@ -102,31 +99,14 @@ def views_from_colmap(
     notes += _unregistered(folder, root, {name for name, *_ in images})
     turned = [name for name, (_, upright) in zip(called, read, strict=True) if upright]
     notes += picture_notes(str(folder), [photo.picture for photo in photos], called, turned, sized=True)
-    pictures = equal_sizes(photos, [picture for picture, _ in files])
     names = [f"{folder}: {name}" for name in called]
-    masks, known = common_masks(photos, names, "has no mask in masks/"), known_pixels(photos, names)
-    peak = float(pictures.max())
-    if peak <= 0:
-        raise ReconError(f"{folder}: all pictures are black")
-    poses, intrinsics = (np.stack([getattr(photo, key) for photo in photos]) for key in ("pose", "intrinsics"))
-    if like is None:
-        world_from_unit, framed_by = unit_frame(pictures, masks, poses, intrinsics, str(folder), points, known)
-    else:
-        world_from_unit, framed_by, peak = like.world_from_unit, "like", like.radiance_scale
+    pictures = [picture for picture, _ in files]
+    found = framed(photos, pictures, names, "has no mask in masks/", str(folder), like, points)
     models = sorted({camera.model_name for camera in cameras.values()})
-    settings = {"images": [name for name, *_ in images], "camera_models": models, "framed_by": framed_by}
+    settings = {"images": [name for name, *_ in images], "camera_models": models, "framed_by": found.framed_by}
     inputs = [*sorted(model.glob("*.*")), *(file for pair in files for file in pair if file is not None)]
     packages = ("pycolmap", "OpenEXR", "imageio", "opencv-python-headless")
-    return Views(
-        images=pictures / np.float32(peak),
-        masks=None if masks is None else masks.astype(np.uint8) * 255,
-        known=None if known is None else known.astype(np.uint8) * 255,
-        camera_to_world=poses_in_unit_frame(poses, world_from_unit),
-        intrinsics=intrinsics,
-        radiance_scale=peak,
-        world_from_unit=world_from_unit,
-        metadata=provenance(set_name, folder.resolve(), inputs, settings, packages, merged(notes)),
-    )
+    return found.views(provenance(set_name, folder.resolve(), inputs, settings, packages, merged(notes)))
 
 
 Model = tuple[dict[int, Any], list[tuple[str, int, Float[np.ndarray, "4 4"]]], Float[np.ndarray, "p 3"]]

@@ -2,16 +2,18 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
 from recon.capture.normalise import frame_from_cameras, frame_from_masks, frame_from_points, masks_from_black
 from recon.capture.notes import listed
+from recon.capture.poses import poses_in_unit_frame
 from recon.errors import ReconError
 from recon.images.encoding import turned
 from recon.images.photograph import Picture
+from recon.views import Frame, Views
 
 
 class Photo(NamedTuple):
@@ -174,6 +176,71 @@ def common_masks(photos: list[Photo], names: list[str], missing: str) -> Bool[np
         if not mask.any():
             raise ReconError(f"{name}: the mask is empty")
     return np.stack(masks)
+
+
+class Framed(NamedTuple):
+    """Photographs of one size with the unit frame and radiance scale that they get.
+
+    Attributes:
+        images: linear radiance as the files have it.
+        poses: camera-to-world in the source's frame.
+        framed_by: what `world_from_unit` comes from.
+    """
+
+    images: Float32[np.ndarray, "n h w 3"]
+    masks: Bool[np.ndarray, "n h w"] | None
+    known: Bool[np.ndarray, "n h w"] | None
+    poses: Float[np.ndarray, "n 4 4"]
+    intrinsics: Float[np.ndarray, "n 3 3"]
+    world_from_unit: Float[np.ndarray, "4 4"]
+    radiance_scale: float
+    framed_by: str
+
+    def views(self, metadata: dict[str, Any], light_position: Float[np.ndarray, "n 3"] | None = None) -> Views:
+        """The viewpoint set; `light_position` in the unit frame."""
+        return Views(
+            images=self.images / np.float32(self.radiance_scale),
+            masks=None if self.masks is None else self.masks.astype(np.uint8) * 255,
+            known=None if self.known is None else self.known.astype(np.uint8) * 255,
+            camera_to_world=poses_in_unit_frame(self.poses, self.world_from_unit),
+            intrinsics=self.intrinsics,
+            radiance_scale=self.radiance_scale,
+            world_from_unit=self.world_from_unit,
+            light_position=light_position,
+            metadata=metadata,
+        )
+
+
+def framed(
+    photos: list[Photo],
+    paths: list[Path],
+    names: list[str],
+    missing: str,
+    source: str,
+    like: Frame | None = None,
+    points: Float[np.ndarray, "p 3"] | None = None,
+) -> Framed:
+    """The photographs in a common frame: that of `like`, or else as `unit_frame` finds it.
+
+    Args:
+        paths: of the pictures.
+        names, missing: as `common_masks` takes them.
+        source: what errors call all of them together.
+
+    Raises:
+        ReconError: sizes differ; some have masks and others not; all is black; the object's place cannot be told.
+    """
+    images = equal_sizes(photos, paths)
+    masks, known = common_masks(photos, names, missing), known_pixels(photos, names)
+    peak = float(images.max())
+    if peak <= 0:
+        raise ReconError(f"{source}: all pictures are black")
+    poses, intrinsics = (np.stack([getattr(photo, key) for photo in photos]) for key in ("pose", "intrinsics"))
+    if like is None:
+        world_from_unit, framed_by = unit_frame(images, masks, poses, intrinsics, source, points, known)
+    else:
+        world_from_unit, framed_by, peak = like.world_from_unit, "like", like.radiance_scale
+    return Framed(images, masks, known, poses, intrinsics, world_from_unit, peak, framed_by)
 
 
 def _opaque(photo: Photo) -> Bool[np.ndarray, "h w"] | None:

@@ -20,16 +20,13 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from recon.capture.notes import listed, merged
 from recon.capture.photographs import (
     Photo,
-    common_masks,
-    equal_sizes,
-    known_pixels,
+    framed,
     like_picture,
     picture_notes,
     undistorted,
-    unit_frame,
     upright,
 )
-from recon.capture.poses import poses_in_unit_frame, rigid_pose, scale_note
+from recon.capture.poses import rigid_pose, scale_note
 from recon.capture.provenance import provenance
 from recon.errors import ReconError
 from recon.images.photograph import SUFFIXES, ColorSpace, read_mask, read_picture
@@ -136,33 +133,15 @@ def views_from_transforms(
     photos = [photo for photo, _ in read]
     names = [f"{path}: {frame.name}" for frame in frames]
     notes += _picture_notes(path, transforms, frames, photos, [turned for _, turned in read])
-    images = equal_sizes(photos, [frame.picture for frame in frames])
-    masks, known = common_masks(photos, names, "has no 'mask_path'"), known_pixels(photos, names)
-    if masks is None and (folder := unused_masks(path.parent)) is not None:
+    pictures = [frame.picture for frame in frames]
+    found = framed(photos, pictures, names, "has no 'mask_path'", str(path), like)
+    if found.masks is None and (folder := unused_masks(path.parent)) is not None:
         notes.append(f"{path}: no frame has a 'mask_path', though {folder} holds pictures: no masks are taken")
-    peak = float(images.max())
-    if peak <= 0:
-        raise ReconError(f"{path}: all pictures are black")
-    poses = np.stack([photo.pose for photo in photos])
-    intrinsics = np.stack([photo.intrinsics for photo in photos])
-    if like is None:
-        world_from_unit, framed_by = unit_frame(images, masks, poses, intrinsics, str(path), known=known)
-    else:
-        world_from_unit, framed_by, peak = like.world_from_unit, "like", like.radiance_scale
-    settings = transforms.model_dump(include={"color_space", "camera_convention"}) | {"framed_by": framed_by}
+    settings = transforms.model_dump(include={"color_space", "camera_convention"}) | {"framed_by": found.framed_by}
     inputs = [path, *(file for frame in frames for file in (frame.picture, frame.mask) if file is not None)]
     packages = ["OpenEXR", "pillow", "opencv-python-headless"]
-    return Views(
-        images=images / np.float32(peak),
-        masks=None if masks is None else masks.astype(np.uint8) * 255,
-        known=None if known is None else known.astype(np.uint8) * 255,
-        camera_to_world=poses_in_unit_frame(poses, world_from_unit),
-        intrinsics=intrinsics,
-        radiance_scale=peak,
-        world_from_unit=world_from_unit,
-        light_position=_flashes(transforms, [frame.entry for frame in frames], poses, world_from_unit),
-        metadata=provenance(set_name, path, inputs, settings, packages, merged(notes)),
-    )
+    flashes = _flashes(transforms, [frame.entry for frame in frames], found.poses, found.world_from_unit)
+    return found.views(provenance(set_name, path, inputs, settings, packages, merged(notes)), flashes)
 
 
 def read_transforms(path: Path) -> Transforms:
