@@ -3,6 +3,7 @@
 COLMAP's cameras have our axes, and the centre of their first pixel lies at (0.5, 0.5) too.
 """
 
+from functools import partial
 from itertools import pairwise
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, NamedTuple
@@ -10,20 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from recon.capture.framing import Points, Wishes, framed
 from recon.capture.notes import listed, merged
-from recon.capture.photographs import (
-    Photo,
-    framed,
-    like_picture,
-    picture_notes,
-    undistorted,
-    upright,
-)
+from recon.capture.photographs import Photo, Shot, like_picture, picture_notes, upright
 from recon.capture.poses import rigid_pose
 from recon.capture.provenance import provenance
 from recon.errors import ReconError
 from recon.images.photograph import SUFFIXES, ColorSpace, read_mask, read_picture
-from recon.views import Frame, Views
+from recon.views import Views
 
 MODELS: dict[str, tuple[str, ...]] = {
     "SIMPLE_PINHOLE": ("f", "cx", "cy"),
@@ -70,64 +65,70 @@ def project_files(project: Project) -> list[Path]:
     return sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
 
 
-def views_from_colmap(
-    folder: Path, set_name: str, like: Frame | None = None, color_space: ColorSpace | None = None
-) -> Views:
+def views_from_colmap(folder: Path, set_name: str, wishes: Wishes = Wishes()) -> Views:
     """The registered photographs of a sparse model, by name, recentred and scaled into the unit sphere.
 
     Of several models the one with the most photographs. The unit sphere comes from the masks, else from the
-    sparse points that all cameras see, else from where the cameras look. `like`: take unit frame and radiance
-    scale from there. Pictures are what they say, or `color_space`.
+    sparse points that several cameras see, else from what moves, or from where the cameras look (`framed`).
 
     Raises:
         ReconError: there is no pycolmap; the model is damaged or has no photograph; a photograph or mask is
-            missing, broken or of another size; masks are called like no photograph; a lens is not known.
+            missing, broken or of another size than its camera; masks are called like no photograph; a lens is not known.
     """
     project = find_project(folder)
     if project is None:
         raise ReconError(f"{folder}: no sparse model of COLMAP; expected sparse/0 with cameras, images and points3D")
     notes: list[str] = []
-    model, (cameras, images, points) = _largest(folder, project.models, notes)
-    root = project.root
-    mask_files = _masks(root, [name for name, *_ in images])
-    files = [(_photograph(root, name), mask) for (name, *_), mask in zip(images, mask_files, strict=True)]
-    read = [
-        _read_photo(*paths, pose, cameras[camera], color_space, f"{model}: image {name}")
-        for paths, (name, camera, pose) in zip(files, images, strict=True)
+    path, model = _largest(folder, project.models, notes)
+    root, images = project.root, model.images
+    mask_files = _masks(root, [image.name for image in images])
+    files = [(_photograph(root, image.name), mask) for image, mask in zip(images, mask_files, strict=True)]
+    shots = [
+        _shot(*paths, image, model.cameras[image.camera], wishes.color_space, folder, path)
+        for paths, image in zip(files, images, strict=True)
     ]
-    photos, called = [photo for photo, _ in read], [f"image {name}" for name, *_ in images]
-    notes += _unregistered(folder, root, {name for name, *_ in images})
-    turned = [name for name, (_, upright) in zip(called, read, strict=True) if upright]
-    notes += picture_notes(str(folder), [photo.picture for photo in photos], called, turned, sized=True)
-    names = [f"{folder}: {name}" for name in called]
-    pictures = [picture for picture, _ in files]
-    found = framed(photos, pictures, names, "has no mask in masks/", str(folder), like, points)
-    models = sorted({camera.model_name for camera in cameras.values()})
-    settings = {"images": [name for name, *_ in images], "camera_models": models, "framed_by": found.framed_by}
-    inputs = [*sorted(model.glob("*.*")), *(file for pair in files for file in pair if file is not None)]
+    notes += _unregistered(folder, root, {image.name for image in images})
+    found = framed(shots, "has no mask in masks/", str(folder), wishes, model.points)
+    names = [images[i].name for i in found.shown]
+    notes += [*picture_notes(str(folder), found.photos, [f"image {name}" for name in names], sized=True), *found.notes]
+    models = sorted({camera.model_name for camera in model.cameras.values()})
+    settings = {"images": names, "camera_models": models} | found.settings
+    inputs = [*sorted(path.glob("*.*")), *(file for pair in files for file in pair if file is not None)]
     packages = ("pycolmap", "OpenEXR", "imageio", "opencv-python-headless")
     return found.views(provenance(set_name, folder.resolve(), inputs, settings, packages, merged(notes)))
 
 
-Model = tuple[dict[int, Any], list[tuple[str, int, Float[np.ndarray, "4 4"]]], Float[np.ndarray, "p 3"]]
-"""Cameras by number; name, camera and camera-to-world pose of each image, by name; sparse points."""
+class Image(NamedTuple):
+    """A registered photograph: its name in the model, its camera's number, and its camera-to-world pose."""
+
+    name: str
+    camera: int
+    pose: Float[np.ndarray, "4 4"]
+
+
+class Model(NamedTuple):
+    """A sparse model: cameras by number, images by name, and the points with the images that see them."""
+
+    cameras: dict[int, Any]
+    images: list[Image]
+    points: Points
 
 
 def _largest(folder: Path, models: list[Path], notes: list[str]) -> tuple[Path, Model]:
     """The model with the most photographs, and a note where others are passed over."""
     if len(models) == 1:
-        return models[0], _read_model(models[0])
+        return models[0], read_model(models[0])
     found: dict[Path, Model] = {}
     faults: dict[Path, ReconError] = {}
     for model in models:
         try:
-            found[model] = _read_model(model)
+            found[model] = read_model(model)
         except ReconError as error:
             faults[model] = error
     if not found:
         raise next(iter(faults.values()))
-    largest = max(found, key=lambda model: len(found[model][1]))
-    sizes = [f"{m.name} ({len(found[m][1])} photographs)" if m in found else f"{m.name} (unreadable)" for m in models]
+    largest = max(found, key=lambda model: len(found[model].images))
+    sizes = [f"{m.name} ({len(found[m].images)} photographs)" if m in found else f"{m.name} (unreadable)" for m in models]
     notes.append(
         f"{folder}: sparse/ holds {len(models)} models, which share no frame: {', '.join(sizes)}; taken is "
         f"{largest.name}; another is extracted by its folder: {models[0] if models[0] != largest else models[1]}"
@@ -150,7 +151,12 @@ def _pictures(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
-def _read_model(model: Path) -> Model:
+def read_model(model: Path) -> Model:
+    """The sparse model in the folder `model`, checked.
+
+    Raises:
+        ReconError: there is no pycolmap; the model is damaged, or no image is registered.
+    """
     try:
         import pycolmap
     except ImportError:
@@ -162,7 +168,7 @@ def _read_model(model: Path) -> Model:
     except Exception as error:  # COLMAP's checks surface as whatever type its binding makes of them
         raise ReconError(f"{model}: not a readable model of COLMAP: {' '.join(str(error).split())}") from None
     _check_whole(model, content)
-    images = []
+    images, number = [], {}
     for image in sorted(content.images.values(), key=lambda image: str(image.name)):
         if not image.has_pose:
             continue
@@ -171,15 +177,30 @@ def _read_model(model: Path) -> Model:
             raise ReconError(f"{where}: there is no camera {image.camera_id}")
         camera_from_world = np.asarray(image.cam_from_world().matrix())
         rotation = camera_from_world[:, :3].T
-        images.append((image.name, image.camera_id, rigid_pose(rotation, -rotation @ camera_from_world[:, 3], where)))
+        number[image.image_id] = len(images)
+        pose = rigid_pose(rotation, -rotation @ camera_from_world[:, 3], where)
+        images.append(Image(image.name, image.camera_id, pose))
     if not images:
         raise ReconError(f"{model}: the model has no registered image")
-    names = [name for name, *_ in images]
+    names = [image.name for image in images]
     twice = next((name for name, next_name in pairwise(names) if name == next_name), None)  # they are sorted
     if twice is not None:
         raise ReconError(f"{model}: image {twice} is registered twice, with poses of its own each time")
-    points = np.array([point.xyz for point in content.points3D.values()], np.float64).reshape(-1, 3)
-    return dict(content.cameras.items()), images, points[np.isfinite(points).all(axis=1)]
+    return Model(dict(content.cameras.items()), images, _points(content, number))
+
+
+def _points(content: Any, number: dict[int, int]) -> Points:
+    """The model's points; `number`: of each registered image, by COLMAP's."""
+    by_number = sorted(content.points3D.items(), key=lambda item: int(item[0]))
+    points = [point for _, point in by_number if np.isfinite(point.xyz).all()]
+    places = np.array([point.xyz for point in points], np.float64).reshape(-1, 3)
+    seen = [
+        (i, number[element.image_id])
+        for i, point in enumerate(points)
+        for element in point.track.elements
+        if element.image_id in number
+    ]
+    return Points(places, np.array(seen, np.int64).reshape(-1, 2))
 
 
 def _check_whole(model: Path, content: Any) -> None:
@@ -238,25 +259,34 @@ def _plain_suffix(path: PurePath) -> str:
     return stem.as_posix() + suffix.lower()
 
 
+def _shot(
+    picture: Path, mask: Path | None, image: Image, camera: Any, color_space: ColorSpace | None, folder: Path, model: Path
+) -> Shot:
+    where = f"{model}: image {image.name}"
+    intrinsics, coefficients = _lens(camera, where)
+    lens = intrinsics, coefficients if coefficients.any() else None
+    read = partial(_read_photo, picture, mask, image.pose, lens, (camera.height, camera.width), color_space, where)
+    return Shot(picture, f"{folder}: image {image.name}", read)
+
+
 def _read_photo(
     picture: Path,
     mask: Path | None,
     pose: Float[np.ndarray, "4 4"],
-    camera: Any,
+    lens: tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, " 8"] | None],
+    size: tuple[int, int],
     color_space: ColorSpace | None,
     where: str,
-) -> tuple[Photo, bool]:
-    """The photograph, and whether it was turned by its EXIF orientation."""
-    intrinsics, coefficients = _lens(camera, where)
+) -> Photo:
     stored = read_picture(picture, color_space)
-    image = upright(stored, camera.width, camera.height)
+    image = upright(stored, size[1], size[0])
     outline = None if mask is None else like_picture(read_mask(mask), image, stored)
-    for path, size in ((picture, image.color.shape[:2]), (mask, outline.shape if outline is not None else None)):
-        if size is not None and size != (camera.height, camera.width):
-            found, expected = f"{size[1]}x{size[0]}", f"{camera.width}x{camera.height}"
-            raise ReconError(f"{where}: {path} has {found} pixels, expected the camera's {expected}")
-    photo = Photo(image, outline, pose, intrinsics)
-    return (undistorted(photo, coefficients) if coefficients.any() else photo), image is not stored
+    for path, found in ((picture, image.color.shape[:2]), (mask, outline.shape if outline is not None else None)):
+        if found is not None and found != size:
+            raise ReconError(
+                f"{where}: {path} has {found[1]}x{found[0]} pixels, expected the camera's {size[1]}x{size[0]}"
+            )
+    return Photo(image, outline, pose, lens[0], distortion=lens[1], turned=image is not stored)
 
 
 def _lens(camera: Any, where: str) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, " 8"]]:
