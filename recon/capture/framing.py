@@ -18,7 +18,7 @@ from recon.capture.notes import listed
 from recon.capture.photographs import Photo, Shot, undistorted
 from recon.capture.poses import poses_in_unit_frame
 from recon.capture.progress import Progress
-from recon.capture.resample import resampled, square_around, square_intrinsics
+from recon.capture.resample import reduced, resampled, square_around, square_intrinsics
 from recon.errors import ReconError
 from recon.geometry.meshes import similarity
 from recon.images.photograph import ColorSpace
@@ -207,6 +207,7 @@ def _look(shots: list[Shot], size: int | None) -> _Looked:
 
 def _preview(photo: Photo) -> Photo:
     """The whole photograph, straightened, in the corner of a square."""
+    photo = reduced(photo, 2 * PREVIEW)
     scale = PREVIEW / max(photo.size)
     small = np.diag([scale, scale, 1.0]) @ photo.intrinsics
     return resampled(photo, small, PREVIEW, PREVIEW)

@@ -75,6 +75,29 @@ def resampled(photo: Photo, intrinsics: Float[np.ndarray, "3 3"], height: int, w
     )
 
 
+def reduced(photo: Photo, longest: int) -> Photo:
+    """The photograph by the whole number of pixels a side that leaves it at least `longest` along its longer side."""
+    import cv2
+
+    factor = max(photo.size) // longest
+    if factor <= 1:
+        return photo
+    height, width = (size // factor for size in photo.size)
+
+    def smaller(image: Float32[np.ndarray, "h w ..."]) -> Float32[np.ndarray, "_ _ ..."]:
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+    picture, mask = photo.picture, photo.mask
+    scale = np.diag([width / photo.size[1], height / photo.size[0], 1.0])
+    return photo._replace(
+        picture=picture._replace(
+            color=smaller(picture.color), alpha=None if picture.alpha is None else smaller(picture.alpha)
+        ),
+        mask=None if mask is None else smaller(mask.astype(np.float32)) > 0.5,
+        intrinsics=scale @ photo.intrinsics,
+    )
+
+
 def _source_places(
     photo: Photo, intrinsics: Float[np.ndarray, "3 3"], rows: slice, width: int, samples: int
 ) -> tuple[Float32[np.ndarray, "a b"], Float32[np.ndarray, "a b"], Bool[np.ndarray, "a b"]]:
