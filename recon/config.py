@@ -181,6 +181,9 @@ class ExportConfig(Section):
     )
 
 
+WHOLE_VIEWS = 4
+"""Views of an iteration, where they are whole and `train.views_per_iteration` does not say how many."""
+
 MLP_DEFAULTS: dict[str, dict[str, float]] = {
     "loss": {"velocity": 0.03, "velocity_points": 256, "distortion": 0.0, "crossing": 0.0},
     "train": {"iterations": 2000, "learning_rate": 4e-3},

@@ -63,14 +63,21 @@ _LOCK = "lock"
 
 
 @dataclass(frozen=True)
-class RunFolder:
-    """The paths of a run's files."""
-
+class _Folder:
     path: Path
 
     def file(self, which: RunFile) -> Path:
         """The path of a file of this folder."""
         return self.path / which.name
+
+
+class RunFolder(_Folder):
+    """The paths of a run's files."""
+
+    @property
+    def name(self) -> str:
+        """What a run is called that nobody named: the last two parts of the folder."""
+        return "/".join(self.path.resolve().parts[-2:])
 
     @property
     def mesh(self) -> Path | None:
@@ -138,15 +145,8 @@ class RunFolder:
         return ValidationFolder(self.path / "validation")
 
 
-@dataclass(frozen=True)
-class ValidationFolder:
+class ValidationFolder(_Folder):
     """The paths of a validation's files."""
-
-    path: Path
-
-    def file(self, which: RunFile) -> Path:
-        """The path of a file of this folder."""
-        return self.path / which.name
 
     def metrics(self, set_name: str) -> Path:
         """The metrics of a viewpoint set's views and their mean (JSON)."""

@@ -216,13 +216,21 @@ def _picture_size(path: Path) -> tuple[int, int] | None:
     return height, width
 
 
-def _read_overshoot(path: Path) -> dict[str, np.ndarray] | None:
+def _read_arrays(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray] | None:
+    """What a validation's file holds, `keys` among it; None where there is none."""
     if not path.exists():
         return None
     arrays = read_npz(path)
-    for key in ("set", "view", "radiance"):
+    for key in keys:
         if key not in arrays:
             raise ReconError(f"{path}: key '{key}' is missing; `recon validate` writes it")
+    return arrays
+
+
+def _read_overshoot(path: Path) -> dict[str, np.ndarray] | None:
+    arrays = _read_arrays(path, ("set", "view", "radiance"))
+    if arrays is None:
+        return None
     radiance = arrays["radiance"]
     if radiance.ndim != 3 or radiance.shape[2] != 3 or not radiance.size or not np.isfinite(radiance).all():
         raise ReconError(f"{path}: key 'radiance' must hold a finite picture (h, w, 3), got shape {radiance.shape}")
@@ -259,12 +267,9 @@ def _snapshots(run: RunFolder, checkpoints: pd.DataFrame | None) -> dict[int, Pa
 
 
 def _read_surface(path: Path) -> dict[str, np.ndarray] | None:
-    if not path.exists():
+    arrays = _read_arrays(path, ("vertices", "faces", "flow"))
+    if arrays is None:
         return None
-    arrays = read_npz(path)
-    for key in ("vertices", "faces", "flow"):
-        if key not in arrays:
-            raise ReconError(f"{path}: key '{key}' is missing; `recon validate` writes it")
     _check_mesh(path, arrays, "")
     count = len(arrays["vertices"])
     for key, array in arrays.items():

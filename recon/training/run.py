@@ -118,7 +118,7 @@ def train(
                 state = content(optimisation, recorder, stopping, finished=False)
                 states.save(state)
             with start_run(
-                options.name or run_name(out),
+                options.name or run.name,
                 describe(config, inputs.views, views, options.max_minutes),
                 out=out,
                 datasets=inputs.datasets,
@@ -197,11 +197,6 @@ def describe(config: RunConfig, views: Views, path: Path, max_minutes: float | N
     # One column that tells runs apart, where the configuration is seventy.
     changed = {"changed": " ".join(overrides(config)) or "nothing"}
     return {**changed, **flatten(config.model_dump(mode="json")), **data, **budget}
-
-
-def run_name(out: Path) -> str:
-    """The last two parts of the folder."""
-    return "/".join(out.resolve().parts[-2:])
 
 
 def _farewell(
