@@ -3,6 +3,7 @@
 COLMAP's cameras have our axes, and the centre of their first pixel lies at (0.5, 0.5) too.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path, PurePath, PurePosixPath
@@ -35,9 +36,10 @@ DISTORTION = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
 
 
 class Project(NamedTuple):
-    """Where things lie: `images/` and `masks/` in `root`, and the sparse models."""
+    """Where photographs, their masks and the sparse models lie."""
 
-    root: Path
+    images: Path
+    masks: Path
     models: list[Path]
 
 
@@ -45,23 +47,35 @@ def find_project(folder: Path) -> Project | None:
     """The models of a project, by their numbers; or that of `image_undistorter`, or one that is given itself."""
     numbered = [path for path in (folder / "sparse").glob("*") if path.name.isdecimal() and _is_model(path)]
     if numbered:
-        return Project(folder, sorted(numbered, key=lambda path: int(path.name)))
+        return _project(folder, sorted(numbered, key=lambda path: int(path.name)))
     if _is_model(folder / "sparse"):
-        return Project(folder, [folder / "sparse"])
+        return _project(folder, [folder / "sparse"])
     if not _is_model(folder):
         return None
     above = folder.resolve().parents
     root = next((place for place in (folder, *above[:2]) if (place / "images").is_dir()), folder)
-    return Project(root, [folder])
+    return _project(root, [folder])
+
+
+def _project(root: Path, models: list[Path]) -> Project:
+    return Project(root / "images", root / "masks", models)
 
 
 def _is_model(folder: Path) -> bool:
     return any((folder / f"cameras{suffix}").is_file() for suffix in (".bin", ".txt"))
 
 
+def find_pictures(folder: Path) -> Path | None:
+    """The folder that holds the pictures: `folder/images`, or `folder` itself; None where neither has any."""
+    for place in (folder / "images", folder):
+        if place.is_dir() and any(path.suffix.lower() in SUFFIXES for path in place.iterdir() if path.is_file()):
+            return place
+    return None
+
+
 def project_files(project: Project) -> list[Path]:
     """All files that extraction may read."""
-    folders = [*project.models, project.root / "images", project.root / "masks"]
+    folders = [*project.models, project.images, project.masks]
     return sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
 
 
@@ -78,16 +92,29 @@ def views_from_colmap(folder: Path, set_name: str, wishes: Wishes = Wishes()) ->
     project = find_project(folder)
     if project is None:
         raise ReconError(f"{folder}: no sparse model of COLMAP; expected sparse/0 with cameras, images and points3D")
-    notes: list[str] = []
+    return views_from_project(project, folder, set_name, wishes)
+
+
+def views_from_project(
+    project: Project, folder: Path, set_name: str, wishes: Wishes = Wishes(), told: Sequence[str] | None = None
+) -> Views:
+    """As `views_from_colmap`, where things lie elsewhere.
+
+    Args:
+        folder: what errors and provenance call the source.
+        told: notes on the source, with those on photographs that are not registered.
+    """
+    notes = list(told or ())
     path, model = _largest(folder, project.models, notes)
-    root, images = project.root, model.images
-    mask_files = _masks(root, [image.name for image in images])
-    files = [(_photograph(root, image.name), mask) for image, mask in zip(images, mask_files, strict=True)]
+    images = model.images
+    mask_files = find_masks(project.masks, [image.name for image in images])
+    files = [(_photograph(folder, project, image.name), mask) for image, mask in zip(images, mask_files, strict=True)]
     shots = [
         _shot(*paths, image, model.cameras[image.camera], wishes.color_space, folder, path)
         for paths, image in zip(files, images, strict=True)
     ]
-    notes += _unregistered(folder, root, {image.name for image in images})
+    if told is None:
+        notes += _unregistered(folder, project.images, {image.name for image in images})
     found = framed(shots, "has no mask in masks/", str(folder), wishes, model.points)
     names = [images[i].name for i in found.shown]
     notes += [*picture_notes(str(folder), found.photos, [f"image {name}" for name in names], sized=True), *found.notes]
@@ -136,13 +163,13 @@ def _largest(folder: Path, models: list[Path], notes: list[str]) -> tuple[Path, 
     return largest, found[largest]
 
 
-def _unregistered(folder: Path, root: Path, registered: set[str]) -> list[str]:
-    names = [path.relative_to(root / "images").as_posix() for path in _pictures(root / "images")]
+def _unregistered(folder: Path, place: Path, registered: set[str]) -> list[str]:
+    names = [path.relative_to(place).as_posix() for path in _pictures(place)]
     others = [name for name in names if name not in registered]
     if not others:
         return []
     return [
-        f"{folder}: {len(registered)} of {len(names)} photographs in images/ are registered; "
+        f"{folder}: {len(registered)} of {len(names)} photographs in {place.name}/ are registered; "
         f"left out: {listed(sorted(others))}"
     ]
 
@@ -215,21 +242,20 @@ def _check_whole(model: Path, content: Any) -> None:
             raise ReconError(f"{path}: truncated or damaged: has {path.stat().st_size} bytes, expected {size}")
 
 
-def _photograph(folder: Path, name: str) -> Path:
-    path = folder / "images" / name
+def _photograph(folder: Path, project: Project, name: str) -> Path:
+    path = project.images / name
     if not path.is_file():
-        raise ReconError(f"{folder}: image {name}: no such file in {folder / 'images'}")
+        raise ReconError(f"{folder}: image {name}: no such file in {project.images}")
     return path
 
 
-def _masks(root: Path, names: list[str]) -> list[Path | None]:
+def find_masks(folder: Path, names: list[str]) -> list[Path | None]:
     """The mask of each photograph: COLMAP calls that of `a.jpg` `a.jpg.png`; the same stem with any suffix does too.
 
     Raises:
         ReconError: there are masks, and none of them is called like a photograph; or two are.
     """
-    folder = root / "masks"
-    pictures = _pictures(folder)
+    root, pictures = folder.parent, _pictures(folder)
     by_name: dict[str, list[Path]] = {}
     for path in pictures:
         by_name.setdefault(_plain_suffix(path.relative_to(folder)), []).append(path)

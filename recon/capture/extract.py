@@ -16,7 +16,7 @@ OTHERS = (".json", ".yaml", ".yml", ".blend", ".ply", ".obj", ".glb", ".stl", ".
 """Suffixes, beside pictures', of files that no viewpoint set replaces."""
 
 KNOWN = (
-    "a scene (.yaml), a transforms.json or its folder, a folder of COLMAP or DiLiGenT-MV, a .blend, "
+    "a scene (.yaml), a transforms.json or its folder, a folder of pictures, of COLMAP or of DiLiGenT-MV, a .blend, "
     "or keyframes (.npz) with --mesh"
 )
 
@@ -39,7 +39,7 @@ def extract(
 
     Args:
         source: a scene.yaml; a transforms.json, or a folder that holds one; a folder with a sparse model of
-            COLMAP; an object of DiLiGenT-MV; a .blend; a keyframes.npz.
+            COLMAP; an object of DiLiGenT-MV; a folder of pictures without poses; a .blend; a keyframes.npz.
         set_name: which set of a scene, or camera of a .blend with several; else how the set is called.
         mesh: what to render from the viewpoints of a keyframes.npz.
         like: a views.npz whose unit frame and radiance scale are taken over, as validation sets do.
@@ -62,7 +62,7 @@ def extract(
     if size is None and frame is not None:
         size = frame.metadata.get("settings", {}).get("size")
     wishes = Wishes(frame, sphere, size, color_space)
-    views = read_source(source, set_name, mesh, wishes, light_cosine, object_name)
+    views = read_source(source, set_name, mesh, wishes, light_cosine, object_name, out)
     if hold_out is not None:
         views, held_out = split(views, hold_out, source, own_scale=like is None)
         save_views(held_out, held_out_path(out))
@@ -112,12 +112,13 @@ def read_source(
     wishes: Wishes = Wishes(),
     light_cosine: float | None = None,
     object_name: str | None = None,
+    out: Path | None = None,
 ) -> Views:
-    """The viewpoint set that `extract` writes."""
+    """The viewpoint set that `extract` writes. `out`: beside it is kept what structure from motion finds."""
     if object_name is not None and source.suffix.lower() != ".blend":
         raise ReconError(f"{source}: '--object' goes with a .blend")
     if source.is_dir() and not (source / "transforms.json").is_file():
-        from recon.capture.colmap import find_project, views_from_colmap
+        from recon.capture.colmap import find_pictures, find_project, views_from_colmap
         from recon.capture.diligent import LIGHT_COSINE, is_diligent, views_from_diligent
 
         if is_diligent(source) and mesh is None and _no_photographs(wishes):
@@ -125,6 +126,10 @@ def read_source(
             return views_from_diligent(source, name, wishes.like, LIGHT_COSINE if light_cosine is None else light_cosine)
         if find_project(source) is not None and mesh is None and light_cosine is None:
             return views_from_colmap(source, set_name or source.resolve().name, wishes)
+        if out is not None and find_pictures(source) is not None and mesh is None and light_cosine is None:
+            from recon.capture.structure_from_motion import views_from_pictures
+
+            return views_from_pictures(source, out, set_name or source.resolve().name, wishes)
     if light_cosine is not None:
         raise ReconError(f"{source}: '--light-cosine' goes with the folder of an object of DiLiGenT-MV")
     path = source / "transforms.json" if source.is_dir() else source
@@ -133,7 +138,7 @@ def read_source(
     suffix = path.suffix.lower()
     if suffix != ".json" and not _no_photographs(wishes):
         given = next(option for option, value in _photographs_options(wishes).items() if value is not None)
-        raise ReconError(f"{source}: '{given}' goes with a transforms.json or a folder of COLMAP")
+        raise ReconError(f"{source}: '{given}' goes with a transforms.json, a folder of COLMAP or of pictures")
     if (mesh is None) == (suffix == ".npz"):
         raise ReconError(f"{source}: '--mesh' goes with keyframes (.npz), and these need it")
     if suffix in (".yaml", ".yml"):

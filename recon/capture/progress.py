@@ -36,6 +36,10 @@ class Progress:
         self._drawn = False
 
     def __enter__(self) -> "Progress":
+        if self._total == 1:
+            self._stream.write(f"{self._label} …{'' if self._live else chr(10)}")
+            self._stream.flush()
+            self._drawn = self._live
         return self
 
     def __exit__(
@@ -45,9 +49,9 @@ class Progress:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
 
-    def advance(self) -> None:
-        """One more is done."""
-        self._done += 1
+    def advance(self, count: int = 1) -> None:
+        """`count` more are done."""
+        self._done += count
         now = time.monotonic()
         if self._done == self._total or now - self._last < (REDRAW if self._live else NEW_LINE):
             return

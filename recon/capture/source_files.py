@@ -30,12 +30,14 @@ def source_files(source: Path) -> list[Path]:
 
 
 def _project(folder: Path) -> list[Path]:
-    from recon.capture.colmap import find_project, project_files
+    from recon.capture.colmap import Project, find_pictures, find_project, project_files
     from recon.capture.diligent import is_diligent
 
     if is_diligent(folder):
         return sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".mat", ".txt", ".png"))
-    project = find_project(folder)
+    project, pictures = find_project(folder), find_pictures(folder)
+    if project is None and pictures is not None:
+        project = Project(pictures, folder / "masks", [])
     return [] if project is None else project_files(project)
 
 
