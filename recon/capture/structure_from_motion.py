@@ -1,7 +1,7 @@
 """Poses for a folder of pictures: structure from motion by COLMAP, whose Python package `pycolmap` is an extra.
 
 Features (SIFT) of every picture, matches of every pair, then global mapping (GLOMAP), which places pictures all at once;
-incremental mapping with lowered thresholds, where that leaves too many out. All is kept in a folder beside the views, so
+then those that it leaves out, one by one; where it leaves too many out, all of them one by one. All is kept in a folder beside the views, so
 that the same command goes on where it was stopped:
 
     database.db     features and matches, as they are found
@@ -45,8 +45,11 @@ BATCH = 8
 ENOUGH = 0.9
 """Share of the pictures that global mapping must place for incremental mapping not to be tried."""
 
-FEW_FEATURES = 300
+FEW_FEATURES = 100
 """Of a picture that is blurred, dark, or shows nothing with texture."""
+
+FEW_POINTS = 12
+"""Points of the model that a camera must see to be where it seems to be."""
 
 FOCAL_LENGTH, FOCAL_35MM, EXIF = 37386, 41989, 0x8769
 """EXIF's tags."""
@@ -261,16 +264,17 @@ def _matches(pycolmap: Any, pictures: Pictures, database: Path, work: Path) -> N
 def _map(pycolmap: Any, pictures: Pictures, database: Path, source: str, notes: list[str]) -> list[Any]:
     """The models, the largest first."""
     with pycolmap.Database.open(str(database)) as opened:
-        pairs = opened.num_verified_image_pairs()
+        pairs = sum(inliers > 0 for inliers in opened.read_two_view_geometry_num_inliers()[1])
     if pairs == 0:
         raise ReconError(
             f"{source}: no two pictures show the same: structure from motion needs neighbours that overlap by two thirds"
             + ("; and no EXIF says their focal length" if any("no focal length" in note for note in notes) else "")
         )
     found = _global(pycolmap, pictures, database)
+    if 0 < _placed(found) < len(pictures.names):
+        found[0] = _continued(pycolmap, pictures, database, found[0])
     if _placed(found) < ENOUGH * len(pictures.names):
-        other = _incremental(pycolmap, pictures, database)
-        found = max(found, other, key=_placed)
+        found = max(found, _incremental(pycolmap, pictures, database), key=_placed)
     if not found:
         raise ReconError(
             f"{source}: structure from motion places no picture: {pairs} pairs of {len(pictures.names)} pictures overlap, "
@@ -291,17 +295,29 @@ def _global(pycolmap: Any, pictures: Pictures, database: Path) -> list[Any]:
             found = pycolmap.global_mapping(str(database), str(pictures.folder), folder, options)
         except (RuntimeError, ValueError):  # what COLMAP's checks become, where too little hangs together
             return []
-    return sorted(found.values(), key=lambda model: -model.num_reg_images())
+    return _by_size(found)
+
+
+def _continued(pycolmap: Any, pictures: Pictures, database: Path, model: Any) -> Any:
+    """The model with pictures that global mapping left out, or placed at random, registered one by one."""
+    options = _relaxed(pycolmap)
+    options.multiple_models = False
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = Path(folder) / "before", Path(folder) / "after"
+        before.mkdir()
+        after.mkdir()
+        model.write(str(before))
+        try:
+            found = pycolmap.incremental_mapping(
+                str(database), str(pictures.folder), str(after), options, input_path=str(before)
+            )
+        except (RuntimeError, ValueError):
+            return model
+    return max([model, *_by_size(found)], key=lambda each: each.num_reg_images())
 
 
 def _incremental(pycolmap: Any, pictures: Pictures, database: Path) -> list[Any]:
-    """With thresholds that suit few features on an object in the middle of the pictures."""
-    options = pycolmap.IncrementalPipelineOptions(random_seed=0, min_model_size=FEWEST)
-    options.mapper.init_min_num_inliers = 50
-    options.mapper.init_min_tri_angle = 8.0
-    options.mapper.abs_pose_min_num_inliers = 15
-    options.mapper.abs_pose_min_inlier_ratio = 0.1
-    options.mapper.max_reg_trials = 10
+    options = _relaxed(pycolmap)
     with Progress("placing cameras one by one", len(pictures.names)) as progress, tempfile.TemporaryDirectory() as folder:
         try:
             found = pycolmap.incremental_mapping(
@@ -309,7 +325,28 @@ def _incremental(pycolmap: Any, pictures: Pictures, database: Path) -> list[Any]
             )
         except (RuntimeError, ValueError):
             return []
-    return sorted(found.values(), key=lambda model: -model.num_reg_images())
+    return _by_size(found)
+
+
+def _relaxed(pycolmap: Any) -> Any:
+    """Incremental mapping with thresholds for few features on an object in the middle of the pictures."""
+    options = pycolmap.IncrementalPipelineOptions(random_seed=0, min_model_size=FEWEST)
+    options.mapper.init_min_num_inliers = 50
+    options.mapper.init_min_tri_angle = 8.0
+    options.mapper.abs_pose_min_num_inliers = 15
+    options.mapper.abs_pose_min_inlier_ratio = 0.1
+    options.mapper.max_reg_trials = 10
+    return options
+
+
+def _by_size(models: dict[int, Any]) -> list[Any]:
+    """The largest first, without cameras that see hardly a point: global mapping places them anywhere."""
+    for model in models.values():
+        for image in list(model.images.values()):
+            if image.has_pose and image.num_points3D < FEW_POINTS:
+                model.deregister_frame(image.frame_id)
+    found = [model for model in models.values() if model.num_reg_images() >= FEWEST]
+    return sorted(found, key=lambda model: -model.num_reg_images())
 
 
 def _write_models(models: list[Any], folder: Path) -> None:
