@@ -1,6 +1,7 @@
 """Sparse models of COLMAP: the same views as our own, lenses, masks, the unit sphere, and every bad input."""
 
 import builtins
+import json
 from pathlib import Path
 from typing import Any
 
@@ -360,3 +361,69 @@ def test_without_pycolmap_one_line_says_what_to_install(
     monkeypatch.setattr(builtins, "__import__", fails)
     with pytest.raises(ReconError, match=r"pip install -e '\.\[colmap\]'"):
         extract(model(tmp_path / "a", pictures), tmp_path / "out.npz")
+
+
+# Beside a transforms.json
+
+
+def transforms(folder: Path, *, similarity: np.ndarray, noise: float = 0.0, suffix: str = ".png") -> Path:
+    """A transforms.json of the model's photographs, whose frame is `similarity` of the model's."""
+    frames = []
+    for i, pose in enumerate(POSES):
+        moved = similarity @ pose
+        moved[:3, :3] /= np.cbrt(np.linalg.det(similarity[:3, :3]))
+        moved[:3, :3] = moved[:3, :3] @ np.diag([1.0, -1, -1])
+        moved[0, 3] += noise * i**2
+        frames.append({"file_path": f"images/{'dcba'[i]}{suffix}", "transform_matrix": moved.tolist()})
+    tree = {"fl_x": 36.0, "cx": 15, "cy": 12.5, "w": 32, "h": 24, "frames": frames}
+    (folder / "transforms.json").write_text(json.dumps(tree))
+    return folder
+
+
+TURNED = np.array([[0, -2.0, 0, 5], [2, 0, 0, -1], [0, 0, 2, 3], [0, 0, 0, 1]])
+
+
+def test_poses_of_transforms_and_points_of_the_model_beside_it(
+    tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray]
+) -> None:
+    lit = pictures[0] + 0.05 * pictures[0].max(), pictures[1]
+    surface = ball(300, 0.5)
+    folder = transforms(model(tmp_path / "a", lit, masks=False, points=surface), similarity=TURNED)
+    views = read(folder)
+    line = f"{folder / 'transforms.json'}: poses are this file's, points those of {folder / 'sparse' / '0'}"
+    assert views.metadata["warnings"] == [line]
+    assert views.metadata["settings"]["framed_by"] == "points"
+    assert np.allclose(views.world_from_unit[:3, 3], [5, -1, 3], atol=0.02)
+    assert np.isclose(views.world_from_unit[0, 0], 2 * 0.5 / 0.85, rtol=0.05)
+    assert views.points is not None and views.observations is not None
+    carried = views.points @ views.world_from_unit[:3, :3].T + views.world_from_unit[:3, 3]
+    assert np.allclose(carried, surface @ TURNED[:3, :3].T + TURNED[:3, 3], atol=1e-4)
+    assert np.bincount(views.observations[:, 0]).tolist() == [4] * 300
+
+
+def test_points_in_another_frame_are_left_out_with_a_line(
+    tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray]
+) -> None:
+    folder = transforms(model(tmp_path / "a", pictures, masks=False, points=ball(300, 0.5)), similarity=TURNED, noise=0.3)
+    views, notes = noted(folder)
+    assert views.points is None
+    assert "stand otherwise, so its points are left out" in notes[0]
+    (folder / "sparse/0/images.txt").write_text("broken")
+    assert "not a readable model of COLMAP" in noted(folder)[1][0]
+
+
+def test_photographs_of_several_sizes_become_views_of_one(
+    tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray]
+) -> None:
+    folder = model(tmp_path / "a", pictures)
+    cameras = folder / "sparse" / "0" / "cameras.txt"
+    cameras.write_text(f"1 {PINHOLE}\n2 PINHOLE 16 12 18 18 7.5 6.25\n")
+    images = folder / "sparse" / "0" / "images.txt"
+    images.write_text(images.read_text().replace(" 1 b.png", " 2 b.png"))
+    for path in (folder / "images" / "b.png", folder / "masks" / "b.png.png"):
+        stored = imageio.imread(path)
+        imageio.imwrite(path, stored[::2, ::2])
+    views = read(folder, size=20)
+    assert views.images.shape == (4, 20, 20, 3) and views.masks is not None
+    shares = (views.masks > 0).mean(axis=(1, 2))
+    assert shares.min() > 0.25 and shares.max() < 1.3 * shares.min()
