@@ -197,3 +197,25 @@ def test_without_pycolmap_one_line_says_what_to_install(tmp_path: Path, monkeypa
     monkeypatch.setattr(builtins, "__import__", fails)
     with pytest.raises(ReconError, match=r"ball: pictures without poses need pycolmap: pip install -e '\.\[colmap\]'"):
         extract(folder, tmp_path / "v.npz")
+
+
+def test_pictures_that_colmap_cannot_read_are_given_to_it_as_copies(tmp_path: Path) -> None:
+    folder = tmp_path / "ball"
+    folder.mkdir()
+    import OpenEXR
+
+    for i, pose in enumerate(eyes(8)):
+        level = (picture(pose)[0] / np.float32(255)) ** np.float32(2.2)
+        pixels = np.repeat(level[..., None], 3, axis=2).astype(np.float32)
+        OpenEXR.File({"type": OpenEXR.scanlineimage}, {"RGB": OpenEXR.Channel(pixels)}).write(str(folder / f"{i}.exr"))
+    extract(folder, tmp_path / "v.npz")
+    views = load_views(tmp_path / "v.npz")
+    assert len(views) == 8 and views.metadata["settings"]["images"][0] == "0.exr.jpg"
+    # Views are made of the pictures themselves, in linear light.
+    assert np.unique(views.images).size > 300
+    assert _similarity(views.camera_to_world, eyes(8)) is not None
+
+
+def test_a_raw_file_is_taken_in_place_of_the_picture_beside_it() -> None:
+    names, notes = structure_from_motion._one_a_photograph(["a.CR2", "a.JPG", "b.jpg"], Path("vase"))
+    assert names == ["a.CR2", "b.jpg"] and notes == ["vase: a.JPG: left out, as the raw files of these names are taken"]

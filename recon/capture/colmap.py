@@ -18,6 +18,7 @@ from recon.capture.photographs import Photo, Shot, like_picture, picture_notes, 
 from recon.capture.poses import rigid_pose
 from recon.capture.provenance import provenance
 from recon.errors import ReconError
+from recon.images.raw import Development, development
 from recon.images.photograph import SUFFIXES, ColorSpace, read_mask, read_picture
 from recon.views import Views
 
@@ -109,8 +110,9 @@ def views_from_project(
     images = model.images
     mask_files = find_masks(project.masks, [image.name for image in images])
     files = [(_photograph(folder, project, image.name), mask) for image, mask in zip(images, mask_files, strict=True)]
+    how = development(picture for picture, _ in files)
     shots = [
-        _shot(*paths, image, model.cameras[image.camera], wishes.color_space, folder, path)
+        _shot(*paths, image, model.cameras[image.camera], (wishes.color_space, how), folder, path)
         for paths, image in zip(files, images, strict=True)
     ]
     if told is None:
@@ -244,6 +246,8 @@ def _check_whole(model: Path, content: Any) -> None:
 
 def _photograph(folder: Path, project: Project, name: str) -> Path:
     path = project.images / name
+    if not path.is_file() and (project.images / name.removesuffix(".jpg")).is_file():
+        return project.images / name.removesuffix(".jpg")  # structure from motion had a copy of it
     if not path.is_file():
         raise ReconError(f"{folder}: image {name}: no such file in {project.images}")
     return path
@@ -261,6 +265,7 @@ def find_masks(folder: Path, names: list[str]) -> list[Path | None]:
         by_name.setdefault(_plain_suffix(path.relative_to(folder)), []).append(path)
     found = []
     for name in names:
+        name = name if not _is_copy(name) else name.removesuffix(".jpg")
         keys = [name + ".png", name, *(PurePosixPath(name).with_suffix(suffix).as_posix() for suffix in SUFFIXES)]
         keys = list(dict.fromkeys(_plain_suffix(PurePosixPath(key)) for key in keys))
         fitting = [path for key in keys for path in by_name.get(key, [])]
@@ -277,6 +282,11 @@ def find_masks(folder: Path, names: list[str]) -> list[Path | None]:
     return found
 
 
+def _is_copy(name: str) -> bool:
+    """Whether a model's image is a copy as JPEG that structure from motion was given of another kind of picture."""
+    return PurePosixPath(name).suffix == ".jpg" and PurePosixPath(name).with_suffix("").suffix.lower() in SUFFIXES
+
+
 def _plain_suffix(path: PurePath) -> str:
     """The name with suffixes of pictures in lower case: their case is no matter."""
     stem, suffix = path.with_suffix(""), path.suffix
@@ -285,13 +295,17 @@ def _plain_suffix(path: PurePath) -> str:
     return stem.as_posix() + suffix.lower()
 
 
+Colors = tuple[ColorSpace | None, Development | None]
+"""What the samples of pictures are: of those that do not say it, and of raw files."""
+
+
 def _shot(
-    picture: Path, mask: Path | None, image: Image, camera: Any, color_space: ColorSpace | None, folder: Path, model: Path
+    picture: Path, mask: Path | None, image: Image, camera: Any, colors: Colors, folder: Path, model: Path
 ) -> Shot:
     where = f"{model}: image {image.name}"
     intrinsics, coefficients = _lens(camera, where)
     lens = intrinsics, coefficients if coefficients.any() else None
-    read = partial(_read_photo, picture, mask, image.pose, lens, (camera.height, camera.width), color_space, where)
+    read = partial(_read_photo, picture, mask, image.pose, lens, (camera.height, camera.width), colors, where)
     return Shot(picture, f"{folder}: image {image.name}", read)
 
 
@@ -301,10 +315,10 @@ def _read_photo(
     pose: Float[np.ndarray, "4 4"],
     lens: tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, " 8"] | None],
     size: tuple[int, int],
-    color_space: ColorSpace | None,
+    colors: Colors,
     where: str,
 ) -> Photo:
-    stored = read_picture(picture, color_space)
+    stored = read_picture(picture, *colors)
     image = upright(stored, size[1], size[0])
     outline = None if mask is None else like_picture(read_mask(mask), image, stored)
     for path, found in ((picture, image.color.shape[:2]), (mask, outline.shape if outline is not None else None)):

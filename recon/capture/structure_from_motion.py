@@ -7,6 +7,7 @@ that the same command goes on where it was stopped:
     database.db     features and matches, as they are found
     pictures.json   the pictures that the database is about, with their SHA-256
     masks/          the pictures' masks as COLMAP wants them
+    pictures/       raw files, HEIC and EXR as COLMAP can read them, and links to the others
     sparse/0, 1 …   the models, the largest first
 """
 
@@ -15,7 +16,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,8 +29,9 @@ from recon.capture.notes import listed
 from recon.capture.progress import Progress
 from recon.errors import ReconError
 from recon.files import atomic, writable_folder
-from recon.images.photograph import SUFFIXES, read_mask
-from recon.images.pictures import write_picture
+from recon.images import raw
+from recon.images.photograph import SUFFIXES, read_mask, read_picture
+from recon.images.pictures import tone_map, write_picture
 from recon.views import Views
 
 FEWEST = 3
@@ -50,6 +52,9 @@ FEW_FEATURES = 100
 
 FEW_POINTS = 12
 """Points of the model that a camera must see to be where it seems to be."""
+
+PLAIN = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+"""What COLMAP reads."""
 
 FOCAL_LENGTH, FOCAL_35MM, EXIF = 37386, 41989, 0x8769
 """EXIF's tags."""
@@ -72,12 +77,66 @@ def views_from_pictures(folder: Path, out: Path, set_name: str, wishes: Wishes =
     place = find_pictures(folder)
     if place is None:
         raise ReconError(f"{folder}: holds no picture; expected {', '.join(SUFFIXES)}")
-    names = sorted(path.name for path in place.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
-    masks = folder / "masks"
-    pictures = Pictures(place, names, find_masks(masks, names))
-    models, notes = reconstruct(pictures, work_folder(out), str(folder))
+    found = sorted(path.name for path in place.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    names, notes = _one_a_photograph(found, folder)
+    masks, work = folder / "masks", work_folder(out)
+    outlines = find_masks(masks, names)
+    readable = _readable(place, names, work / "pictures")
+    pictures = Pictures(*readable, outlines)
+    models, more = reconstruct(pictures, work, str(folder))
     project = Project(place, masks, [models / "0"])
-    return views_from_project(project, folder, set_name, wishes, notes)
+    return views_from_project(project, folder, set_name, wishes, [*notes, *more])
+
+
+def _one_a_photograph(names: list[str], folder: Path) -> tuple[list[str], list[str]]:
+    """The names without those of pictures that a camera wrote beside a raw file, and a note about these."""
+    developed = {Path(name).stem for name in names if Path(name).suffix.lower() in raw.SUFFIXES}
+    others = [name for name in names if Path(name).stem in developed and Path(name).suffix.lower() not in raw.SUFFIXES]
+    notes = [f"{folder}: {listed(others)}: left out, as the raw files of these names are taken"] if others else []
+    return [name for name in names if name not in others], notes
+
+
+def _readable(place: Path, names: list[str], copies: Path) -> tuple[Path, list[str]]:
+    """A folder where COLMAP can read all of the pictures, and their names there: `place`, or links and copies, as JPEG
+    called `NAME.jpg`, of those that are neither JPEG, PNG nor TIFF."""
+    strange = [name for name in names if Path(name).suffix.lower() not in PLAIN]
+    if not strange:
+        return place, names
+    writable_folder(copies)
+    called = [f"{name}.jpg" if name in strange else name for name in names]
+    how = raw.development(place / name for name in names)
+    with Progress("developing", len(names)) as progress:
+        for name, copy in zip(names, called, strict=True):
+            target = copies / copy
+            if name not in strange:
+                target.unlink(missing_ok=True)
+                target.symlink_to((place / name).resolve())
+            elif not target.is_file() or target.stat().st_mtime < (place / name).stat().st_mtime:
+                _copy(place / name, target, how)
+            progress.advance()
+    return copies, called
+
+
+def _copy(path: Path, target: Path, how: raw.Development | None) -> None:
+    """The picture as sRGB of 8 bits, its brightest hundredth white, with what EXIF says of camera and lens."""
+    color = read_picture(path, development=how).color
+    shown = Image.fromarray(tone_map(color / max(float(np.quantile(color, 0.99)), 1e-9)))
+    with atomic(target) as temporary:
+        shown.save(temporary, format="JPEG", quality=95, exif=_lens_exif(path))
+
+
+def _lens_exif(path: Path) -> Image.Exif:
+    """What raw files say as TIFF does, and others as Pillow reads them; empty where nothing is said."""
+    found, kept = Image.Exif(), Image.Exif()
+    with suppress(Exception), open(path, "rb") as file:
+        if path.suffix.lower() in raw.SUFFIXES:
+            found.load_from_fp(file)
+        else:
+            found = Image.open(file).getexif()
+        kept.update({tag: found[tag] for tag in (271, 272) if tag in found})
+        details = found.get_ifd(EXIF)
+        kept.get_ifd(EXIF).update({tag: details[tag] for tag in (FOCAL_LENGTH, FOCAL_35MM) if tag in details})
+    return kept
 
 
 def work_folder(out: Path) -> Path:

@@ -24,6 +24,7 @@ from recon.capture.photographs import Photo, Shot, like_picture, picture_notes, 
 from recon.capture.poses import rigid_pose, scale_note
 from recon.capture.provenance import provenance
 from recon.errors import ReconError
+from recon.images.raw import Development, development
 from recon.images.photograph import SUFFIXES, ColorSpace, read_mask, read_picture
 from recon.views import Views
 
@@ -123,7 +124,8 @@ def views_from_transforms(path: Path, set_name: str, wishes: Wishes = Wishes()) 
             )
         transforms = transforms.model_copy(update={"color_space": wishes.color_space})
     frames = _listed_frames(path, transforms, set_name, notes)
-    shots = [_shot(transforms, frame, path, notes) for frame in frames]
+    how = development(frame.picture for frame in frames)
+    shots = [_shot(transforms, frame, path, how, notes) for frame in frames]
     points = _points_beside(path, transforms, frames, notes)
     found = framed(shots, "has no 'mask_path'", str(path), wishes, points)
     shown = [frames[i] for i in found.shown]
@@ -343,14 +345,16 @@ def unused_masks(folder: Path) -> Path | None:
     return None
 
 
-def _shot(transforms: Transforms, frame: Listed, path: Path, notes: list[str]) -> Shot:
+def _shot(transforms: Transforms, frame: Listed, path: Path, how: Development | None, notes: list[str]) -> Shot:
     where = f"{path}: {frame.name}"
-    return Shot(frame.picture, where, partial(_read_frame, transforms, frame, where, notes))
+    return Shot(frame.picture, where, partial(_read_frame, transforms, frame, where, how, notes))
 
 
-def _read_frame(transforms: Transforms, frame: Listed, where: str, notes: list[str]) -> Photo:
+def _read_frame(
+    transforms: Transforms, frame: Listed, where: str, how: Development | None, notes: list[str]
+) -> Photo:
     lens = _lens(transforms, frame.entry)
-    stored = read_picture(frame.picture, transforms.color_space)
+    stored = read_picture(frame.picture, transforms.color_space, how)
     picture = upright(stored, lens["w"], lens["h"])
     height, width = picture.color.shape[:2]
     if (lens["w"] or width, lens["h"] or height) != (width, height):

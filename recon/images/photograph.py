@@ -14,9 +14,12 @@ from jaxtyping import Bool, Float32, Shaped
 from PIL import Image, ImageCms
 
 from recon.errors import ReconError
+from recon.images import raw
 from recon.images.encoding import Curve, Encoding, jpeg_encoding, linear, linear_from_srgb, png_encoding, tiff_encoding, turned
 
-SUFFIXES = (".exr", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
+HEIF = (".heic", ".heif")
+
+SUFFIXES = (".exr", ".png", ".jpg", ".jpeg", ".tif", ".tiff", *raw.SUFFIXES, *HEIF)
 """The formats that are read, in the order in which a path without suffix is tried."""
 
 ColorSpace = Literal["srgb", "linear"]
@@ -53,8 +56,10 @@ class Picture(NamedTuple):
         return self._replace(color=turned(self.color, self.orientation), alpha=alpha, orientation=1)
 
 
-def read_picture(path: Path, color_space: ColorSpace | None = None) -> Picture:
-    """Read a picture. EXR is linear; other samples are what `color_space` says.
+def read_picture(
+    path: Path, color_space: ColorSpace | None = None, development: raw.Development | None = None
+) -> Picture:
+    """Read a picture. EXR is linear, and so is a raw file by its `development`; other samples are what `color_space` says.
 
     Without `color_space` the file is asked: floats are linear; a colour profile, or PNG's own chunks, have
     the curve. Where it says nothing, integers are sRGB. A grey picture becomes three equal channels.
@@ -64,13 +69,13 @@ def read_picture(path: Path, color_space: ColorSpace | None = None) -> Picture:
         ReconError: missing, unreadable, of an unknown format or channel layout; a pixel is not finite;
             a PNG or TIFF has other primaries than sRGB's and `color_space` is None.
     """
-    samples, encoding = _read_samples(path, convert=color_space is None)
+    samples, encoding = _read_samples(path, convert=color_space is None, development=development)
     if samples.shape[2] not in (1, 2, 3, 4):
         raise ReconError(f"{path}: has {samples.shape[2]} channels, expected grey, RGB or RGBA")
     has_alpha = samples.shape[2] in (2, 4)
     color, alpha = (samples[..., :-1], _shares(samples[..., -1])) if has_alpha else (samples, None)
     curve = encoding.curve or linear_from_srgb
-    if encoding is EXR:
+    if encoding is EXR or path.suffix.lower() in raw.SUFFIXES:
         curve = linear
     elif color_space is not None:
         curve = linear if color_space == "linear" else linear_from_srgb
@@ -154,19 +159,26 @@ def _decoded(samples: Shaped[np.ndarray, "*shape"], curve: Curve) -> Float32[np.
     return decoded
 
 
-def _read_samples(path: Path, convert: bool = False) -> tuple[Shaped[np.ndarray, "h w c"], Encoding]:
+def _read_samples(
+    path: Path, convert: bool = False, development: raw.Development | None = None
+) -> tuple[Shaped[np.ndarray, "h w c"], Encoding]:
     """Finite samples as stored, and what the file says of them. `convert`: a JPEG of other primaries in sRGB."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise ReconError(f"{path}: not a picture that recon reads ({', '.join(SUFFIXES)})")
     if not path.is_file():
         raise ReconError(f"{path}: no such picture")
+    if suffix in raw.SUFFIXES:  # many begin like a TIFF
+        array, orientation = raw.read_raw(path, development)
+        return array, Encoding(linear, orientation=orientation)
     with open(path, "rb") as file:
         start = file.read(4)
     kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), suffix)  # names may be wrong
     if kind == ".exr":
         return _finite(_read_exr(path), path), EXR
-    array, encoding = _read_jpeg(path, convert) if kind in JPEG else _read_lossless(path)
+    if kind in HEIF:
+        _register_heif(path)
+    array, encoding = _read_jpeg(path, convert) if kind in (*JPEG, *HEIF) else _read_lossless(path)
     if encoding.fault:
         raise ReconError(f"{path}: {encoding.fault}")
     if array.dtype.kind not in "uf":
@@ -177,7 +189,7 @@ def _read_samples(path: Path, convert: bool = False) -> tuple[Shaped[np.ndarray,
 def _read_jpeg(path: Path, convert: bool) -> tuple[Shaped[np.ndarray, "..."], Encoding]:
     """As stored: whether the poses belong to the turned picture, EXIF does not know."""
     try:
-        with Image.open(path, formats=["JPEG"]) as image:
+        with Image.open(path, formats=["JPEG", *(["HEIF"] if "HEIF" in Image.OPEN else [])]) as image:
             image.load()
             if image.mode not in ("L", "RGB"):
                 raise ReconError(f"{path}: is stored as {image.mode}, expected RGB or grey")
@@ -192,6 +204,15 @@ def _read_jpeg(path: Path, convert: bool) -> tuple[Shaped[np.ndarray, "..."], En
         raise
     except Exception as error:  # Pillow's errors for damaged files have no common base
         raise ReconError(f"{path}: not a readable picture: {' '.join(str(error).split())}") from error
+
+
+def _register_heif(path: Path) -> None:
+    """Teach Pillow the format."""
+    try:
+        import pillow_heif
+    except ImportError:
+        raise ReconError(f"{path}: HEIC needs pillow-heif: pip install -e '.[heic]' in recon's checkout") from None
+    pillow_heif.register_heif_opener()
 
 
 def _read_lossless(path: Path) -> tuple[Shaped[np.ndarray, "..."], Encoding]:
