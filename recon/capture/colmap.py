@@ -4,7 +4,6 @@ COLMAP's cameras have our axes, and the centre of their first pixel lies at (0.5
 """
 
 from collections.abc import Sequence
-from functools import partial
 from itertools import pairwise
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, NamedTuple
@@ -12,14 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from recon.capture.framing import Points, Wishes, framed
-from recon.capture.notes import listed, merged
-from recon.capture.photographs import Photo, Shot, like_picture, picture_notes, upright
+from recon.capture.framing import Points, Wishes
+from recon.capture.notes import listed
+from recon.capture.posed import Posed, views_from_posed
 from recon.capture.poses import rigid_pose
-from recon.capture.provenance import provenance
 from recon.errors import ReconError
-from recon.images.raw import Development, development
-from recon.images.photograph import SUFFIXES, ColorSpace, read_mask, read_picture
+from recon.images.photograph import SUFFIXES
 from recon.views import Views
 
 MODELS: dict[str, tuple[str, ...]] = {
@@ -29,11 +26,17 @@ MODELS: dict[str, tuple[str, ...]] = {
     "RADIAL": ("f", "cx", "cy", "k1", "k2"),
     "OPENCV": ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2"),
     "FULL_OPENCV": ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
+    "SIMPLE_RADIAL_FISHEYE": ("f", "cx", "cy", "k1"),
+    "RADIAL_FISHEYE": ("f", "cx", "cy", "k1", "k2"),
+    "OPENCV_FISHEYE": ("fx", "fy", "cx", "cy", "k1", "k2", "k3", "k4"),
 }
 """Camera models that are a pinhole, or that OpenCV can straighten, with their parameters in order."""
 
 DISTORTION = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
 """OpenCV's coefficients in its order."""
+
+FISHEYE = ("k1", "k2", "k3", "k4")
+"""Those of its fisheye model."""
 
 
 class Project(NamedTuple):
@@ -110,21 +113,24 @@ def views_from_project(
     images = model.images
     mask_files = find_masks(project.masks, [image.name for image in images])
     files = [(_photograph(folder, project, image.name), mask) for image, mask in zip(images, mask_files, strict=True)]
-    how = development(picture for picture, _ in files)
-    shots = [
-        _shot(*paths, image, model.cameras[image.camera], (wishes.color_space, how), folder, path)
-        for paths, image in zip(files, images, strict=True)
+    posed = [
+        Posed(f"image {image.name}", *pair, image.pose, *_lens(model.cameras[image.camera], f"{path}: image {image.name}"))
+        for pair, image in zip(files, images, strict=True)
     ]
     if told is None:
         notes += _unregistered(folder, project.images, {image.name for image in images})
-    found = framed(shots, "has no mask in masks/", str(folder), wishes, model.points)
-    names = [images[i].name for i in found.shown]
-    notes += [*picture_notes(str(folder), found.photos, [f"image {name}" for name in names], sized=True), *found.notes]
-    models = sorted({camera.model_name for camera in model.cameras.values()})
-    settings = {"images": names, "camera_models": models} | found.settings
-    inputs = [*sorted(path.glob("*.*")), *(file for pair in files for file in pair if file is not None)]
-    packages = ("pycolmap", "OpenEXR", "imageio", "opencv-python-headless")
-    return found.views(provenance(set_name, folder.resolve(), inputs, settings, packages, merged(notes)))
+    return views_from_posed(
+        posed,
+        folder,
+        set_name,
+        wishes,
+        missing="has no mask in masks/",
+        listing=sorted(path.glob("*.*")),
+        settings={"camera_models": sorted({camera.model_name for camera in model.cameras.values()})},
+        packages=("pycolmap",),
+        notes=notes,
+        points=model.points,
+    )
 
 
 class Image(NamedTuple):
@@ -295,41 +301,10 @@ def _plain_suffix(path: PurePath) -> str:
     return stem.as_posix() + suffix.lower()
 
 
-Colors = tuple[ColorSpace | None, Development | None]
-"""What the samples of pictures are: of those that do not say it, and of raw files."""
-
-
-def _shot(
-    picture: Path, mask: Path | None, image: Image, camera: Any, colors: Colors, folder: Path, model: Path
-) -> Shot:
-    where = f"{model}: image {image.name}"
-    intrinsics, coefficients = _lens(camera, where)
-    lens = intrinsics, coefficients if coefficients.any() else None
-    read = partial(_read_photo, picture, mask, image.pose, lens, (camera.height, camera.width), colors, where)
-    return Shot(picture, f"{folder}: image {image.name}", read)
-
-
-def _read_photo(
-    picture: Path,
-    mask: Path | None,
-    pose: Float[np.ndarray, "4 4"],
-    lens: tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, " 8"] | None],
-    size: tuple[int, int],
-    colors: Colors,
-    where: str,
-) -> Photo:
-    stored = read_picture(picture, *colors)
-    image = upright(stored, size[1], size[0])
-    outline = None if mask is None else like_picture(read_mask(mask), image, stored)
-    for path, found in ((picture, image.color.shape[:2]), (mask, outline.shape if outline is not None else None)):
-        if found is not None and found != size:
-            raise ReconError(
-                f"{where}: {path} has {found[1]}x{found[0]} pixels, expected the camera's {size[1]}x{size[0]}"
-            )
-    return Photo(image, outline, pose, lens[0], distortion=lens[1], turned=image is not stored)
-
-
-def _lens(camera: Any, where: str) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, " 8"]]:
+def _lens(
+    camera: Any, where: str
+) -> tuple[Float[np.ndarray, "3 3"], tuple[int, int], Float[np.ndarray, " k"] | None, bool]:
+    """Intrinsics, size and distortion, and whether that is a fisheye's, as `Posed` has them."""
     names = MODELS.get(camera.model_name)
     if names is None:
         raise ReconError(
@@ -344,4 +319,6 @@ def _lens(camera: Any, where: str) -> tuple[Float[np.ndarray, "3 3"], Float[np.n
     if min(focal) <= 0:
         raise ReconError(f"{where}: the camera's focal lengths must be positive")
     matrix = np.array([[focal[0], 0, lens["cx"]], [0, focal[1], lens["cy"]], [0, 0, 1]])
-    return matrix, np.array([lens.get(key, 0.0) for key in DISTORTION])
+    fisheye = "FISHEYE" in camera.model_name
+    coefficients = np.array([lens.get(key, 0.0) for key in (FISHEYE if fisheye else DISTORTION)])
+    return matrix, (camera.height, camera.width), coefficients if fisheye or coefficients.any() else None, fisheye

@@ -1,5 +1,6 @@
 """Dataset extraction: whatever a person has becomes views.npz."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from recon.files import read_npz
 from recon.images.photograph import SUFFIXES, ColorSpace
 from recon.views import Views, load_views, save_views
 
-OTHERS = (".json", ".yaml", ".yml", ".blend", ".ply", ".obj", ".glb", ".stl", ".off", ".mat", ".txt", ".bin")
+OTHERS = (".json", ".yaml", ".yml", ".blend", ".ply", ".obj", ".glb", ".stl", ".off", ".mat", ".txt", ".bin", ".xml")
 """Suffixes, beside pictures', of files that no viewpoint set replaces."""
 
 KNOWN = (
-    "a scene (.yaml), a transforms.json or its folder, a folder of pictures, of COLMAP or of DiLiGenT-MV, a .blend, "
+    "a scene (.yaml), a transforms.json or its folder, a folder of pictures, of COLMAP, DiLiGenT-MV, "
+    "NeuS, IRON or Polycam, cameras of Metashape (.xml), a .blend, "
     "or keyframes (.npz) with --mesh"
 )
 
@@ -126,6 +128,8 @@ def read_source(
             return views_from_diligent(source, name, wishes.like, LIGHT_COSINE if light_cosine is None else light_cosine)
         if find_project(source) is not None and mesh is None and light_cosine is None:
             return views_from_colmap(source, set_name or source.resolve().name, wishes)
+        if mesh is None and light_cosine is None and (reader := _neighbour(source)) is not None:
+            return reader(source, set_name or source.resolve().name, wishes)
         if out is not None and find_pictures(source) is not None and mesh is None and light_cosine is None:
             from recon.capture.structure_from_motion import views_from_pictures
 
@@ -136,7 +140,7 @@ def read_source(
     if not path.is_file():
         raise ReconError(f"{source}: no such source; expected {KNOWN}")
     suffix = path.suffix.lower()
-    if suffix != ".json" and not _no_photographs(wishes):
+    if suffix not in (".json", ".xml") and not _no_photographs(wishes):
         given = next(option for option, value in _photographs_options(wishes).items() if value is not None)
         raise ReconError(f"{source}: '{given}' goes with a transforms.json, a folder of COLMAP or of pictures")
     if (mesh is None) == (suffix == ".npz"):
@@ -153,6 +157,10 @@ def read_source(
         from recon.capture.transforms import views_from_transforms
 
         return views_from_transforms(path, set_name or _set_name(path), wishes)
+    if suffix == ".xml":
+        from recon.capture.metashape import views_from_metashape
+
+        return views_from_metashape(path, set_name or path.resolve().parent.name, wishes)
     if suffix == ".npz" and mesh is not None:
         if "images" in read_npz(path):
             raise ReconError(f"{source}: is a viewpoint set already; expected {KNOWN}")
@@ -160,6 +168,19 @@ def read_source(
 
         return views_from_keyframes(path, mesh, set_name or path.stem, wishes.like)
     raise ReconError(f"{source}: not a kind of source that recon knows; expected {KNOWN}")
+
+
+def _neighbour(folder: Path) -> Callable[[Path, str, Wishes], Views] | None:
+    """What reads a folder of another program's data."""
+    from recon.capture.iron import is_iron, views_from_iron
+    from recon.capture.neus import find_neus, views_from_neus
+    from recon.capture.polycam import find_polycam, views_from_polycam
+
+    if find_neus(folder) is not None:
+        return views_from_neus
+    if is_iron(folder):
+        return views_from_iron
+    return views_from_polycam if find_polycam(folder) is not None else None
 
 
 def _photographs_options(wishes: Wishes) -> dict[str, object]:

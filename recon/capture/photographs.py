@@ -19,6 +19,7 @@ class Photo(NamedTuple):
         known: which pixels the photograph shows; None: all.
         distortion: OpenCV's coefficients k1 k2 p1 p2 [k3 [k4 k5 k6]] of the lens that took it; None: a pinhole.
         turned: the picture was turned by its EXIF orientation.
+        fisheye: `distortion` are the four coefficients of OpenCV's fisheye model.
     """
 
     picture: Picture
@@ -28,6 +29,7 @@ class Photo(NamedTuple):
     known: Bool[np.ndarray, "h w"] | None = None
     distortion: Float[np.ndarray, " k"] | None = None
     turned: bool = False
+    fisheye: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -58,14 +60,11 @@ def undistorted(photo: Photo) -> Photo:
 
     if photo.distortion is None:
         return photo
-    coefficients = photo.distortion
     height, width = photo.size
-    matrix = photo.intrinsics.copy()
-    matrix[:2, 2] -= 0.5  # OpenCV's pixel centres are integers
-    x, y = cv2.initUndistortRectifyMap(matrix, coefficients, None, matrix, (width, height), cv2.CV_32FC1)
+    x, y = straight_places(photo, photo.intrinsics, height, width)
     with np.errstate(invalid="ignore"):
         known = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
-    known &= unfolded(photo.intrinsics, coefficients, height, width)
+    known &= unfolded(photo, photo.intrinsics, height, width)
     x, y = (np.nan_to_num(each, nan=0, posinf=0, neginf=0).astype(np.float32) for each in (x, y))
 
     def straighten(image: Float32[np.ndarray, "h w ..."]) -> Float32[np.ndarray, "h w ..."]:
@@ -79,14 +78,40 @@ def undistorted(photo: Photo) -> Photo:
         mask=None if mask is None else (straighten(mask.astype(np.float32)) > 0.5) & known,
         known=None if known.all() else known,
         distortion=None,
+        fisheye=False,
     )
 
 
+def straight_places(
+    photo: Photo, intrinsics: Float[np.ndarray, "3 3"], height: int, width: int
+) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
+    """Where in the photograph, by OpenCV's count whose first pixel centre is 0, a pinhole's pixels come from."""
+    import cv2
+
+    given, asked = photo.intrinsics.copy(), intrinsics.copy()
+    for matrix in (given, asked):
+        matrix[:2, 2] -= 0.5
+    coefficients = np.zeros(4) if photo.distortion is None else photo.distortion
+    make = cv2.fisheye.initUndistortRectifyMap if photo.fisheye else cv2.initUndistortRectifyMap
+    x, y = make(given, coefficients, np.eye(3), asked, (width, height), cv2.CV_32FC1)
+    return x, y
+
+
 def unfolded(
-    intrinsics: Float[np.ndarray, "3 3"], coefficients: Float[np.ndarray, " k"], height: int, width: int
+    photo: Photo, intrinsics: Float[np.ndarray, "3 3"], height: int, width: int
 ) -> Bool[np.ndarray, "h w"]:
-    """Of a straightened picture, the pixels that lie where the polynomial describes a lens."""
-    return _radius(intrinsics, height, width) < _fold(intrinsics, coefficients, height, width)
+    """Of a straightened picture, the pixels that lie where the photograph's polynomial describes a lens."""
+    assert photo.distortion is not None
+    fold = _fisheye_fold(photo.distortion) if photo.fisheye else _fold(intrinsics, photo.distortion, height, width)
+    return _radius(intrinsics, height, width) < fold
+
+
+def _fisheye_fold(coefficients: Float[np.ndarray, " 4"]) -> float:
+    """The radius from which on θ (1 + k1 θ² + k2 θ⁴ + k3 θ⁶ + k4 θ⁸) leads back inwards."""
+    angle = np.linspace(0, np.pi / 2, 4096)
+    bent = angle * (1 + sum(k * angle ** (2 * i) for i, k in enumerate(coefficients, start=1)))
+    back = ~(np.diff(bent) > 0)
+    return float(np.tan(angle[back.argmax()])) if back.any() else np.inf
 
 
 def _radius(intrinsics: Float[np.ndarray, "3 3"], height: int, width: int) -> Float[np.ndarray, "h w"]:

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from recon.capture.photographs import Photo, unfolded
+from recon.capture.photographs import Photo, straight_places, unfolded
 
 ROWS = 32
 """Rows of the result that are sampled at once: what bounds the memory."""
@@ -65,13 +65,14 @@ def resampled(photo: Photo, intrinsics: Float[np.ndarray, "3 3"], height: int, w
     color, alpha, share = taken
     assert color is not None
     if photo.distortion is not None:
-        known &= unfolded(intrinsics, photo.distortion, height, width)
+        known &= unfolded(photo, intrinsics, height, width)
     return photo._replace(
         picture=photo.picture._replace(color=color, alpha=alpha),
         mask=None if share is None else (share > 0.5) & known,
         known=None if known.all() else known,
         intrinsics=intrinsics,
         distortion=None,
+        fisheye=False,
     )
 
 
@@ -103,17 +104,10 @@ def _source_places(
 ) -> tuple[Float32[np.ndarray, "a b"], Float32[np.ndarray, "a b"], Bool[np.ndarray, "a b"]]:
     """Where the samples of some rows of the result lie in the photograph, by OpenCV's count of pixels, whose first
     centre is 0, and whether the photograph shows them."""
-    import cv2
-
-    height, columns = samples * (rows.stop - rows.start), samples * width
     asked = intrinsics.copy()
     asked[1, 2] -= rows.start
     asked[:2] *= samples
-    asked[:2, 2] -= 0.5
-    given = photo.intrinsics.copy()
-    given[:2, 2] -= 0.5
-    coefficients = np.zeros(4) if photo.distortion is None else photo.distortion
-    x, y = cv2.initUndistortRectifyMap(given, coefficients, None, asked, (columns, height), cv2.CV_32FC1)
+    x, y = straight_places(photo, asked, samples * (rows.stop - rows.start), samples * width)
     with np.errstate(invalid="ignore"):
         inside = (x >= -0.5) & (x <= photo.size[1] - 0.5) & (y >= -0.5) & (y <= photo.size[0] - 0.5)
     x, y = (np.nan_to_num(each, nan=0, posinf=0, neginf=0).clip(-1, 2**15) for each in (x, y))

@@ -30,6 +30,10 @@ from recon.views import Views
 
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0])
 
+PINHOLES = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE")
+FISHEYES = ("OPENCV_FISHEYE", "FISHEYE")
+"""Values of `camera_model`."""
+
 MOVING = ("rolling_shutter", "transform_matrix_end")
 """Keys of cameras that move while they look."""
 
@@ -365,9 +369,9 @@ def _read_frame(
     if outline is not None and outline.shape != (height, width):
         found = f"{outline.shape[1]}x{outline.shape[0]}"
         raise ReconError(f"{where}: {frame.mask} has {found} pixels, expected the image's {width}x{height}")
-    pose, coefficients = _pose(transforms, frame.entry, where), _distortion(lens, where)
-    distortion = coefficients if coefficients.any() else None
-    return Photo(picture, outline, pose, intrinsics, distortion=distortion, turned=picture is not stored)
+    pose, (distortion, fisheye) = _pose(transforms, frame.entry, where), _distortion(lens, where)
+    turned = picture is not stored
+    return Photo(picture, outline, pose, intrinsics, distortion=distortion, turned=turned, fisheye=fisheye)
 
 
 def _picture_notes(path: Path, transforms: Transforms, frames: list[Listed], photos: list[Photo]) -> list[str]:
@@ -463,12 +467,15 @@ def _given(lens: Lens, axis: str, size: int, where: str, notes: list[str]) -> fl
     return focal if focal is not None else implied
 
 
-def _distortion(lens: dict[str, Any], where: str) -> Float[np.ndarray, " 5"]:
-    """OpenCV's k1 k2 p1 p2 k3."""
-    model = lens["camera_model"] or "OPENCV"
-    if model.upper() not in ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE"):
-        raise ReconError(f"{where}: 'camera_model' {model} is not known; expected OPENCV or PINHOLE")
-    further = next((key for key in ("is_fisheye", "k4", "k5", "k6", "ftheta_p0", "latlong") if lens[key]), None)
+def _distortion(lens: dict[str, Any], where: str) -> tuple[Float[np.ndarray, " k"] | None, bool]:
+    """OpenCV's k1 k2 p1 p2 k3, or k1 to k4 of its fisheye model, and whether it is that; None for a pinhole."""
+    model = (lens["camera_model"] or "OPENCV").upper()
+    if model not in (*PINHOLES, *FISHEYES):
+        raise ReconError(f"{where}: 'camera_model' {model} is not known; expected OPENCV, OPENCV_FISHEYE or PINHOLE")
+    fisheye = lens["is_fisheye"] or model in FISHEYES
+    further = next((key for key in ("k5", "k6", "ftheta_p0", "latlong", *(() if fisheye else ("k4",))) if lens[key]), None)
     if further is not None:
         raise ReconError(f"{where}: '{further}' belongs to a lens that is not known; undistort the pictures first")
-    return np.array([lens[key] for key in ("k1", "k2", "p1", "p2", "k3")], np.float64)
+    keys = ("k1", "k2", "k3", "k4") if fisheye else ("k1", "k2", "p1", "p2", "k3")
+    coefficients = np.array([lens[key] for key in keys], np.float64)
+    return coefficients if fisheye or coefficients.any() else None, fisheye
