@@ -103,6 +103,13 @@ def _add_extract(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parse
     command.add_argument(
         "--color-space", choices=("srgb", "linear"), help="what photographs are that do not say so themselves"
     )
+    command.add_argument(
+        "--sphere", type=_sphere, metavar="X,Y,Z,R", help="sphere around the object of photographs, in their own frame"
+    )
+    command.add_argument("--size", type=_size, metavar="N", help="make views of N×N pixels of photographs")
+    command.add_argument(
+        "--hold-out", type=_every, metavar="N", help="keep every N-th view for a second set, VIEWS_held_out, in the same frame"
+    )
     command.set_defaults(command=_extract)
 
 
@@ -218,6 +225,9 @@ def _extract(options: argparse.Namespace) -> None:
         light_cosine=options.light_cosine,
         object_name=options.object,
         color_space=options.color_space,
+        sphere=options.sphere,
+        size=options.size,
+        hold_out=options.hold_out,
     )
     for line in look_over(views):
         print(f"recon: warning: {options.out}: {line}", file=sys.stderr)
@@ -319,6 +329,28 @@ def _name(text: str) -> str:
     if not NAME.fullmatch(text):
         raise argparse.ArgumentTypeError(f"{text!r}: a name has letters, digits, '.', '_' and '-' only")
     return text
+
+
+def _sphere(text: str) -> tuple[float, float, float, float]:
+    try:
+        x, y, z, radius = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be X,Y,Z,R: a centre and a radius") from None
+    if not (math.isfinite(x + y + z + radius) and radius > 0):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be finite, with a radius above 0")
+    return x, y, z, radius
+
+
+def _size(text: str) -> int:
+    if not text.isdecimal() or not 16 <= int(text) <= 4096:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 16 to 4096")
+    return int(text)
+
+
+def _every(text: str) -> int:
+    if not text.isdecimal() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 2 on")
+    return int(text)
 
 
 def _named_path(text: str) -> tuple[str, Path]:
