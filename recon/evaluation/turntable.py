@@ -54,7 +54,7 @@ def turntable(model: Model, mesh: SurfaceMesh, count: int, size: int) -> UInt8[n
 
 
 def cameras_around(model: Model, angles: Float[np.ndarray, " n"], size: int) -> Cameras:
-    """Cameras of `size` x `size` pixels that look at the object from around its upright axis, in the unit frame."""
+    """Cameras of `size` x `size` pixels that look at the unit sphere from around its upright axis, in the unit frame."""
     upright = np.linalg.inv(model.world_from_unit[:3, :3]) @ [0.0, 0.0, 1.0]
     upright /= np.linalg.norm(upright)
     side = np.cross(upright, [1.0, 0, 0] if abs(upright[0]) < 0.9 else [0, 1.0, 0])
