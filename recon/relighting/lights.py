@@ -20,7 +20,7 @@ CAMERA = "camera"
 POINT_MAP = 2048
 """Texels along a side of a point light's depth map: half a thousandth of the object each."""
 
-MAPS_MEMORY = 1 << 28
+MAPS_MEMORY = 1 << 26
 """Bytes that the depth maps of an environment take together."""
 
 LARGEST_MAP = 1024

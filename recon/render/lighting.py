@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from recon.render.shade import separate_irradiance
-from recon.render.shadows import DepthMap, depth_map
+from recon.render.shadows import DepthMap, depth_map, mean_bend
 
 PART = 1 << 16
 """Points that all lights shine on before the next ones: what they need stays in the processor's caches."""
@@ -75,11 +75,11 @@ class ShadowedLights:
     ) -> Float[Tensor, "p 3"]:
         radiance = torch.zeros_like(points)
         for light, color, shadow in zip(self.lights, self.colors, self.maps, strict=True):
-            share = shadow.visibility(points, normals)
-            here = (share > 0).nonzero().squeeze(1)
-            where = light.expand(len(here), 4)
-            irradiance, cosine, angles = separate_irradiance(points[here], normals[here], centers[here], where)
-            radiance.index_add_(0, here, shader(attributes[here], share[here] * irradiance, cosine, angles) * color)
+            here = (((light[:3] - light[3] * points) * normals).sum(1) > 0).nonzero().squeeze(1)
+            facing = points[here], normals[here]
+            irradiance, cosine, angles = separate_irradiance(*facing, centers[here], light.expand(len(here), 4))
+            lit = shader(attributes[here], irradiance * shadow.visibility(*facing), cosine, angles)
+            radiance.index_add_(0, here, lit * color)
         return radiance
 
 
@@ -92,5 +92,6 @@ def cast(
     kernel: int,
 ) -> ShadowedLights:
     """Lights with the depth maps that they see of a mesh; arguments as of `depth_map` and `ShadowedLights`."""
-    maps = [depth_map(vertices, faces, light, size, kernel) for light in lights]
+    bend = mean_bend(vertices, faces)
+    maps = [depth_map(vertices, faces, light, size, kernel, bend) for light in lights]
     return ShadowedLights(lights, colors, maps)

@@ -62,53 +62,53 @@ class DepthMap:
 
         Args:
             points: on the mesh, in the world.
-            normals: unit, in the world. What turns away from the light has no share.
+            normals: unit, in the world; they face the light.
         """
-        share = points.new_zeros(len(points))
+        share = torch.empty_like(points[:, 0])
         offset = points - self.cameras.centers[0]
-        facing = ((offset * normals).sum(1) < 0).nonzero().squeeze(1)
-        offset, normals = offset[facing], normals[facing]
         for i, here in enumerate(self._sides(offset)):
             axes = self.cameras.camera_to_world[i, :3, :3]
-            share[facing[here]] = self._filtered(i, offset[here] @ axes, normals[here] @ axes)
+            share[here] = self._filtered(i, axes.T @ offset[here].T, axes.T @ normals[here].T)
         return share
 
-    def _sides(self, offset: Float[Tensor, "p 3"]) -> list[Int[Tensor, " _"]]:
+    def _sides(self, offset: Float[Tensor, "p 3"]) -> list[Int[Tensor, " _"] | slice]:
         """For each camera the points that are nearest to its optical axis."""
         if len(self.cameras) == 1:
-            return [torch.arange(len(offset), device=offset.device)]
+            return [slice(None)]
         nearest = (offset @ self.cameras.camera_to_world[:, :3, 2].T).argmax(1)
         return [(nearest == i).nonzero().squeeze(1) for i in range(len(self.cameras))]
 
-    def _filtered(self, i: int, local: Float[Tensor, "p 3"], normal: Float[Tensor, "p 3"]) -> Float[Tensor, " p"]:
-        """The share of texels around the points, weighted bilinearly, that see nothing before the tangent planes.
+    def _filtered(self, i: int, local: Float[Tensor, "3 p"], normal: Float[Tensor, "3 p"]) -> Float[Tensor, " p"]:
+        """The share of the texels around points, weighted bilinearly, that see nothing before the tangent planes.
 
-        Both arguments are in the axes of camera i, `local` from its centre.
+        Both arguments are in the axes of camera i, coordinates first, `local` from its centre.
         """
-        focal, center = self.cameras.intrinsics[i, 0, 0], self.cameras.intrinsics[i, :2, 2]
-        depth, along = local[:, 2], (local * normal).sum(1)
-        place = local[:, :2] / depth[:, None] * focal + center - 0.5
-        first = place.floor()
-        part = place - first
+        focal, (center_x, center_y) = self.cameras.intrinsics[i, 0, 0], self.cameras.intrinsics[i, :2, 2]
+        (x, y, depth), (normal_x, normal_y, normal_z) = local, normal
+        along = x * normal_x + y * normal_y + depth * normal_z
         across = (self.kernel + 1) * depth / focal
-        cosine = (along.abs() / local.norm(dim=1)).clamp(min=GRAZING)
+        cosine = (-along * (x * x + y * y + depth * depth).rsqrt()).clamp(min=GRAZING)
         reach = 2 * across / cosine
         bias = depth / focal + across * self.bend / cosine.square()
+        # The last texels whose centres lie before the point, and by how much.
+        column, row = (focal * side / depth + center - 0.5 for side, center in ((x, center_x), (y, center_y)))
+        first_column, first_row = column.floor(), row.floor()
+        right, below = column - first_column, row - first_row
         height, width = self.depth.shape[1:]
-        share = torch.zeros_like(depth)
-        for row in range(-self.kernel, self.kernel + 2):
-            for column in range(-self.kernel, self.kernel + 2):
-                texel = first + first.new_tensor([column, row])
-                x, y = texel.clamp(min=0).unbind(1)
-                x, y = x.clamp(max=width - 1), y.clamp(max=height - 1)
-                ray = torch.stack([(x + 0.5 - center[0]) / focal, (y + 0.5 - center[1]) / focal], dim=1)
-                facing = (ray * normal[:, :2]).sum(1) + normal[:, 2]
+        texels, share = self.depth[i].flatten(), torch.zeros_like(depth)
+        for down in range(-self.kernel, self.kernel + 2):
+            texel_row = (first_row + down).clamp(0, height - 1)
+            ray_y = (texel_row + 0.5 - center_y) / focal
+            row_weight = _weight(below, down, self.kernel)
+            for aside in range(-self.kernel, self.kernel + 2):
+                texel_column = (first_column + aside).clamp(0, width - 1)
+                ray_x = (texel_column + 0.5 - center_x) / focal
+                facing = ray_x * normal_x + ray_y * normal_y + normal_z
                 # A ray that meets the plane far off, or from behind, is almost along it.
                 plane = torch.where(facing < 0, along / facing, torch.inf).clamp(min=depth - reach, max=depth + reach)
-                stored = self.depth[i].flatten()[(y * width + x).long()]
-                weight = _weight(part[:, 0], column, self.kernel) * _weight(part[:, 1], row, self.kernel)
-                share += weight * (stored > plane - bias)
-        return share
+                stored = texels.index_select(0, (texel_row * width + texel_column).long())
+                share += row_weight * _weight(right, aside, self.kernel) * (stored > plane - bias)
+        return share.clamp(max=1)  # weights add up to 1 but for rounding
 
 
 @torch.no_grad()
@@ -118,6 +118,7 @@ def depth_map(
     light: Float[Tensor, " 4"],
     size: int,
     kernel: int = KERNEL,
+    bend: float | None = None,
 ) -> DepthMap:
     """The depth map of a light.
 
@@ -126,17 +127,18 @@ def depth_map(
         faces: corners, counter-clockwise seen from outside.
         light: homogeneous, as `Cameras.lights` has it; a point light is not in the object.
         size: texels along a side of the map; where the light takes six, of half as many.
-        kernel: see `DepthMap`.
+        kernel, bend: see `DepthMap`; None: as the mesh has it.
     """
     cameras = _cameras(vertices, light, size)
     screen = on_screen(vertices, faces, cameras)
     pix_to_face = visible_faces(screen, faces, cameras.height, cameras.width)
     hits = intersect(vertices, faces, cameras, pix_to_face)
     depth = vertices.new_full((pix_to_face.numel(),), torch.inf).index_copy_(0, hits.pixel, hits.depth)
-    return DepthMap(cameras, depth.view(pix_to_face.shape), bend(vertices, faces), kernel)
+    bend = mean_bend(vertices, faces) if bend is None else bend
+    return DepthMap(cameras, depth.view(pix_to_face.shape), bend, kernel)
 
 
-def bend(vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"]) -> float:
+def mean_bend(vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"]) -> float:
     """Mean angle between the normals of faces and those of their corners, in radians, weighted by area."""
     normals = face_normals(vertices, faces)
     area = normals.norm(dim=1)
