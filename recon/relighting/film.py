@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -22,6 +22,7 @@ FRAME = re.compile(r"\d{4,}\.(png|exr)")
 """Names of the pictures in a folder."""
 
 
+@runtime_checkable
 class Sink(Protocol):
     """What takes frames, one after the other."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -15,6 +15,7 @@ PART = 1 << 16
 """Points that all lights shine on before the next ones: what they need stays in the processor's caches."""
 
 
+@runtime_checkable
 class Lighting(Protocol):
     """What takes the place of the flash in `recon.render.renderer.render`."""
 

@@ -1,0 +1,171 @@
+"""The shader and its shadows beside a path tracer, Mitsuba 3, on the same mesh, materials and lights.
+
+Both have one light, of intensity pi, so that an attribute of the surface is its reflectance. Mitsuba's `diffuse` is
+Lambert's; `roughconductor` of the material "none" reflects all light in GGX's lobe; a `principled` metal adds Schlick's
+Fresnel factor, and takes the roughness whose square is alpha. All have Smith's separable shadowing.
+"""
+
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from benchmarks.shapes import star
+from recon.camera import Cameras, intrinsics_from_fov, look_at
+from recon.config import SurfaceConfig
+from recon.model.reflectance import LOBES, MicrofacetReflectance
+from recon.render.lighting import cast
+from recon.render.normals import vertex_normals
+from recon.render.renderer import render
+
+INTENSITY = np.pi
+FIELD_OF_VIEW = 36.0
+EYE = np.array([2.1, -1.5, 1.1])
+BESIDE = np.array([-1.2, -2.2, 1.2])
+"""A light 74 degrees beside the camera, seen from the object. Nine hundredths of the pixels that the camera sees the
+object in lie in shadows that it casts."""
+
+GGX = (0.1, 0.25, 0.5)
+"""Alpha, the square of the roughness."""
+
+BASE = 0.4
+"""Specular colour of the metal, at normal incidence."""
+
+
+class Material(NamedTuple):
+    """The same for both: attributes of `MicrofacetReflectance`, and what Mitsuba takes."""
+
+    name: str
+    attributes: list[float]
+    bsdf: dict[str, Any]
+
+
+class Difference(NamedTuple):
+    """Over the pixels that the surface fills: the mean absolute difference relative to the mean radiance, and the share
+    of pixels that differ by more than a twentieth of it."""
+
+    material: str
+    light: str
+    mean: float
+    outliers: float
+
+
+def materials() -> list[Material]:
+    diffuse = {"type": "diffuse", "reflectance": {"type": "rgb", "value": 0.7}}
+    found = [Material("diffuse", [0.7] * 3 + [0.0] * LOBES + [0.5] * LOBES, diffuse)]
+    for alpha in GGX:
+        bsdf = {"type": "roughconductor", "material": "none", "distribution": "ggx", "alpha": alpha}
+        found.append(Material(f"GGX, alpha {alpha}", _lobe(1.0, alpha), bsdf))
+    metal = {"type": "principled", "metallic": 1.0, "roughness": 0.5, "base_color": {"type": "rgb", "value": BASE}}
+    return [*found, Material("metal, roughness 0.5, Schlick", _lobe(BASE, 0.25), metal)]
+
+
+def shader() -> str:
+    """The table of docs/relighting.md."""
+    started = time.perf_counter()
+    rows = [f"| {d.material} | {d.light} | {d.mean:.2%} | {d.outliers:.2%} |" for d in differences(256, 6, 64)]
+    head = ["| material | light | mean difference | pixels that differ by 5% |", "| --- | --- | --- | --- |"]
+    return "\n".join([*head, *rows, f"shader: {time.perf_counter() - started:.0f} s"])
+
+
+def differences(size: int, level: int, samples: int) -> Iterator[Difference]:
+    """All materials in both lights.
+
+    Args:
+        size: of the pictures, in pixels.
+        level: of the icosphere.
+        samples: of Mitsuba, a pixel.
+    """
+    vertices, faces = _mesh(level)
+    for light, where in (("at the camera", EYE), ("beside it", BESIDE)):
+        for material in materials():
+            ours, inside = _ours(vertices, faces, size, material, where)
+            theirs = _theirs(vertices, faces, size, material, where, samples)
+            difference, scale = np.abs(ours - theirs)[inside], theirs[inside].mean()
+            yield Difference(
+                material.name, light, float(difference.mean() / scale), float((difference > 0.05 * scale).mean())
+            )
+
+
+def _mesh(level: int) -> tuple[Float[Tensor, "v 3"], Any]:
+    mesh = star(level)
+    return torch.from_numpy(np.asarray(mesh.vertices)).float(), torch.from_numpy(np.asarray(mesh.faces))
+
+
+def _lobe(specular: float, alpha: float) -> list[float]:
+    """Attributes of a surface with one lobe."""
+    return [0.0] * 3 + [specular] + [0.0] * (LOBES - 1) + [alpha**0.5] * LOBES
+
+
+def _ours(
+    vertices: Float[Tensor, "v 3"], faces: Any, size: int, material: Material, light: Float[np.ndarray, " 3"]
+) -> tuple[Float[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
+    pose, intrinsics = look_at(EYE[None], np.zeros(3), np.array([0, 0, 1.0])), intrinsics_from_fov(
+        FIELD_OF_VIEW, size, size
+    )
+    cameras = Cameras(torch.from_numpy(pose).float(), torch.from_numpy(intrinsics[None]).float(), size, size)
+    lights = torch.tensor([[*light, 1.0]], dtype=torch.float32)
+    at_camera = np.array_equal(light, EYE)
+    rendered = render(
+        vertices,
+        faces,
+        cameras,
+        albedo=torch.tensor(material.attributes).expand(len(vertices), -1),
+        shader=MicrofacetReflectance(1.0, SurfaceConfig()).shade,
+        samples=4,
+        lighting=None if at_camera else cast(vertices, faces, lights, torch.ones(1, 3), 2048, kernel=1),
+    )
+    return rendered.radiance[0, ..., 0].detach().numpy(), (rendered.alpha[0] > 0.999).numpy()
+
+
+def _theirs(
+    vertices: Float[Tensor, "v 3"],
+    faces: Any,
+    size: int,
+    material: Material,
+    light: Float[np.ndarray, " 3"],
+    samples: int,
+) -> Float[np.ndarray, "h w"]:
+    import mitsuba as mi
+
+    mi.set_variant("scalar_rgb")
+    properties = mi.Properties()
+    properties["bsdf"] = mi.load_dict(material.bsdf)
+    mesh = mi.Mesh("mesh", len(vertices), len(faces), properties, has_vertex_normals=True)
+    parameters = mi.traverse(mesh)
+    parameters["vertex_positions"] = vertices.flatten().numpy()
+    parameters["vertex_normals"] = vertex_normals(vertices, faces).contiguous().flatten().numpy()
+    parameters["faces"] = faces.flatten().numpy().astype(np.uint32)
+    parameters.update()
+    scene = mi.load_dict(
+        {
+            "type": "scene",
+            "integrator": {"type": "direct", "emitter_samples": 1, "bsdf_samples": 0},
+            "sensor": {
+                "type": "perspective",
+                "fov": FIELD_OF_VIEW,
+                "fov_axis": "x",
+                "to_world": mi.ScalarTransform4f().look_at(EYE.tolist(), [0, 0, 0], [0, 0, 1]),
+                "film": {
+                    "type": "hdrfilm",
+                    "width": size,
+                    "height": size,
+                    "pixel_format": "rgb",
+                    "component_format": "float32",
+                    "rfilter": {"type": "box"},
+                },
+                "sampler": {"type": "multijitter", "sample_count": samples, "seed": 0},
+            },
+            "light": {
+                "type": "point",
+                "position": light.tolist(),
+                "intensity": {"type": "rgb", "value": float(INTENSITY)},
+            },
+            "object": mesh,
+        }
+    )
+    return np.array(mi.render(scene))[..., 0]
