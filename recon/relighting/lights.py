@@ -23,7 +23,7 @@ POINT_MAP = 2048
 MAPS_MEMORY = 1 << 26
 """Bytes that the depth maps of an environment take together."""
 
-LARGEST_MAP = 1024
+LARGEST_MAP = 512
 
 Point = Float[np.ndarray, " 3"]
 
