@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from benchmarks.shapes import star
@@ -29,6 +29,9 @@ BESIDE = np.array([-1.2, -2.2, 1.2])
 """A light 74 degrees beside the camera, seen from the object. Nine hundredths of the pixels that the camera sees the
 object in lie in shadows that it casts."""
 
+PAINT = "vertex_paint"
+"""The name of the vertices' colours in Mitsuba."""
+
 GGX = (0.1, 0.25, 0.5)
 """Alpha, the square of the roughness."""
 
@@ -37,10 +40,10 @@ BASE = 0.4
 
 
 class Material(NamedTuple):
-    """The same for both: attributes of `MicrofacetReflectance`, and what Mitsuba takes."""
+    """The same for both: attributes of `MicrofacetReflectance`, of all vertices or of each, and what Mitsuba takes."""
 
     name: str
-    attributes: list[float]
+    attributes: Float[Tensor, "v k"] | Float[Tensor, " k"]
     bsdf: dict[str, Any]
 
 
@@ -54,14 +57,19 @@ class Difference(NamedTuple):
     outliers: float
 
 
-def materials() -> list[Material]:
+def materials(vertices: Float[Tensor, "v 3"]) -> list[Material]:
     diffuse = {"type": "diffuse", "reflectance": {"type": "rgb", "value": 0.7}}
-    found = [Material("diffuse", [0.7] * 3 + [0.0] * LOBES + [0.5] * LOBES, diffuse)]
+    found = [Material("diffuse", torch.tensor([0.7] * 3 + [0.0] * LOBES + [0.5] * LOBES), diffuse)]
     for alpha in GGX:
         bsdf = {"type": "roughconductor", "material": "none", "distribution": "ggx", "alpha": alpha}
         found.append(Material(f"GGX, alpha {alpha}", _lobe(1.0, alpha), bsdf))
     metal = {"type": "principled", "metallic": 1.0, "roughness": 0.5, "base_color": {"type": "rgb", "value": BASE}}
-    return [*found, Material("metal, roughness 0.5, Schlick", _lobe(BASE, 0.25), metal)]
+    found.append(Material("metal of roughness 0.5 (Schlick)", _lobe(BASE, 0.25), metal))
+    paint = {"type": "diffuse", "reflectance": {"type": "mesh_attribute", "name": PAINT}}
+    coat = {"type": "roughconductor", "material": "none", "distribution": "ggx", "alpha": 0.25}
+    painted = _lobe(0.5, 0.25).repeat(len(vertices), 1)
+    painted[:, :3] = 0.5 * _paint(vertices)
+    return [*found, Material("stripes of paint and GGX, alpha 0.25", painted, _half_of_each(paint, coat))]
 
 
 def shader() -> str:
@@ -82,7 +90,7 @@ def differences(size: int, level: int, samples: int) -> Iterator[Difference]:
     """
     vertices, faces = _mesh(level)
     for light, where in (("at the camera", EYE), ("beside it", BESIDE)):
-        for material in materials():
+        for material in materials(vertices):
             ours, inside = _ours(vertices, faces, size, material, where)
             theirs = _theirs(vertices, faces, size, material, where, samples)
             difference, scale = np.abs(ours - theirs)[inside], theirs[inside].mean()
@@ -91,22 +99,34 @@ def differences(size: int, level: int, samples: int) -> Iterator[Difference]:
             )
 
 
-def _mesh(level: int) -> tuple[Float[Tensor, "v 3"], Any]:
+def _mesh(level: int) -> tuple[Float[Tensor, "v 3"], Int[Tensor, "f 3"]]:
     mesh = star(level)
     return torch.from_numpy(np.asarray(mesh.vertices)).float(), torch.from_numpy(np.asarray(mesh.faces))
 
 
-def _lobe(specular: float, alpha: float) -> list[float]:
+def _lobe(specular: float, alpha: float) -> Float[Tensor, " k"]:
     """Attributes of a surface with one lobe."""
-    return [0.0] * 3 + [specular] + [0.0] * (LOBES - 1) + [alpha**0.5] * LOBES
+    return torch.tensor([0.0] * 3 + [specular] + [0.0] * (LOBES - 1) + [alpha**0.5] * LOBES)
+
+
+def _paint(vertices: Float[Tensor, "v 3"]) -> Float[Tensor, "v 3"]:
+    """Reflectances of stripes, between 0.15 and 0.8, each colour across another axis."""
+    return 0.475 + 0.325 * (12 * vertices).sin()
+
+
+def _half_of_each(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "blendbsdf", "weight": 0.5, "one": one, "other": other}
 
 
 def _ours(
-    vertices: Float[Tensor, "v 3"], faces: Any, size: int, material: Material, light: Float[np.ndarray, " 3"]
-) -> tuple[Float[np.ndarray, "h w"], Bool[np.ndarray, "h w"]]:
-    pose, intrinsics = look_at(EYE[None], np.zeros(3), np.array([0, 0, 1.0])), intrinsics_from_fov(
-        FIELD_OF_VIEW, size, size
-    )
+    vertices: Float[Tensor, "v 3"],
+    faces: Int[Tensor, "f 3"],
+    size: int,
+    material: Material,
+    light: Float[np.ndarray, " 3"],
+) -> tuple[Float[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]:
+    pose = look_at(EYE[None], np.zeros(3), np.array([0, 0, 1.0]))
+    intrinsics = intrinsics_from_fov(FIELD_OF_VIEW, size, size)
     cameras = Cameras(torch.from_numpy(pose).float(), torch.from_numpy(intrinsics[None]).float(), size, size)
     lights = torch.tensor([[*light, 1.0]], dtype=torch.float32)
     at_camera = np.array_equal(light, EYE)
@@ -114,28 +134,29 @@ def _ours(
         vertices,
         faces,
         cameras,
-        albedo=torch.tensor(material.attributes).expand(len(vertices), -1),
+        albedo=material.attributes.expand(len(vertices), -1),
         shader=MicrofacetReflectance(1.0, SurfaceConfig()).shade,
         samples=4,
         lighting=None if at_camera else cast(vertices, faces, lights, torch.ones(1, 3), 2048, kernel=1),
     )
-    return rendered.radiance[0, ..., 0].detach().numpy(), (rendered.alpha[0] > 0.999).numpy()
+    return rendered.radiance[0].detach().numpy(), (rendered.alpha[0] > 0.999).numpy()
 
 
 def _theirs(
     vertices: Float[Tensor, "v 3"],
-    faces: Any,
+    faces: Int[Tensor, "f 3"],
     size: int,
     material: Material,
     light: Float[np.ndarray, " 3"],
     samples: int,
-) -> Float[np.ndarray, "h w"]:
+) -> Float[np.ndarray, "h w 3"]:
     import mitsuba as mi
 
     mi.set_variant("scalar_rgb")
     properties = mi.Properties()
     properties["bsdf"] = mi.load_dict(material.bsdf)
     mesh = mi.Mesh("mesh", len(vertices), len(faces), properties, has_vertex_normals=True)
+    mesh.add_attribute(PAINT, 3, _paint(vertices).flatten().numpy())
     parameters = mi.traverse(mesh)
     parameters["vertex_positions"] = vertices.flatten().numpy()
     parameters["vertex_normals"] = vertex_normals(vertices, faces).contiguous().flatten().numpy()
@@ -168,4 +189,4 @@ def _theirs(
             "object": mesh,
         }
     )
-    return np.array(mi.render(scene))[..., 0]
+    return np.array(mi.render(scene))

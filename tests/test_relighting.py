@@ -110,9 +110,9 @@ def test_directions_come_from_where_the_light_is() -> None:
     radiance = np.zeros((32, 64, 3), np.float32)
     radiance[8, 48] = 5  # 47.8 degrees from z, a quarter to the right of +x
     sample = EnvironmentMap(radiance).sample(64)
-    middle = np.array([0, -np.sin(np.pi * 8.5 / 32), np.cos(np.pi * 8.5 / 32)])
-    middle = middle + [-0.05 * np.sin(np.pi * 8.5 / 32), 0, 0]  # half a pixel further
-    assert (sample.directions @ (middle / np.linalg.norm(middle))).min() > np.cos(np.radians(6))
+    polar, beyond = np.pi * 8.5 / 32, np.pi / 64  # the pixel's middle is half a pixel beyond -y
+    middle = np.array([-np.sin(beyond) * np.sin(polar), -np.cos(beyond) * np.sin(polar), np.cos(polar)])
+    assert (sample.directions @ (middle)).min() > np.cos(np.radians(4.5))
     np.testing.assert_allclose(np.linalg.norm(sample.directions, axis=1), 1)
 
 
@@ -170,7 +170,9 @@ def test_light_from_above_in_the_source_s_frame_lights_the_top(tmp_path: Path, s
     mesh = mesh_of(model)
     light = create_light(sky(tmp_path / f"sky{suffix}"), model, mesh, 1.0, 32)
     picture = Studio(model, mesh, light, "black").picture(level_camera(32, 32), samples=1)
-    above, below, left, right = (picture[row, column, :3].mean() for row, column in ((9, 16), (22, 16), (16, 9), (16, 22)))
+    above, below, left, right = (
+        picture[row, column, :3].mean() for row, column in ((9, 16), (22, 16), (16, 9), (16, 22))
+    )
     assert above > 2 * below
     # The sun, straight ahead of +x of the world: -y of the unit frame, to the left of a camera on its x axis.
     assert left > 1.2 * right
@@ -312,7 +314,7 @@ def test_bands_are_one_picture(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_point_s_place_is_the_source_s(run: Path) -> None:
-    """From above in the world the top is lit; twice the intensity is twice as bright, and 1/r^2 is of the unit frame."""
+    """From above in the world the top is lit; twice the intensity is twice as bright; 1/r^2 is of the unit frame."""
     model = model_of()
     mesh, camera = mesh_of(model), ring(1, 32, 32, radius=4.0)
     above = np.array([10.0, -4, 1 + 2 * 5])
@@ -345,7 +347,9 @@ def test_a_meter_that_sees_no_object_leaves_radiance_alone() -> None:
     assert metered_gain(studio, cameras) == 1
 
 
-def test_what_a_run_has_learned_of_its_background(tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_run_has_learned_of_its_background(
+    tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = model_of(background="constant")
     with torch.no_grad():
         model.background.color.copy_(torch.tensor([0.1, 0.2, 0.3]))
@@ -393,10 +397,15 @@ def test_frames_of_an_earlier_call_are_replaced_and_other_files_stay(run: Path, 
 def test_what_is_interrupted_leaves_what_was_there(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "0000.png").write_bytes(b"old")
-    for out in ("out", "film.gif"):
-        with pytest.raises(KeyboardInterrupt), frames_to(tmp_path / out, 24.0, False) as take:
+
+    def interrupted(out: Path) -> None:
+        with frames_to(out, 24.0, False) as take:
             take(np.zeros((2, 3, 3), np.uint8), np.zeros((2, 3, 4), np.float32))
             raise KeyboardInterrupt
+
+    for out in ("out", "new", "film.gif"):
+        with pytest.raises(KeyboardInterrupt):
+            interrupted(tmp_path / out)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["0000.png", "out"]
     assert (tmp_path / "out" / "0000.png").read_bytes() == b"old"
 
@@ -467,6 +476,7 @@ def test_outputs_that_cannot_be(
     assert "is a file; expected a folder, or the name of a film (.mp4, .gif)" in failure(
         capsys, *command, tmp_path / "file"
     )
+    assert "a.png: expected a folder, or the name of a film" in failure(capsys, *command, tmp_path / "a.png")
     assert "is a folder; expected the name of a film" in failure(capsys, *command, tmp_path / "film.gif")
     assert "is a film, which has no radiance" in failure(capsys, *command, tmp_path / "a.gif", "--linear")
     monkeypatch.setitem(__import__("sys").modules, "imageio_ffmpeg", None)

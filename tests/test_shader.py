@@ -23,4 +23,4 @@ def test_diffuse_surfaces_agree_with_a_path_tracer(found: list[Difference]) -> N
 
 def test_glossy_surfaces_agree_with_a_path_tracer(found: list[Difference]) -> None:
     means = [each.mean for each in found if each.material != "diffuse"]
-    assert len(means) == 8 and max(means) < 0.02
+    assert len(means) == 10 and max(means) < 0.02

@@ -18,6 +18,9 @@ from recon.images.pictures import tone_map, write_picture
 FILMS = (".mp4", ".gif")
 """Suffixes of films; anything else is a folder."""
 
+OTHERS = (".png", ".jpg", ".jpeg", ".exr", ".hdr", ".mov", ".mkv", ".webm", ".avi")
+"""Suffixes that nobody gives a folder."""
+
 FRAME = re.compile(r"\d{4,}\.(png|exr)")
 """Names of the pictures in a folder."""
 
@@ -59,14 +62,17 @@ def check_out(out: Path, size: tuple[int, int], linear: bool) -> None:
 
     `size` is width and height in pixels.
     """
-    film = out.suffix.lower() in FILMS
+    suffix = out.suffix.lower()
+    film = suffix in FILMS
+    if suffix in OTHERS and not out.is_dir():
+        raise ReconError(f"{out}: expected a folder, or the name of a film ({', '.join(FILMS)})")
     if film and linear:
         raise ReconError(f"--linear: {out} is a film, which has no radiance; expected a folder")
     if film and out.is_dir():
         raise ReconError(f"{out}: is a folder; expected the name of a film")
     if not film and out.is_file():
         raise ReconError(f"{out}: is a file; expected a folder, or the name of a film ({', '.join(FILMS)})")
-    if out.suffix.lower() == ".mp4":
+    if suffix == ".mp4":
         _ffmpeg()
         if size[0] % 2 or size[1] % 2:
             raise ReconError(f"{out}: frames of {size[0]}x{size[1]} pixels; an .mp4 needs even numbers: --size")
@@ -75,7 +81,7 @@ def check_out(out: Path, size: tuple[int, int], linear: bool) -> None:
 @contextmanager
 def _folder(out: Path, linear: bool) -> Iterator[Sink]:
     """Pictures are written beside the folder first, and moved when all are there."""
-    writable_folder(out)
+    writable_folder(out if out.exists() else out.parent)
     with tempfile.TemporaryDirectory(prefix=f".{out.name[:100]}.", dir=out.parent) as aside:
         names: list[str] = []
 
@@ -88,6 +94,7 @@ def _folder(out: Path, linear: bool) -> Iterator[Sink]:
 
         yield take
         with writing(out):
+            out.mkdir(exist_ok=True)
             for old in out.iterdir():
                 if FRAME.fullmatch(old.name):
                     old.unlink()

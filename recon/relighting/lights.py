@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from recon.errors import ReconError
 from recon.model.model import Model, SurfaceMesh
 from recon.relighting.environment_map import EnvironmentMap, read_environment_map
 from recon.relighting.paths import check_outside, turntable_distance
@@ -91,9 +90,7 @@ def create_light(what: str | Point | Path, model: Model, mesh: SurfaceMesh, inte
     return Light(cast(mesh.vertices, mesh.faces, light, colors, POINT_MAP, kernel=1))
 
 
-def _environment(
-    environment: EnvironmentMap, model: Model, mesh: SurfaceMesh, intensity: float, samples: int
-) -> Light:
+def _environment(environment: EnvironmentMap, model: Model, mesh: SurfaceMesh, intensity: float, samples: int) -> Light:
     found = environment.sample(samples)
     rotation = model.world_from_unit[:3, :3] / np.cbrt(np.linalg.det(model.world_from_unit[:3, :3]))
     lights = _homogeneous(found.directions @ rotation, 0.0, mesh)

@@ -86,8 +86,8 @@ def turntable_distance(mesh: SurfaceMesh) -> float:
 
 
 def resized(stands: Stands, size: tuple[int, int]) -> Stands:
-    """The same cameras with other pictures, which show all that the former show, and more along the side that has become
-    relatively longer."""
+    """The same cameras with other pictures, which show all that the former show, and more along the side that has
+    become relatively longer."""
     factor = min(new / old for new, old in zip(size, stands.size, strict=True))
     intrinsics = stands.intrinsics.copy()
     intrinsics[:, :2] *= factor
@@ -100,10 +100,13 @@ def curve(stands: Stands, frames: int) -> Stands:
     cubic splines of the centres and the intrinsics, and of the rotations (scipy's `RotationSpline`)."""
     count = len(stands.camera_to_world)
     if count < 2:
-        return Stands(*(np.repeat(each, frames, axis=0) for each in stands[:2]), stands.size)
+        once = np.zeros(frames, int)
+        return Stands(stands.camera_to_world[once], stands.intrinsics[once], stands.size)
     knots, places = np.arange(count), np.linspace(0, count - 1, frames)
     poses = CubicSpline(knots, stands.camera_to_world)(places)
-    poses[:, :3, :3] = RotationSpline(knots, Rotation.from_matrix(stands.camera_to_world[:, :3, :3]))(places).as_matrix()
+    poses[:, :3, :3] = RotationSpline(knots, Rotation.from_matrix(stands.camera_to_world[:, :3, :3]))(
+        places
+    ).as_matrix()
     return Stands(poses, CubicSpline(knots, stands.intrinsics)(places), stands.size)
 
 

@@ -34,9 +34,7 @@ class Studio:
         samples = samples or self._model.config.render.samples
         rows = max(1, BAND // (camera.width * samples**2))
         bands = [
-            self._band(
-                camera.cropped(torch.tensor([[top, 0]]), min(rows, camera.height - top), camera.width), samples
-            )
+            self._band(camera.cropped(torch.tensor([[top, 0]]), min(rows, camera.height - top), camera.width), samples)
             for top in range(0, camera.height, rows)
         ]
         return torch.cat(bands).cpu().numpy()
@@ -70,5 +68,5 @@ class Studio:
         pixels = torch.arange(camera.height * camera.width, device=self._model.device)
         rays = pixel_rays(camera, pixels).double().cpu().numpy() @ self._model.world_from_unit[:3, :3].T
         seen = self._light.environment.seen(rays / np.linalg.norm(rays, axis=1, keepdims=True))
-        seen = torch.from_numpy(seen * np.float32(self._light.gain)).to(self._mesh.vertices)
-        return seen.view(1, camera.height, camera.width, 3)
+        behind = torch.from_numpy(seen * np.float32(self._light.gain)).to(self._mesh.vertices)
+        return behind.view(1, camera.height, camera.width, 3)

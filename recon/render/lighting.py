@@ -62,8 +62,8 @@ class ShadowedLights:
         shader: Callable[..., Float[Tensor, "p 3"]],
         /,
     ) -> Float[Tensor, "p 3"]:
-        parts = zip(*(each.split(PART) for each in (points, normals, centers, attributes)), strict=True)
-        lit = [self._lit(*part, shader) for part in parts]
+        parts = [slice(start, start + PART) for start in range(0, len(points), PART)]
+        lit = [self._lit(points[each], normals[each], centers[each], attributes[each], shader) for each in parts]
         return torch.cat(lit) if lit else torch.zeros_like(points)
 
     def _lit(

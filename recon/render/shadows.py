@@ -5,11 +5,11 @@ A depth map is a picture that the light takes of the mesh. A light that stands w
 of view just holds the mesh; one that stands close takes six, to all sides. A distant light is a camera so far away that
 its rays are parallel to a fraction of a degree.
 
-A point is in the light where the map shows nothing nearer. Every texel of the map is one ray, and a surface that is not
-perpendicular to the light differs in depth from ray to ray. So the point's tangent plane, not the point, is compared: its
-depth along the ray of the texel (the receiver-plane bias of Isidoro 2006). The mesh comes before that plane only as far
-as its faces are tilted against it, by `bend` on average, which changes the depth by bend / cos^2 for every unit across the
-filter; that, and one texel for curvature and rounding, is the bias.
+A point is in the light where the map shows nothing nearer. Every texel of the map is one ray, and a surface that is
+not perpendicular to the light differs in depth from ray to ray. So the point's tangent plane, not the point, is
+compared: its depth along the ray of the texel (the receiver-plane bias of Isidoro 2006). The mesh comes before that
+plane only as far as its faces are tilted against it, by `bend` on average, which changes the depth by bend / cos^2 for
+every unit across the filter; that, and one texel for curvature and rounding, is the bias.
 """
 
 from dataclasses import dataclass
