@@ -226,7 +226,7 @@ def test_the_film_in_another_light_is_in_the_page_and_a_broken_one_is_told(tmp_p
     page = Page(report_page([folder]))
     (film,) = [tag for _, tag in page.tags if "lit by a lamp" in (tag.get("alt") or "")]
     assert (film["width"], film["height"]) == ("30", "20")
-    stored = imageio.imread(base64.b64decode(page.figures[f"part-{film['data-part']}"]), extension=".webp", index=None)
+    stored = imageio.imread(base64.b64decode(page.figures[f"part-{film['data-part']}"]), extension=".webp", index=...)
     assert stored.shape[1:] == (20, 30, 3) and stored[0].max() < 30 and stored[-1].max() > 170
     path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(ReconError, match="relit.gif: not a readable film"):

@@ -5,6 +5,7 @@ import importlib.util
 import pytest
 
 from benchmarks.shader import Difference, differences
+from benchmarks.shapes import star
 
 if importlib.util.find_spec("mitsuba") is None:
     pytest.skip("Mitsuba is missing: pip install -e '.[truth]'", allow_module_level=True)
@@ -13,7 +14,7 @@ if importlib.util.find_spec("mitsuba") is None:
 @pytest.fixture(scope="module")
 def found() -> list[Difference]:
     """In small pictures of a coarse mesh: the figures of docs/relighting.md are of larger ones."""
-    return list(differences(96, 4, 16))
+    return list(differences(star(4), 96, 16))
 
 
 def test_diffuse_surfaces_agree_with_a_path_tracer(found: list[Difference]) -> None:
