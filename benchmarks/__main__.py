@@ -7,6 +7,7 @@ from benchmarks.extract import extraction
 from benchmarks.flow import flow_passes
 from benchmarks.render import crop, one_view
 from benchmarks.report import report_page
+from benchmarks.shader import shader
 from benchmarks.startup import help_time
 from benchmarks.sweep import sweep
 from benchmarks.tracking import tracking_share
@@ -18,7 +19,12 @@ BENCHMARKS: dict[str, Callable[[], str]] = {
     "crop": crop,
     "flow": flow_passes,
 }
-ON_DEMAND: dict[str, Callable[[], str]] = {"report": report_page, "sweep": sweep, "tracking": tracking_share}
+ON_DEMAND: dict[str, Callable[[], str]] = {
+    "report": report_page,
+    "shader": shader,
+    "sweep": sweep,
+    "tracking": tracking_share,
+}
 
 
 def main() -> int:

@@ -47,7 +47,8 @@ GEOMETRY = RunFile("geometry.json", "validate", "with a reference: how far the m
 SURFACE = RunFile("surface.npz", "validate", "what is known at the mesh's vertices, for the page")
 OVERSHOOT = RunFile("overshoot.npz", "validate", "the brightest prediction, as radiance")
 TURNTABLE = RunFile("turntable.gif", "validate", "the reconstruction, turning")
-MEASURED = (CERTIFICATE, GEOMETRY, SURFACE, OVERSHOOT, TURNTABLE)
+RELIT = RunFile("relit.gif", "validate", "the reconstruction, turning, lit by a lamp beside the camera")
+MEASURED = (CERTIFICATE, GEOMETRY, SURFACE, OVERSHOOT, TURNTABLE, RELIT)
 """The files of a validation that belong to no viewpoint set."""
 
 RESERVED_SETS = tuple(Path(file.name).stem for file in MEASURED)

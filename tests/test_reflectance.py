@@ -62,10 +62,18 @@ def test_lobe_is_reciprocal_and_peaks_in_the_mirror_direction() -> None:
     assert lobe(light, camera) > 1.3 * lobe(light, tilted)
 
 
-def test_fresnel_at_grazing_light_is_white() -> None:
+def test_fresnel_at_grazing_light_is_white_for_all_lobes_together() -> None:
     specular, white = torch.tensor([[0.1, 0.2]]), torch.tensor(2.0)
     torch.testing.assert_close(schlick(specular, white, torch.ones(1)), specular)
-    torch.testing.assert_close(schlick(specular, white, torch.zeros(1)), torch.full((1, 2), 2.0))
+    torch.testing.assert_close(schlick(specular, white, torch.zeros(1)), torch.tensor([[2 / 3, 4 / 3]]))
+    torch.testing.assert_close(schlick(2 * specular, torch.tensor(0.5), torch.zeros(1)), 2 * specular)  # brighter
+
+
+def test_what_has_no_lobe_stays_matt_at_grazing_light_and_a_faint_one_is_like_half_a_dielectric() -> None:
+    """As glTF has it: specular 0.5 of refractive index 1.5 reflects 2% straight on and 50% at grazing incidence."""
+    specular = torch.tensor([[0.0, 0.0], [0.02, 0.0]])
+    reflected = schlick(specular, torch.tensor(1.0), torch.zeros(2))
+    torch.testing.assert_close(reflected, torch.tensor([[0.0, 0.0], [0.5, 0.0]]))
 
 
 @pytest.mark.parametrize("config", BOTH)

@@ -1,3 +1,4 @@
+import base64
 import hashlib
 import json
 import re
@@ -232,6 +233,26 @@ def test_json_cannot_end_its_element() -> None:
     text = str(embedded_json({"name": "</script><!--&"}))
     assert not set("<>&") & set(text)
     assert json.loads(text) == {"name": "</script><!--&"}
+
+
+def test_the_film_in_another_light_is_in_the_page_and_a_broken_one_is_told(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    assert "lit by a lamp" not in report_page([folder])
+    path = folder / "validation" / "relit.gif"
+    frames = np.zeros((3, 20, 30, 3), np.uint8)
+    frames[1:, 5:, 5:] = 200
+    imageio.imwrite(path, frames, plugin="pillow", extension=".gif", duration=100, loop=0)
+    page = Page(report_page([folder]))
+    (film,) = [tag for _, tag in page.tags if "lit by a lamp" in (tag.get("alt") or "")]
+    assert (film["width"], film["height"]) == ("30", "20")
+    stored = imageio.imread(base64.b64decode(page.figures[f"part-{film['data-part']}"]), extension=".webp", index=...)
+    assert stored.shape[1:] == (20, 30, 3) and stored[0].max() < 30 and stored[-1].max() > 170
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(ReconError, match="relit.gif: not a readable film"):
+        report_page([folder])
+    path.write_bytes(b"")
+    (folder / "validation" / "certificate.json").unlink()  # of which model the film is, nobody knows
+    assert "lit by a lamp" not in report_page([folder])
 
 
 def test_a_run_that_was_not_validated_yet(tmp_path: Path) -> None:

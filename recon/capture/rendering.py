@@ -2,12 +2,13 @@
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from recon.camera import Cameras
 from recon.capture.world import World
 from recon.errors import ReconError
+from recon.geometry.winding import inside
 from recon.render.renderer import Rendering, Shader, diffuse, render
 from recon.render.shade import Angles
 
@@ -27,9 +28,9 @@ def photograph(
     Raises:
         ReconError: a camera stands inside a mesh, or no object is seen from it.
     """
-    inside = _inside(world, camera_to_world[:, :3, 3])
-    if inside.any():
-        raise ReconError(f"{source}: the camera of view {inside.argmax()} stands inside an object")
+    within = inside(camera_to_world[:, :3, 3], world.vertices, world.faces)
+    if within.any():
+        raise ReconError(f"{source}: the camera of view {within.argmax()} stands inside an object")
     cameras = Cameras(torch.tensor(camera_to_world).float(), torch.tensor(intrinsics).float(), height, width)
     images, masks = [], []
     for i in range(len(cameras)):  # one by one bounds the memory
@@ -128,17 +129,3 @@ def _unlit(
     angles: Angles | None = None,
 ) -> Float[Tensor, "p 3"]:
     return attributes.expand(-1, 3)
-
-
-def _inside(world: World, points: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:
-    """Whether closed parts of the world wind around each point (solid angles: Van Oosterom, Strackee 1983)."""
-    low, high = world.vertices.min(axis=0), world.vertices.max(axis=0)
-    inside = ((points > low) & (points < high)).all(axis=1)
-    for i in np.flatnonzero(inside):
-        a, b, c = (world.vertices[world.faces[:, k]] - points[i] for k in range(3))
-        la, lb, lc = (np.linalg.norm(corner, axis=1) for corner in (a, b, c))
-        dot = np.einsum
-        volume = dot("fi,fi->f", a, np.cross(b, c))
-        product = la * lb * lc + dot("fi,fi->f", a, b) * lc + dot("fi,fi->f", b, c) * la + dot("fi,fi->f", c, a) * lb
-        inside[i] = abs(2 * np.arctan2(volume, product).sum()) > 2 * np.pi
-    return inside

@@ -24,7 +24,7 @@ from recon.evaluation.materials import MaterialErrors
 from recon.evaluation.overshoot import Overshoot, brightest, write_overshoot
 from recon.evaluation.sheet import COLUMNS, comparison_sheet
 from recon.evaluation.surface_file import SurfaceFile
-from recon.evaluation.turntable import write_turntable
+from recon.evaluation.turntable import write_relit_turntable, write_turntable
 from recon.files import atomic, writable_folder
 from recon.geometry.meshes import load_mesh
 from recon.geometry.metrics import GeometryMetrics, geometry_metrics, near_unit
@@ -37,6 +37,7 @@ from recon.run_folder import (
     GEOMETRY,
     MODEL,
     OVERSHOOT,
+    RELIT,
     RESERVED_SETS,
     SURFACE,
     TURNTABLE,
@@ -58,8 +59,9 @@ def validate(
     prediction, error of some) and in the folder NAME pictures of every view. certificate.json says what
     holds of the mesh as it was delivered, the run's mesh.ply; geometry.json, with a `reference` in the
     source's frame, how far that is from it; surface.npz what is known at the model's vertices;
-    turntable.gif turns it; overshoot.npz has the brightest prediction. What an earlier validation left in
-    `out` is removed first. Every file of numbers has the fingerprint of `model.pt`. Prints a table of the means.
+    turntable.gif turns it, and relit.gif in another light; overshoot.npz has the brightest prediction. What an
+    earlier validation left in `out` is removed first. Every file of numbers has the fingerprint of `model.pt`. Prints
+    a table of the means.
 
     Without a background, sets that show more than black outside their masks are blackened there, as they
     are in training (`recon.background.black`).
@@ -107,6 +109,7 @@ def validate(
     surface.write(folder.file(SURFACE), weights)
     write_overshoot(folder.file(OVERSHOOT), top, weights)
     write_turntable(model, mesh, folder.file(TURNTABLE))
+    write_relit_turntable(model, mesh, folder.file(RELIT))
     _write_json(folder.file(CERTIFICATE), {**about, **delivered.as_dict(), **certificate.as_dict()})
     if geometry is not None:
         _write_json(folder.file(GEOMETRY), {**about, "reference": str(reference), **geometry.as_dict()})

@@ -30,6 +30,9 @@ SMOOTHEST, ROUGHEST = 0.2, 0.8
 """Roughness of a glossy layer in textures. A rougher lobe is hardly another than the diffuse one, and a smoother one
 is seen in too few pixels of a few dozen photographs to be told."""
 
+DIELECTRIC = 0.04
+"""What a surface of refractive index 1.5 reflects straight on; it reflects all at grazing incidence."""
+
 GRAZING = 1e-3
 """Least cosine with the normal; the lobes have no value at 0."""
 
@@ -205,8 +208,15 @@ def microfacet(cosine: Float[Tensor, " p"], angles: Angles, roughness: Float[Ten
 def schlick(
     specular: Float[Tensor, "p k"], white: Float[Tensor, ""], difference: Float[Tensor, " p"]
 ) -> Float[Tensor, "p k"]:
-    """Schlick's Fresnel factor (1994, equation 15) of specular colours that are multiples of `white`."""
-    return specular + (white - specular).clamp(min=0) * (1 - difference.clamp(0, 1)).pow(5)[:, None]
+    """Schlick's Fresnel factor (1994, equation 15) of lobes that share one interface.
+
+    At grazing incidence they reflect `white` together, in proportion to their specular colours; less than that where
+    they are fainter than a dielectric straight on (`DIELECTRIC`), and nothing where there is no lobe. So glTF has it,
+    too (KHR_materials_specular).
+    """
+    total = specular.sum(dim=1, keepdim=True)
+    grazing = (white / total.clamp(min=torch.finfo(total.dtype).tiny)).clamp(min=1, max=1 / DIELECTRIC)
+    return specular * (1 + (grazing - 1) * (1 - difference.clamp(0, 1)).pow(5)[:, None])
 
 
 def _distribution(cos2: Float[Tensor, "p 1"], alpha2: Float[Tensor, "p k"]) -> Float[Tensor, "p k"]:

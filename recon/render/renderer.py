@@ -10,7 +10,8 @@ from recon.camera import Cameras
 from recon.render.antialias import antialias as blend_edges
 from recon.render.antialias import find_crossings
 from recon.render.box_filter import average
-from recon.render.intersect import Hits, interpolate, intersect
+from recon.render.intersect import Hits, interpolate, intersect, of_views
+from recon.render.lighting import Lighting
 from recon.render.normals import face_normals, unit, vertex_normals
 from recon.render.rasterize import on_screen, visible_faces
 from recon.render.shade import Angles, illuminate
@@ -83,6 +84,7 @@ def render(
     smooth: bool = True,
     cull: bool = True,
     samples: int = 1,
+    lighting: Lighting | None = None,
 ) -> Rendering:
     """Render a mesh in every camera.
 
@@ -97,6 +99,7 @@ def render(
         cull: leave out faces seen from inside, which a closed mesh never shows.
         samples: shade samples x samples points a pixel and average them; depth and normals are
             averages over the seen ones.
+        lighting: light in place of the cameras' own (`Cameras.lights`), with cast shadows.
 
     Returns:
         Pictures of h x w pixels. Radiance and alpha carry gradient to `vertices`, `albedo` and `background`.
@@ -106,7 +109,7 @@ def render(
     image, details = (
         average(planes, samples, margin)
         for planes in _render_samples(
-            vertices, faces, fine, albedo, shader, antialias=antialias, smooth=smooth, cull=cull
+            vertices, faces, fine, albedo, shader, lighting, antialias=antialias, smooth=smooth, cull=cull
         )
     )
     radiance, alpha = image[:3].permute(1, 2, 3, 0), image[3]
@@ -122,6 +125,7 @@ def _render_samples(
     cameras: Cameras,
     albedo: Float[Tensor, "v k"],
     shader: Shader,
+    lighting: Lighting | None,
     *,
     antialias: bool,
     smooth: bool,
@@ -135,7 +139,11 @@ def _render_samples(
     pix_to_face = visible_faces(screen, faces, cameras.height, cameras.width, cull)
     hits = intersect(vertices, faces, cameras, pix_to_face)
     attributes, normals = _surface_at(vertices, faces, albedo, hits, pix_to_face, smooth)
-    radiance = shader(attributes.T, *illuminate(hits.points.T, normals.T, cameras, hits.view))
+    if lighting is None:
+        radiance = shader(attributes.T, *illuminate(hits.points.T, normals.T, cameras, hits.view))
+    else:
+        centers = of_views(cameras.centers, hits.view).T
+        radiance = lighting(hits.points.T, normals.T, centers, attributes.T, shader)
     ones = torch.ones_like(hits.depth)[None]
     image = _scatter(hits, torch.cat([radiance.T, ones]), pix_to_face.shape)
     with torch.no_grad():

@@ -18,7 +18,7 @@ from recon.errors import ReconError
 from recon.evaluation.fingerprint import KEY, fingerprint
 from recon.files import read_npz
 from recon.report.sprite_sheet import gallery_files, view_of
-from recon.run_folder import CERTIFICATE, CHECKS, CONFIG, GEOMETRY, HISTORY, MODEL, OVERSHOOT, SURFACE, RunFolder
+from recon.run_folder import CERTIFICATE, CHECKS, CONFIG, GEOMETRY, HISTORY, MODEL, OVERSHOOT, RELIT, SURFACE, RunFolder
 from recon.tracking.record import read_record
 
 TEXTS = ("run", "mesh", "reference", KEY)
@@ -43,6 +43,7 @@ class RunRecord:
         galleries: the pictures of every view of each, by kind and in the order of the views.
         surface: the arrays of surface.npz.
         overshoot: the file of the brightest prediction.
+        relit: the film in the light of a lamp.
         snapshots: the surface at checkpoints, by iteration.
         mesh: the mesh's file.
         notes: what a reader has to know, a line each: that the clock cut the training, what of the folder is left out.
@@ -59,6 +60,7 @@ class RunRecord:
     certificate: dict[str, Any] | None
     surface: dict[str, np.ndarray] | None
     overshoot: Path | None
+    relit: Path | None
     snapshots: dict[int, Path]
     mesh: Path | None
     notes: list[str]
@@ -115,6 +117,8 @@ def _load_record(run: Path, name: str) -> RunRecord:
         if measured.is_ours(validation.metrics(set_name), summary := _read_metrics(validation.metrics(set_name))):
             sets[set_name] = summary
     galleries = {each: measured.pictures(validation.gallery(each), summary) for each, summary in sets.items()}
+    certificate = measured.json(validation.file(CERTIFICATE))
+    relit = validation.file(RELIT)
     return RunRecord(
         name=name,
         folder=run,
@@ -124,9 +128,11 @@ def _load_record(run: Path, name: str) -> RunRecord:
         sets=sets,
         galleries={each: pictures for each, pictures in galleries.items() if pictures},
         geometry=measured.json(validation.file(GEOMETRY)),
-        certificate=measured.json(validation.file(CERTIFICATE)),
+        certificate=certificate,
         surface=measured.arrays(validation.file(SURFACE), _read_surface),
         overshoot=measured.overshoot(validation.file(OVERSHOOT)),
+        # A film says not of which model it is; what was written with it does.
+        relit=relit if certificate is not None and relit.is_file() else None,
         snapshots=_snapshots(files, checkpoints),
         mesh=files.mesh,
         notes=[*_cut_short(run, history, config), *measured.notes()],
