@@ -1,5 +1,7 @@
 """Differentiable images of a mesh, lit by the camera's flash or by each view's own light."""
 
+import functools
+import sys
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -103,12 +105,13 @@ def render(
     """
     margin = MARGIN if antialias else 0
     fine = cameras.scaled(samples).padded(margin)
-    image, details = (
-        average(planes, samples, margin)
-        for planes in _render_samples(
-            vertices, faces, fine, albedo, shader, antialias=antialias, smooth=smooth, cull=cull
-        )
-    )
+    if smooth and vertices.dtype == torch.float32 and kernels_work(vertices.device):
+        from recon.render.kernels.samples import render_samples
+
+        planes = render_samples(vertices, faces, fine, albedo, shader, antialias=antialias, cull=cull)
+    else:
+        planes = torch_samples(vertices, faces, fine, albedo, shader, antialias=antialias, smooth=smooth, cull=cull)
+    image, details = (average(part, samples, margin) for part in planes)
     radiance, alpha = image[:3].permute(1, 2, 3, 0), image[3]
     if background is not None:
         radiance = radiance + (1 - alpha)[..., None] * background
@@ -116,7 +119,24 @@ def render(
     return Rendering(radiance, alpha, depth, unit(details[:3].flatten(1)).T.view(*depth.shape, 3))
 
 
-def _render_samples(
+@functools.cache
+def kernels_work(device: torch.device) -> bool:
+    """Whether `recon.render.kernels` serve on this device: one of CUDA, for which Triton compiles them, and where they
+    give what torch gives. Where they do not, one line says so, and plain torch serves."""
+    if device.type != "cuda":
+        return False
+    try:
+        from recon.render.kernels.trial import check
+
+        check(device)
+    except Exception as error:  # whatever a compiler, a driver or the lack of either may raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        print(f"recon: rendering in plain torch, more slowly, as Triton does not serve here: {reason}", file=sys.stderr)
+        return False
+    return True
+
+
+def torch_samples(
     vertices: Float[Tensor, "v 3"],
     faces: Int[Tensor, "f 3"],
     cameras: Cameras,
@@ -124,12 +144,13 @@ def _render_samples(
     shader: Shader,
     *,
     antialias: bool,
-    smooth: bool,
+    smooth: bool = True,
     cull: bool,
 ) -> tuple[Float[Tensor, "4 n h w"], Float[Tensor, "5 n h w"]]:
-    """One sample a pixel: (radiance, alpha) with gradient, and (normals, depth, 1 where there is a surface) without.
+    """One sample a pixel, in torch: (radiance, alpha) with gradient, and (normals, depth, 1 where there is a surface) without.
 
     All stay together in two arrays, channels first, so that blending and averaging go over each once.
+    `recon.render.kernels.samples.render_samples` does the same.
     """
     screen = on_screen(vertices, faces, cameras)
     pix_to_face = visible_faces(screen, faces, cameras.height, cameras.width, cull)

@@ -5,6 +5,8 @@
     rasterize    which face every sample sees
     surface      where on that face, and what is interpolated there
     antialias    blends the samples on both sides of silhouettes
+    samples      all of that together: pictures of a mesh
+    trial        whether they do so on this device
 
 They follow `recon.render.rasterize`, `intersect`, `normals` and `antialias` rule by rule; those say why. Shapes follow
 from the sizes of mesh and pictures alone, never from what is seen: so an iteration launches the same kernels with the
