@@ -1,4 +1,4 @@
-"""Iterations as they are recorded for a CUDA graph: on a CPU, the same steps one by one."""
+"""Iterations as they are recorded for a CUDA graph; on a CPU, the same steps one by one."""
 
 
 import pytest
@@ -10,12 +10,15 @@ from recon.config import RunConfig, load_config
 from recon.errors import ReconError
 from recon.training.data import TrainingData
 from recon.training.draws import StagedDraws
+from recon.training.graph import Recorded
 from recon.training.initialise import initial_model
 from recon.training.loop import Optimisation, Step, fit
 from recon.training.schedule import Progress
 from recon.views import Views
 
 CPU = torch.device("cpu")
+DEVICES = [pytest.param(CPU, id="cpu"), pytest.param(torch.device("cuda", 0), id="cuda", marks=pytest.mark.cuda)]
+on_devices = pytest.mark.parametrize("device", DEVICES)
 SMALL = [
     "surface.cells=[2,4]",
     "surface.steps=2",
@@ -32,9 +35,9 @@ def views() -> Views:
     return sphere_views(4, 20)
 
 
-def start(views: Views, config: RunConfig, recorded: bool) -> Optimisation:
-    data = TrainingData.from_views(views, CPU)
-    return Optimisation(initial_model(config, views, CPU), data, Progress(config.train.iterations), recorded)
+def start(views: Views, config: RunConfig, recorded: bool, device: torch.device = CPU) -> Optimisation:
+    data = TrainingData.from_views(views, device)
+    return Optimisation(initial_model(config, views, device), data, Progress(config.train.iterations), recorded)
 
 
 def course(optimisation: Optimisation) -> list[Step]:
@@ -43,15 +46,16 @@ def course(optimisation: Optimisation) -> list[Step]:
     return [step._replace(seconds=0.0) for step in steps]
 
 
+@on_devices
 @pytest.mark.parametrize(
     "options",
     [[], ["train.crop.size=10"], ["train.crop.size=10", "train.crop.mode=inside"], ["reflectance=varying"]],
     ids=["whole", "crops", "inside", "varying"],
 )
-def test_recorded_iterations_are_those_that_are_not(views: Views, options: list[str]) -> None:
+def test_recorded_iterations_are_those_that_are_not(views: Views, options: list[str], device: torch.device) -> None:
     """The same numbers are drawn, and the same is done with them; only step sizes are in single precision."""
     config = load_config(None, [*SMALL, *options])
-    usual, recorded = (start(views, config, each) for each in (False, True))
+    usual, recorded = (start(views, config, each, device) for each in (False, True))
     for mine, theirs in zip(course(recorded), course(usual), strict=True):
         assert mine.terms == pytest.approx(theirs.terms, rel=1e-4)
         assert mine._replace(terms={}, loss=0) == theirs._replace(terms={}, loss=0)
@@ -60,8 +64,9 @@ def test_recorded_iterations_are_those_that_are_not(views: Views, options: list[
     assert torch.equal(recorded.state_dict()["random"]["generator"], usual.state_dict()["random"]["generator"])
 
 
-def test_what_a_recorded_iteration_did_is_known_one_later(views: Views) -> None:
-    optimisation = start(views, load_config(None, SMALL), recorded=True)
+@on_devices
+def test_what_a_recorded_iteration_did_is_known_one_later(views: Views, device: torch.device) -> None:
+    optimisation = start(views, load_config(None, SMALL), recorded=True, device=device)
     assert optimisation.step() is None
     second = optimisation.step()
     assert second is not None and second.iteration == 1
@@ -70,15 +75,17 @@ def test_what_a_recorded_iteration_did_is_known_one_later(views: Views) -> None:
     assert optimisation.settle() is None
 
 
-def test_a_recorded_training_goes_on_from_its_state(views: Views) -> None:
-    config = load_config(None, SMALL)
-    whole = start(views, config, recorded=True)
+@on_devices
+@pytest.mark.parametrize("options", [[], ["reflectance=varying", "train.crop.size=10"]], ids=["default", "varying"])
+def test_a_recorded_training_goes_on_bit_for_bit(views: Views, options: list[str], device: torch.device) -> None:
+    config = load_config(None, [*SMALL, *options])
+    whole = start(views, config, recorded=True, device=device)
     fit(whole, lambda step: None)
-    first = start(views, config, recorded=True)
+    first = start(views, config, recorded=True, device=device)
     for _ in range(3):
         first.step()
     first.settle()
-    second = start(views, config, recorded=True)
+    second = start(views, config, recorded=True, device=device)
     second.load_state_dict(first.state_dict())
     fit(second, lambda step: None)
     for name, value in whole.model.state_dict().items():
@@ -121,6 +128,37 @@ def test_an_iteration_that_is_not_finite_changes_nothing(
     # And it goes on from there, once what was wrong is mended.
     monkeypatch.setattr(loop, "evaluate", evaluate)
     assert [step.iteration for step in course(optimisation)] == [4, 5, 6, 7, 8]
+
+
+@pytest.mark.cuda
+def test_a_training_on_cuda_is_recorded(views: Views) -> None:
+    """And stays so: nothing in it could not be."""
+    config = load_config(None, SMALL)
+    device = torch.device("cuda", 0)
+    data = TrainingData.from_views(views, device)
+    optimisation = Optimisation(initial_model(config, views, device), data, Progress(8))
+    fit(optimisation, lambda step: None)
+    assert optimisation.recorded
+
+
+def test_what_cannot_be_recorded_is_taken_step_by_step(
+    views: Views, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With one line, and nothing lost or drawn twice."""
+
+    def failing(self: object, *arguments: object) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    config = load_config(None, SMALL)
+    usual = start(views, config, recorded=False)
+    expected = course(usual)
+    monkeypatch.setattr(Recorded, "record", failing)
+    optimisation = start(views, config, recorded=True)
+    assert course(optimisation) == expected and not optimisation.recorded
+    assert capsys.readouterr().err == (
+        "recon: iterations cannot be recorded, and are taken step by step: "
+        "operation not permitted when stream is capturing\n"
+    )
 
 
 def test_staged_numbers_are_those_that_would_be_drawn() -> None:

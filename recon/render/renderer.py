@@ -1,7 +1,5 @@
 """Differentiable images of a mesh, lit by the camera's flash or by each view's own light."""
 
-import functools
-import sys
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -13,6 +11,7 @@ from recon.render.antialias import antialias as blend_edges
 from recon.render.antialias import find_crossings
 from recon.render.box_filter import average
 from recon.render.intersect import Hits, interpolate, intersect
+from recon.render.kernels.serving import serves
 from recon.render.normals import face_normals, unit, vertex_normals
 from recon.render.rasterize import on_screen, visible_faces
 from recon.render.shade import Angles, illuminate
@@ -119,21 +118,15 @@ def render(
     return Rendering(radiance, alpha, depth, unit(details[:3].flatten(1)).T.view(*depth.shape, 3))
 
 
-@functools.cache
 def kernels_work(device: torch.device) -> bool:
-    """Whether `recon.render.kernels` serve on this device: one of CUDA, for which Triton compiles them, and where they
-    give what torch gives. Where they do not, one line says so, and plain torch serves."""
-    if device.type != "cuda":
-        return False
-    try:
-        from recon.render.kernels.trial import check
+    """Whether `recon.render.kernels` serve on this device; the first time, which takes seconds, they are tried out."""
+    return serves(_trial, device, "rendering")
 
-        check(device)
-    except Exception as error:  # whatever a compiler, a driver or the lack of either may raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        print(f"recon: rendering in plain torch, more slowly, as Triton does not serve here: {reason}", file=sys.stderr)
-        return False
-    return True
+
+def _trial(device: torch.device) -> None:
+    from recon.render.kernels.trial import check
+
+    check(device)
 
 
 def torch_samples(

@@ -110,7 +110,8 @@ class Recorded:
         self._optimizer.zero_grad(set_to_none=True)
         self.draws.begin()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # Other threads may do what they like meanwhile.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             recorded = self._iteration()
         self._graph = _Graph(graph, *recorded)
 

@@ -174,6 +174,11 @@ class Optimisation:
         return renewed
 
     @property
+    def recorded(self) -> bool:
+        """Whether iterations are taken as they are recorded."""
+        return self._recorded is not None
+
+    @property
     def _groups(self) -> list[dict[str, Any]]:
         return self._optimizer.param_groups
 
@@ -204,8 +209,8 @@ class Optimisation:
                 recorded.record(situation, lambda: self._evaluate(fraction, recorded.draws))
                 self._load_random_state(state)
             return recorded.replay(rates)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
+        except Exception as error:  # whatever recording, or a compiler, may raise
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             print(f"recon: iterations cannot be recorded, and are taken step by step: {reason}", file=sys.stderr)
         self._load_random_state(state)
         self._recorded = None

@@ -24,10 +24,10 @@ def check(device: torch.device) -> None:
     """
     pictures = []
     for render in (torch_samples, render_samples):
-        vertices, faces = _bumps(device)
+        vertices, faces = small_mesh(device)
         albedo = torch.linspace(0.2, 1, vertices.numel(), device=device).view(-1, 3)
         leaves = [each.requires_grad_() for each in (vertices, albedo)]
-        image, details = render(vertices, faces, _cameras(device), albedo, diffuse, antialias=True, cull=True)
+        image, details = render(vertices, faces, small_cameras(device), albedo, diffuse, antialias=True, cull=True)
         # No derivative of a sum of squares is the same for all pixels.
         gradients = torch.autograd.grad(image.square().sum(), leaves)
         pictures.append([image.detach(), details, *gradients])
@@ -37,7 +37,7 @@ def check(device: torch.device) -> None:
             raise RuntimeError(f"the {name} of a small mesh are not those of torch")
 
 
-def _bumps(device: torch.device) -> tuple[Tensor, Tensor]:
+def small_mesh(device: torch.device) -> tuple[Tensor, Tensor]:
     """A closed surface about the z axis, with silhouettes before itself."""
     rings, sectors = 12, 16
     polar = torch.linspace(0, math.pi, rings + 2)[1:-1, None]
@@ -56,7 +56,7 @@ def _bumps(device: torch.device) -> tuple[Tensor, Tensor]:
     return vertices.to(device), faces.to(device)
 
 
-def _cameras(device: torch.device) -> Cameras:
+def small_cameras(device: torch.device) -> Cameras:
     """One that looks along -x from (2, 0, 0) and one that looks along -y."""
     poses = torch.eye(4).repeat(2, 1, 1)
     poses[0, :3] = torch.tensor([[0, 0, -1, 2], [1, 0, 0, 0], [0, -1, 0, 0.0]])
