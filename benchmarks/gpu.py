@@ -1,6 +1,6 @@
 """What a training costs on a CUDA device: whole iterations, what they launch and wait for, and a run from start to end.
 
-`python -m benchmarks gpu` prints a table and writes it as JSON to `gpu.json`; docs/performance.md has what was measured.
+`python -m benchmarks gpu` prints a table and writes it as JSON to `gpu.json`; docs/performance.md says how to read it.
 """
 
 import json
@@ -161,7 +161,7 @@ def _without_tracking() -> Iterator[None]:
     try:
         import mlflow  # noqa: F401
     except ImportError:
-        with mock.patch("recon.training.run.start_run", lambda *_, **__: nullcontext(mock.Mock())):
+        with mock.patch("recon.training.run.start_run", return_value=nullcontext(mock.Mock())):
             yield
     else:
         yield

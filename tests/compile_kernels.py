@@ -44,9 +44,7 @@ def compile_only(kernel: JITFunction, grid: tuple[int, ...]) -> Any:
 def rendering(cameras: Cameras) -> None:
     vertices, faces = trial.small_mesh(CPU)
     vertices.requires_grad_()
-    image, _ = render_samples(
-        vertices, faces, cameras, torch.ones_like(vertices), diffuse, antialias=True, cull=True
-    )
+    image, _ = render_samples(vertices, faces, cameras, torch.ones_like(vertices), diffuse, antialias=True, cull=True)
     image.sum().backward()
 
 

@@ -23,9 +23,9 @@ from recon.training.crop import (
     views_per_iteration,
 )
 from recon.training.data import TrainingData
+from recon.training.draws import Draws
 from recon.training.initialise import initial_model
 from recon.training.losses import weighted_mean
-from recon.training.draws import Draws
 from recon.training.objective import evaluate
 
 CPU = torch.device("cpu")
@@ -169,7 +169,9 @@ def test_pixels_that_are_not_known_pull_at_nothing(crop: str, background: str) -
         model = initial_model(config, replace(views, known=known), CPU)
         data = TrainingData.from_views(marked, CPU)
         curriculum = Curriculum.of(model.background, config.loss, data.cameras)
-        terms = evaluate(model, curriculum, data.batch(torch.arange(6)), 0.0, Draws(torch.Generator().manual_seed(0), CPU))
+        terms = evaluate(
+            model, curriculum, data.batch(torch.arange(6)), 0.0, Draws(torch.Generator().manual_seed(0), CPU)
+        )
         terms["image"].backward()
         gradient = [p.grad for p in model.parameters() if p.grad is not None]
         found.append((terms["image"].item(), torch.cat([each.flatten() for each in gradient])))

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +35,13 @@ from recon.surface.spline import Spline
 
 
 @pytest.fixture(autouse=True)
-def large_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def large_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The interpreter takes as long for a large block as for a small one."""
     if DEVICE.type == "cpu":
         for module in (antialias_kernels, sums_kernels, surface_kernels, spline_kernels):
             monkeypatch.setattr(module, "BLOCK", 2048)
         monkeypatch.setattr(antialias_kernels, "EDGES", 2048)
         monkeypatch.setattr(rasterize_kernels, "LANES", 4096)
-    yield
 
 
 def scene(level: int = 2, size: int = 24, views: int = 2) -> tuple[torch.Tensor, torch.Tensor, Cameras]:

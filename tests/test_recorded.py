@@ -1,6 +1,5 @@
 """Iterations as they are recorded for a CUDA graph; on a CPU, the same steps one by one."""
 
-
 import pytest
 import torch
 from shapes import sphere_views

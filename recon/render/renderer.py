@@ -140,7 +140,10 @@ def torch_samples(
     smooth: bool = True,
     cull: bool,
 ) -> tuple[Float[Tensor, "4 n h w"], Float[Tensor, "5 n h w"]]:
-    """One sample a pixel, in torch: (radiance, alpha) with gradient, and (normals, depth, 1 where there is a surface) without.
+    """One sample a pixel, in torch.
+
+    Returns:
+        (radiance, alpha) with gradient, and (normals, depth, 1 where there is a surface) without.
 
     All stay together in two arrays, channels first, so that blending and averaging go over each once.
     `recon.render.kernels.samples.render_samples` does the same.

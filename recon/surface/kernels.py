@@ -1,13 +1,13 @@
 """B-spline fields looked up by Triton kernels: all steps and stages of a trajectory in one, forward and backward.
 
-The mathematics is that of `recon.surface.spline`, which says why; `FusedSpline` stands in for its `Spline`. A point goes
-its whole way in the registers of one thread. Backward it goes the way back, with the positions of the stages, and adds
-to the coefficients' gradient what each stage gives.
+The mathematics is that of `recon.surface.spline`, which says why; `FusedSpline` stands in for its `Spline`. A point
+goes its whole way in the registers of one thread. Backward it goes the way back, with the positions of the stages, and
+adds to the coefficients' gradient what each stage gives.
 
-These additions meet: thousands of points share a coefficient. Sums of floats would depend on the order in which threads
-come, so what is added are 64-bit integers, whose sums do not: multiples of a power of two that is chosen, on the device,
-2^40 times finer than the largest gradient of a point. What does not fit, or is not finite, makes the whole gradient not
-a number, so that it is noticed.
+These additions meet: thousands of points share a coefficient. Sums of floats would depend on the order in which
+threads come, so what is added are 64-bit integers, whose sums do not: multiples of a power of two that is chosen, on
+the device, 2^40 times finer than the largest gradient of a point. What does not fit, or is not finite, makes the whole
+gradient not a number, so that it is noticed.
 """
 
 from typing import Any, NamedTuple, no_type_check
@@ -66,7 +66,7 @@ class FusedSpline(NamedTuple):
 
 
 class _Sums(NamedTuple):
-    """The coefficients' gradient while it is added up: multiples of 1 / `factor`, and 1 in `spoilt` where it is none."""
+    """The coefficients' gradient while it is added up: multiples of 1 / `factor`, and 1 in `spoilt` if it is none."""
 
     steps: Tensor
     spoilt: Tensor
@@ -119,9 +119,10 @@ class _Trajectory(torch.autograd.Function):
 
 
 def _run(kernel: Any, count: int, *arguments: Any) -> None:
-    *arguments, step, steps, cells, degree, integrator = arguments
+    """One of the two kernels over points; its arguments and, last, the scheme."""
+    *tensors, step, steps, cells, degree, integrator = arguments
     kernel[(triton.cdiv(count, BLOCK),)](
-        *arguments,
+        *tensors,
         count,
         float(step),
         steps,
@@ -160,9 +161,7 @@ class _LookUp(torch.autograd.Function):
         steepest = by_jacobian.abs().amax() * (ctx.cells / (2 * HALF_WIDTH))
         sums = _Sums.of(rows, torch.maximum(of_value.abs().amax(), steepest))
         grid, meta = (triton.cdiv(count, BLOCK),), {"DEGREE": ctx.degree, "BLOCK": BLOCK, "num_warps": 2}
-        _look_up_backward[grid](
-            points, of_value, by_jacobian, *sums, count, ctx.cells, **meta, enable_fp_fusion=False
-        )
+        _look_up_backward[grid](points, of_value, by_jacobian, *sums, count, ctx.cells, **meta, enable_fp_fusion=False)
         of_points = (jacobian.view(3, 3, count) * of_value[:, None]).sum(0)
         return sums.gradient(), of_points.T, None, None
 
@@ -182,7 +181,7 @@ def _locate(p, cells):
 
 @triton.jit
 @no_type_check
-def _bases(f, DEGREE: tl.constexpr):  # noqa: N803
+def _bases(f, DEGREE: tl.constexpr):
     g = 1 - f
     if DEGREE == 1:
         w0, w1, w2, w3 = g, f, f * 0, f * 0
@@ -196,7 +195,7 @@ def _bases(f, DEGREE: tl.constexpr):  # noqa: N803
 
 @triton.jit
 @no_type_check
-def _slopes(f, by, DEGREE: tl.constexpr):  # noqa: N803
+def _slopes(f, by, DEGREE: tl.constexpr):
     g = 1 - f
     if DEGREE == 1:
         s0, s1, s2, s3 = -by, by, by * 0, by * 0
@@ -217,7 +216,7 @@ def _pick(w0, w1, w2, w3, i):
 
 @triton.jit
 @no_type_check
-def _part(stage, STAGES: tl.constexpr):  # noqa: N803
+def _part(stage, STAGES: tl.constexpr):
     """How much of the velocity of the stage before goes into the position of a stage (a_ij, the only one there is)."""
     part = 0.5
     if STAGES == 4:
@@ -227,7 +226,7 @@ def _part(stage, STAGES: tl.constexpr):  # noqa: N803
 
 @triton.jit
 @no_type_check
-def _share(stage, STAGES: tl.constexpr):  # noqa: N803
+def _share(stage, STAGES: tl.constexpr):
     """How much of the velocity of a stage goes into the step (b_i)."""
     if STAGES == 4:
         share = tl.where((stage == 0) | (stage == 3), 1 / 6, 1 / 3)
@@ -238,7 +237,7 @@ def _share(stage, STAGES: tl.constexpr):  # noqa: N803
 
 @triton.jit
 @no_type_check
-def _value(rows, x, y, z, there, cells, DEGREE: tl.constexpr):  # noqa: N803
+def _value(rows, x, y, z, there, cells, DEGREE: tl.constexpr):
     """The field at some points."""
     i, fx, _ = _locate(x, cells)
     j, fy, _ = _locate(y, cells)
@@ -284,7 +283,7 @@ def _load(source, count, place, there):
 def _forward(
     rows, points, visited, end, count, step, steps, cells,
     DEGREE: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip  # noqa: N803
+):  # fmt: skip
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     there = place < count
     x, y, z = _load(points, count, place, there)
@@ -316,9 +315,7 @@ def _note(u, v, w, factor, spoilt, there):
 
 @triton.jit
 @no_type_check
-def _adjoint(
-    rows, visited, sums, spoilt, factor, u, v, w, count, place, there, cells, DEGREE: tl.constexpr
-):  # noqa: N803
+def _adjoint(rows, visited, sums, spoilt, factor, u, v, w, count, place, there, cells, DEGREE: tl.constexpr):
     """Add what a gradient (u, v, w) of the velocity at a stage is to the coefficients; returns what it is to the
     stage's position."""
     x, y, z = _load(visited, count, place, there)
@@ -363,7 +360,7 @@ def _adjoint(
 def _backward(
     rows, visited, of_end, of_points, sums, spoilt, factors, count, step, steps, cells,
     DEGREE: tl.constexpr, STAGES: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip  # noqa: N803
+):  # fmt: skip
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     there = place < count
     factor = tl.load(factors)
@@ -388,7 +385,7 @@ def _backward(
 
 @triton.jit
 @no_type_check
-def _look_up(rows, points, value, jacobian, count, cells, DEGREE: tl.constexpr, BLOCK: tl.constexpr):  # noqa: N803
+def _look_up(rows, points, value, jacobian, count, cells, DEGREE: tl.constexpr, BLOCK: tl.constexpr):
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     there = place < count
     x, y, z = _load(points, count, place, there)
@@ -426,7 +423,7 @@ def _look_up(rows, points, value, jacobian, count, cells, DEGREE: tl.constexpr, 
 @no_type_check
 def _look_up_backward(
     points, of_value, of_jacobian, sums, spoilt, factors, count, cells, DEGREE: tl.constexpr, BLOCK: tl.constexpr
-):  # noqa: N803
+):
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     there = place < count
     factor = tl.load(factors)

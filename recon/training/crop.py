@@ -19,6 +19,8 @@ from recon.config import TrainConfig
 from recon.images.black import BLACK
 from recon.training.data import Batch
 
+CPU = torch.device("cpu")
+
 WHOLE_VIEWS = 4
 """Views of an iteration, where they are whole and the configuration does not say how many."""
 
@@ -53,9 +55,7 @@ def draw_crops(occupied: Bool[Tensor, "b h w"], size: int, generator: torch.Gene
     return crops_at(occupied.cpu(), size, torch.rand(len(occupied), 1, generator=generator))
 
 
-def crops_at(
-    occupied: Bool[Tensor, "b h w"], size: int, uniform: Float[Tensor, "b 1"], static: bool = False
-) -> Crops:
+def crops_at(occupied: Bool[Tensor, "b h w"], size: int, uniform: Float[Tensor, "b 1"], static: bool = False) -> Crops:
     """The crops that numbers drawn from [0, 1) stand for, on the device of `occupied`: see `draw_crops`.
 
     `static`: the same steps whatever is occupied, so that none has to wait for a device.
@@ -79,10 +79,10 @@ def offset_probability(occupied: Bool[Tensor, "b h w"], size: int) -> Float[Tens
 
 @functools.lru_cache(maxsize=8)
 def anywhere(
-    height: int, width: int, size: int, device: torch.device = torch.device("cpu")
+    height: int, width: int, size: int, device: torch.device = CPU
 ) -> tuple[Float[Tensor, "1 r c"], Float[Tensor, "1 h w"]]:
     """The probabilities of offsets, and of pixels to lie in a crop, where every crop may be drawn."""
-    if device.type != "cpu":
+    if device != CPU:
         offsets, inclusion = anywhere(height, width, size)
         return offsets.to(device), inclusion.to(device)
     offsets = _uniform(height, width, size, device)[None]

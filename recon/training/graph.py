@@ -1,7 +1,7 @@
 """An iteration as a CUDA graph: recorded once, and replayed with one call.
 
-An iteration is some hundred small kernels, which take the host ten times as long to launch as the device to run. A graph
-is launched at once. For that, nothing in it may wait for the device or depend on what is found there:
+An iteration is some hundred small kernels, which take the host ten times as long to launch as the device to run. A
+graph is launched at once. For that, nothing in it may wait for the device or depend on what is found there:
 
     what is drawn waits on the device                       `recon.training.draws.StagedDraws`
     shapes follow from the sizes of mesh and pictures       `recon.render.kernels`
@@ -13,7 +13,7 @@ crossing triangles.
 """
 
 import gc
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -61,7 +61,7 @@ class Recorded:
         optimizer: torch.optim.Optimizer,
         draws: StagedDraws,
         weights: Mapping[str, float],
-        clipped: list[Tensor],
+        clipped: Sequence[Tensor],
         max_norm: float,
     ) -> None:
         self._optimizer = optimizer

@@ -235,9 +235,7 @@ class Optimisation:
             assert self._recorded is not None
             self._recorded.forgive()
             raise
-        return Step(
-            pending.iteration + 1, self.progress.seconds, pending.level, pending.learning_rate, total, terms
-        )
+        return Step(pending.iteration + 1, self.progress.seconds, pending.level, pending.learning_rate, total, terms)
 
     def _raise_for_gradients(self, sums: list[float], pending: _Pending) -> None:
         for group, value in zip(self._groups, sums, strict=True):

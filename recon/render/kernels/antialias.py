@@ -148,7 +148,7 @@ def _load_end(points, view, views, vertices, vertex, there):
 
 @triton.jit
 @no_type_check
-def _on_lines(points, ends, beside, opposite, area, vertices, faces, edges, height, width, EDGES: tl.constexpr):  # noqa: N803
+def _on_lines(points, ends, beside, opposite, area, vertices, faces, edges, height, width, EDGES: tl.constexpr):
     """The silhouettes of a program's edges as functions across the lines that they meet.
 
     See `recon.render.silhouettes` and `recon.render.antialias.OnLines`. `count` is 0 for what is no silhouette.
@@ -212,7 +212,7 @@ def _crossing(first, i, flat, before, across0, along0, slope, height, width):
 @no_type_check
 def _find(
     points, ends, beside, opposite, area, depths, vertices, faces, edges, height, width, pairs, EDGES: tl.constexpr
-):  # noqa: N803
+):
     edge, there, first, count, flat, before, across0, extent, along0, slope, near, steep, z0, z1 = _on_lines(
         points, ends, beside, opposite, area, vertices, faces, edges, height, width, EDGES
     )
@@ -222,9 +222,7 @@ def _find(
     most = tl.max(count, axis=0)
     i = 0
     while i < most:
-        across, lower, step, within, distance = _crossing(
-            first, i, flat, before, across0, along0, slope, height, width
-        )
+        across, lower, step, within, distance = _crossing(first, i, flat, before, across0, along0, slope, height, width)
         within = within & (i < count)
         inverse = near + steep * across
         depth = tl.div_rn(1.0, tl.where(within, inverse, 1.0))
@@ -255,7 +253,7 @@ def _read(pairs, place, there):
 
 @triton.jit
 @no_type_check
-def _blend(image, pairs, out, samples, width, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):  # noqa: N803
+def _blend(image, pairs, out, samples, width, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):
     sample = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     there = sample < samples
     total = samples.to(tl.int64)
@@ -279,7 +277,7 @@ def _blend(image, pairs, out, samples, width, CHANNELS: tl.constexpr, BLOCK: tl.
 
 @triton.jit
 @no_type_check
-def _blend_backward(gradient, pairs, out, samples, width, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):  # noqa: N803
+def _blend_backward(gradient, pairs, out, samples, width, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):
     sample = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     there = sample < samples
     total = samples.to(tl.int64)
@@ -305,7 +303,7 @@ def _blend_backward(gradient, pairs, out, samples, width, CHANNELS: tl.constexpr
 def _ends_backward(
     points, ends, beside, opposite, area, depths, vertices, faces, edges, height, width, to_image, pairs, image,
     gradient, at_ends, CHANNELS: tl.constexpr, EDGES: tl.constexpr,
-):  # fmt: skip  # noqa: N803
+):  # fmt: skip
     edge, there, first, count, flat, before, across0, extent, along0, slope, near, steep, z0, z1 = _on_lines(
         points, ends, beside, opposite, area, vertices, faces, edges, height, width, EDGES
     )
@@ -317,9 +315,7 @@ def _ends_backward(
     most = tl.max(count, axis=0)
     i = 0
     while i < most:
-        across, lower, step, within, distance = _crossing(
-            first, i, flat, before, across0, along0, slope, height, width
-        )
+        across, lower, step, within, distance = _crossing(first, i, flat, before, across0, along0, slope, height, width)
         lower = picture + lower
         place = lower + tl.where(flat, samples, samples * 0)
         value = tl.load(pairs + place, mask=within & (i < count), other=-1)

@@ -100,7 +100,7 @@ def load_corner(points, corners, view, views, vertices, there):
 def _nearest_faces(
     points, corners, seen, areas, boxes, vertices, faces, height, width,
     CULL: tl.constexpr, FACES: tl.constexpr, SAMPLES: tl.constexpr,
-):  # fmt: skip  # noqa: N803
+):  # fmt: skip
     view, views = tl.program_id(1), tl.num_programs(1)
     face = tl.program_id(0) * FACES + tl.arange(0, FACES)
     there = face < faces
@@ -115,10 +115,7 @@ def _nearest_faces(
     # Comparisons with what is no number are false, so that each depth is looked at by itself.
     before = (az > _NEAR) & (bz > _NEAR) & (cz > _NEAR)
     candidate = there & (right >= left) & (bottom >= top) & before
-    if CULL:
-        candidate = candidate & (area < 0)
-    else:
-        candidate = candidate & (area != 0)
+    candidate = candidate & ((area < 0) if CULL else (area != 0))
     left = tl.where(candidate, left, 0.0)
     top = tl.where(candidate, top, 0.0)
     columns = tl.where(candidate, right - left + 1.0, 1.0).to(tl.int32)

@@ -5,7 +5,6 @@
 
 from typing import no_type_check
 
-import torch
 import triton
 import triton.language as tl
 from jaxtyping import Float
@@ -28,7 +27,7 @@ def sums_at(values: Float[Tensor, "n c m"], at: Incidence) -> Float[Tensor, "c v
 
 @triton.jit
 @no_type_check
-def _sums_at(values, starts, places, sums, vertices, count, views, BLOCK: tl.constexpr):  # noqa: N803
+def _sums_at(values, starts, places, sums, vertices, count, views, BLOCK: tl.constexpr):
     vertex = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     channel, channels = tl.program_id(1), tl.num_programs(1)
     there = vertex < vertices

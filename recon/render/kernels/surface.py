@@ -172,7 +172,7 @@ def _ray(camera, x, y):
 def _forward(
     table, attributes, corners, cameras, seen, mixed, points, depths, vertices, faces, samples, height, width,
     CHANNELS: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip  # noqa: N803
+):  # fmt: skip
     sample = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     there = sample < samples
     view = sample // (height * width)
@@ -219,7 +219,7 @@ def _forward(
 def _backward(
     table, attributes, corners, cameras, seen, boxes, of_mixed, of_points, at_corners, vertices, faces, height, width,
     CHANNELS: tl.constexpr, PADDED: tl.constexpr, FACES: tl.constexpr, SAMPLES: tl.constexpr,
-):  # fmt: skip  # noqa: N803
+):  # fmt: skip
     view, views = tl.program_id(1), tl.num_programs(1)
     face = tl.program_id(0) * FACES + tl.arange(0, FACES)
     there = face < faces
