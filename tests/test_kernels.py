@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from shapes import bumpy, ring
+from shapes import bumpy, ring, sphere_views
+from torch.utils._python_dispatch import TorchDispatchMode
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 if DEVICE.type == "cpu":
@@ -19,9 +20,11 @@ import recon.render.kernels.antialias as antialias_kernels
 import recon.render.kernels.rasterize as rasterize_kernels
 import recon.render.kernels.sums as sums_kernels
 import recon.render.kernels.surface as surface_kernels
+import recon.render.renderer as renderer
+import recon.surface.grid as grid
 import recon.surface.kernels as spline_kernels
 from recon.camera import Cameras
-from recon.config import SurfaceConfig
+from recon.config import SurfaceConfig, load_config
 from recon.render.kernels.antialias import Silhouettes, find_pairs
 from recon.render.kernels.rasterize import EMPTY, nearest_faces
 from recon.render.kernels.samples import render_samples
@@ -32,6 +35,11 @@ from recon.render.rasterize import on_screen, visible_faces
 from recon.render.renderer import diffuse, torch_samples
 from recon.surface.kernels import FusedSpline
 from recon.surface.spline import Spline
+from recon.training.data import TrainingData
+from recon.training.draws import StagedDraws
+from recon.training.initialise import initial_model
+from recon.training.loop import Optimisation
+from recon.training.schedule import Progress
 
 
 @pytest.fixture(autouse=True)
@@ -198,6 +206,64 @@ def test_a_trial_notices_a_wrong_kernel(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(FusedSpline, "of", lambda coefficients, degree: wrong(1.01 * coefficients, degree))
     with pytest.raises(RuntimeError, match="is not that of torch"):
         trial.check(DEVICE)
+
+
+WAITING = ("local_scalar", "nonzero", "masked_select", "unique", "bincount", "repeat_interleave", "is_nonzero")
+"""Parts of the names of operations that have to wait for the device, or have shapes that depend on what is there."""
+
+UPLOADS = ("lift_fresh",)
+"""Those that send what the host has made."""
+
+
+class Noted(TorchDispatchMode):
+    """The names of all operations, but for those of the draws and of the interpreter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.asleep = 0
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not self.asleep:
+            self.names.add(str(operation))
+        return operation(*args, **(kwargs or {}))
+
+    def asleep_in(self, call: Any) -> Any:
+        def wrapped(*arguments: Any, **options: Any) -> Any:
+            self.asleep += 1
+            try:
+                return call(*arguments, **options)
+            finally:
+                self.asleep -= 1
+
+        return wrapped
+
+
+@pytest.mark.skipif(DEVICE.type == "cuda", reason="of the interpreter; a CUDA graph notices by itself")
+@pytest.mark.parametrize(
+    "options",
+    [[], ["train.crop.size=12", "background=constant"], ["reflectance=microfacet"]],
+    ids=["default", "crops", "microfacet"],
+)
+def test_nothing_in_a_recorded_iteration_waits(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from triton.runtime.interpreter import GridExecutor
+
+    small = ["surface.cells=[2,4]", "surface.steps=1", "surface.degree=1", "surface.integrator=euler"]
+    small += ["train.levels=[1]", "train.views_per_iteration=2", "render.samples=1"]
+    config = load_config(None, [*small, "loss.velocity_points=8", *options])
+    views = sphere_views(3, 20)
+    monkeypatch.setattr(renderer, "kernels_work", lambda device: True)
+    monkeypatch.setattr(grid, "serves", lambda *_: True)
+    data = TrainingData.from_views(views, DEVICE)
+    optimisation = Optimisation(initial_model(config, views, DEVICE), data, Progress(9), recorded=True)
+    optimisation.step()
+    noted = Noted()
+    monkeypatch.setattr(StagedDraws, "take", noted.asleep_in(StagedDraws.take))
+    monkeypatch.setattr(GridExecutor, "__call__", noted.asleep_in(GridExecutor.__call__))
+    with noted:
+        optimisation.step()
+    assert any("addcmul" in name for name in noted.names)
+    assert [name for name in sorted(noted.names) if any(part in name for part in WAITING + UPLOADS)] == []
 
 
 @pytest.mark.slow

@@ -107,6 +107,8 @@ class Optimisation:
                 former = self._pending
                 self._pending = _Pending(replay, progress.iteration - 1, fraction, detail, rate, before)
                 return None if former is None else self._look_at(former)
+            if self._pending is not None:
+                return self.settle()  # the next call takes this iteration
         for group, own in zip(self._groups, rates, strict=True):
             group["lr"] = own
         terms = self._evaluate(fraction, self._draws)
@@ -232,8 +234,8 @@ class Optimisation:
             self._pending = None
             self._load_random_state(pending.before)
             self.progress.iteration = pending.iteration
-            assert self._recorded is not None
-            self._recorded.forgive()
+            if self._recorded is not None:
+                self._recorded.forgive()
             raise
         return Step(pending.iteration + 1, self.progress.seconds, pending.level, pending.learning_rate, total, terms)
 
