@@ -26,6 +26,8 @@ WHOLE_RUNS = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
         if item.path.parent.name in PROGRAMS or item.path.stem in WHOLE_RUNS:
             item.add_marker(pytest.mark.slow)
 
