@@ -179,6 +179,15 @@ class ExportConfig(Section):
         description="of mesh.glb: turn the source's z to glTF's y, or leave the source's axes (where its y is up); "
         "mesh.ply always has the source's",
     )
+    metres: float = Field(
+        1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="a unit of the source in metres, glTF's unit: 0.001 where the source has millimetres",
+    )
+    texture: int = Field(
+        1024, ge=16, le=8192, description="texels along each side of the textures; a level of detail coarser has half"
+    )
 
 
 MLP_DEFAULTS: dict[str, dict[str, float]] = {
