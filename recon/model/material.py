@@ -16,7 +16,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon.model.model import Model
-from recon.model.reflectance import LOBES, MIN_ROUGHNESS, MicrofacetReflectance, collocated_microfacet
+from recon.model.reflectance import (
+    LOBES,
+    MIN_ROUGHNESS,
+    ConstantReflectance,
+    MicrofacetReflectance,
+    collocated_microfacet,
+)
 
 CHUNK = 1 << 16
 """Points that are evaluated at once."""
@@ -73,15 +79,17 @@ class Material(NamedTuple):
 @torch.no_grad()
 def material(model: Model, sphere: Float[Tensor, "n 3"]) -> Material:
     """The material at points of the unit sphere, on the CPU."""
-    parts = [_material(model, part.to(model.device)) for part in sphere.split(CHUNK)]
-    return Material(*(torch.cat(each).cpu() for each in zip(*parts, strict=True)))
+    reflectance = model.reflectance
+    parts = [material_of(reflectance, reflectance(part.to(model.device))) for part in sphere.split(CHUNK)]
+    return Material(*(torch.cat(each) for each in zip(*parts, strict=True)))
 
 
-def _material(model: Model, sphere: Float[Tensor, "n 3"]) -> Material:
-    if isinstance(model.reflectance, MicrofacetReflectance):
-        return nearest_lobe(*model.reflectance(sphere).cpu().split([3, LOBES, LOBES], dim=1))
-    albedo = model.reflectance.albedo(sphere)
-    return Material(albedo, albedo.new_zeros(len(sphere)), albedo.new_ones(len(sphere)))
+def material_of(reflectance: ConstantReflectance, attributes: Float[Tensor, "n k"]) -> Material:
+    """The material at points with these attributes of the reflectance, on the CPU."""
+    attributes = attributes.detach().cpu()
+    if isinstance(reflectance, MicrofacetReflectance):
+        return nearest_lobe(*attributes.split([3, LOBES, LOBES], dim=1))
+    return Material(attributes, attributes.new_zeros(len(attributes)), attributes.new_ones(len(attributes)))
 
 
 def nearest_lobe(

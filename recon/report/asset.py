@@ -11,7 +11,7 @@ from recon.geometry.metrics import NearUnit
 from recon.report.payload import Payload
 from recon.run_folder import LODS, MESH_GLB, RunFolder
 
-BYTES = 2_500_000
+BYTES = 1_200_000
 """Of the assets of all runs on a page, before base64."""
 
 FEWEST = 300_000

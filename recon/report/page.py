@@ -142,7 +142,7 @@ def _figure(payload: Payload, figure: PaperFigure) -> dict[str, Any]:
 
 
 def _pictures(payload: Payload, records: Sequence[RunRecord], most: int) -> list[dict[str, Any]]:
-    """For each run and viewpoint set the keys of its sprite_sheets, `most` bytes of them, and how to find a view there."""
+    """For each run and viewpoint set the keys of its sprite sheets, `most` bytes of them, and how to find a view."""
     files = [record.galleries for record in records]
     tile, found = LARGEST_TILE, []
     for quality in QUALITIES:
