@@ -87,7 +87,7 @@ class AssetMaker:
         self._model = model
         self._finest_level = min(level + FINER, max(level, FINEST_LEVEL))
         self._finest = atlas_mesh(model, self._finest_level)
-        self._white = material(model, icosphere(self._finest_level).vertices).white
+        self.white = material(model, icosphere(self._finest_level).vertices).white
 
     def make(self, level: int, size: int) -> Asset:
         """The asset of the icosphere of `level`, with textures of `size` x `size` texels."""
@@ -103,7 +103,7 @@ class AssetMaker:
         varies = isinstance(self._model.reflectance, VaryingReflectance)
         places = texel_places(size) if varies else np.zeros((1, 2))
         found = material(self._model, torch.from_numpy(sphere_points(places)).float())
-        color, f0 = found.base_color(self._white).numpy(), found.f0(self._white).numpy()
+        color, f0 = found.base_color(self.white).numpy(), found.f0(self.white).numpy()
         fields: dict[str, Any] = {"color": tuple(color.mean(axis=0).tolist())}
         source = padding(size).source
         if varies:
