@@ -17,8 +17,15 @@ PROGRAMS = ("browser", "cluster", "workflow")
 
 
 WHOLE_RUNS = {
-    *("test_asset_in_blender", "test_blender", "test_delivered", "test_diligent", "test_evaluation", "test_faults", "test_gallery"),
-    *("test_parallel_store", "test_report", "test_report_figures", "test_report_publish", "test_resume"),
+    *("test_asset_in_blender", "test_blender", "test_delivered", "test_diligent", "test_evaluation", "test_faults"),
+    *(
+        "test_gallery",
+        "test_parallel_store",
+        "test_report",
+        "test_report_figures",
+        "test_report_publish",
+        "test_resume",
+    ),
     *("test_security", "test_stopping", "test_sync", "test_tracking", "test_training", "test_viewer"),
 }
 """Modules of tests that train, validate, write pages or talk to MLflow as a person does."""

@@ -15,7 +15,7 @@ from test_delivered import gltf
 from recon.config import RunConfig
 from recon.errors import ReconError
 from recon.geometry.meshes import load_mesh
-from recon.geometry.octahedral import gutter, sphere_points, texel_places
+from recon.geometry.octahedral import Atlas, gutter, sphere_points, texel_places, texture_coordinates
 from recon.images.encoding import linear_from_srgb
 from recon.model.asset import AssetMaker, Lookup, atlas_mesh, mesh_tangents, normal_map_of
 from recon.model.export import write_meshes
@@ -124,6 +124,45 @@ def test_a_normal_map_gives_the_normals_of_the_finer_mesh() -> None:
 
     assert degrees(shown, wanted).mean() < 0.4  # steps of 1 / 127.5
     assert degrees(normal, wanted).mean() > 5 * degrees(shown, wanted).mean()
+
+
+def test_the_cut_is_not_seen_in_the_normals() -> None:
+    """Read on either side of it, each in its own tangent space, they are the same."""
+    model, size = model_with("constant", level=3), 256
+    mesh, finer = atlas_mesh(model, 3), atlas_mesh(model, 5)
+    tangents = mesh_tangents(mesh)
+    texture = normal_map_of(mesh, tangents, finer, size) / 127.5 - 1
+    shown = {}
+    for side, place in enumerate(("right", "left")):
+        edges = border_edges(mesh.atlas, place)
+        middle = lambda values, edges=edges: values[edges].mean(axis=1)  # noqa: E731
+        x, y, z = sampled(texture, texture_coordinates(middle(mesh.atlas.places), size)).T[..., None]
+        normal, tangent = middle(mesh.normals), middle(tangents)
+        read = x * tangent + y * np.cross(normal, tangent) + z * normal
+        order = np.lexsort(np.rint(1e5 * middle(mesh.vertices)).T)
+        shown[side] = (read / np.linalg.norm(read, axis=1, keepdims=True))[order]
+    # Each of the square's borders is folded on itself: the halves of the right one are beside one another.
+    pairs = shown[0].reshape(-1, 2, 3), shown[1].reshape(-1, 2, 3)
+    for each in pairs:
+        degrees = np.degrees(np.arccos((each[:, 0] * each[:, 1]).sum(axis=1).clip(-1, 1)))
+        # A step of the map is 0.45 degrees; the shape is bent by up to a right angle in one triangle.
+        assert len(degrees) > 5 and np.median(degrees) < 0.45 and degrees.max() < 4
+
+
+def border_edges(atlas: Atlas, border: str) -> np.ndarray:
+    """Edges of the atlas on a border of the square."""
+    on = atlas.places[:, 0] == {"right": 1, "left": -1}[border]
+    edges = np.concatenate([atlas.faces[:, [k, (k + 1) % 3]] for k in range(3)])
+    return edges[on[edges].all(axis=1)]
+
+
+def sampled(texture: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
+    """Bilinear, as renderers sample."""
+    at = coordinates * len(texture) - 0.5
+    column, row = np.floor(at).astype(int).T
+    s, t = (at % 1).T[..., None]
+    upper = (1 - s) * texture[row, column] + s * texture[row, column + 1]
+    return (1 - t) * upper + t * ((1 - s) * texture[row + 1, column] + s * texture[row + 1, column + 1])
 
 
 def test_a_texels_point_of_the_mesh_is_that_of_its_place() -> None:

@@ -6,6 +6,7 @@ import trimesh
 
 from recon.geometry.octahedral import (
     Atlas,
+    edge_texels,
     gutter,
     octahedral_atlas,
     padding,
@@ -77,20 +78,21 @@ def test_triangles_that_a_plane_does_not_mirror_are_refused() -> None:
 @pytest.mark.parametrize("size", [16, 50, 256])
 def test_the_map_goes_on_into_the_gutter(size: int) -> None:
     """Neighbours on the texture are neighbours on the sphere, everywhere but beside the corners."""
-    filled, border = padding(size), gutter(size)
-    points = sphere_points(texel_places(size))[filled.source]
+    border = gutter(size)
+    points = sphere_points(texel_places(size))[padding(size)]
     for axis in (0, 1):
         step = np.linalg.norm(np.diff(points, axis=axis), axis=-1)
         assert step.max() < 8 / (size - 2 * border)
     inside = slice(border, size - border)
-    assert not filled.turned[inside, inside].any()
-    assert filled.turned[border + 1, 0] and filled.turned[0, border + 1]
+    count = (size - 2 * border) ** 2
+    for fill in (padding(size), *edge_texels(size)):
+        np.testing.assert_array_equal(fill[inside, inside].reshape(-1), np.arange(count))
 
 
 def test_both_sides_of_the_cut_are_filtered_to_one_value() -> None:
     """On the border of the square, between texels, interpolation gives the same from either side."""
     size = 32
-    values = sphere_points(texel_places(size))[:, 0][padding(size).source]
+    values = sphere_points(texel_places(size))[:, 0][padding(size)]
 
     def sampled(place: tuple[float, float]) -> float:
         u, v = texture_coordinates(np.array([place]), size)[0] * size - 0.5

@@ -14,7 +14,7 @@ a texel on the border and its neighbour across the cut are filtered alike on bot
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int, Int64
+from jaxtyping import Float, Float64, Int, Int64
 
 ON_PLANE = 1e-6
 """Coordinates up to here are 0. The edges of an icosphere of level 7 are 0.008 long."""
@@ -94,27 +94,38 @@ def texel_places(size: int) -> Float64[np.ndarray, "n 2"]:
     return np.stack([a, b], axis=-1).reshape(-1, 2)
 
 
-class Padding(NamedTuple):
-    """What fills a texture of n x n texels, given those inside the gutter in the order of `texel_places`.
+def padding(size: int) -> Int64[np.ndarray, "n n"]:
+    """Which texel fills each one of a texture, counted inside the gutter as `texel_places` does.
 
-    Attributes:
-        source: the texel that is copied.
-        turned: whether the map is turned by 180 degrees there, as it is beyond one border.
+    Beyond a border the map goes on as it is on the square when that is turned about the middle of the border.
     """
-
-    source: Int64[np.ndarray, "n n"]
-    turned: Bool[np.ndarray, "n n"]
-
-
-def padding(size: int) -> Padding:
-    """Beyond a border the map goes on as it is on the square when that is turned about the middle of the border."""
     inner = size - 2 * gutter(size)
-    row, column = np.meshgrid(*2 * [np.arange(size) - gutter(size)], indexing="ij")
+    row, column = _rows_and_columns(size)
     over = (row < 0) | (row >= inner)
     row, column = _reflected(row, inner), np.where(over, inner - 1 - column, column)
     aside = (column < 0) | (column >= inner)
     column, row = _reflected(column, inner), np.where(aside, inner - 1 - row, row)
-    return Padding(row * inner + column, over ^ aside)
+    return row * inner + column
+
+
+def edge_texels(size: int) -> tuple[Int64[np.ndarray, "n n"], Int64[np.ndarray, "n n"]]:
+    """Texels from which what goes straight on beyond the square's borders is extrapolated: twice the first of these
+    less the second. In the gutter they are the nearest inside and its neighbour inward; inside, the texel itself twice.
+    """
+    inner = size - 2 * gutter(size)
+    places = _rows_and_columns(size)
+    row, column = (each.clip(0, inner - 1) for each in places)
+    inward = (each.clip(1, inner - 2) for each in places)
+    behind_row, behind_column = (
+        np.where(each == edge, each, behind) for each, edge, behind in zip(places, (row, column), inward, strict=True)
+    )
+    return row * inner + column, behind_row * inner + behind_column
+
+
+def _rows_and_columns(size: int) -> tuple[Int64[np.ndarray, "n n"], Int64[np.ndarray, "n n"]]:
+    """Of all texels, counted from the first inside the gutter."""
+    row, column = np.meshgrid(*2 * [np.arange(size) - gutter(size)], indexing="ij")
+    return row, column
 
 
 def _reflected(index: Int64[np.ndarray, "n n"], count: int) -> Int64[np.ndarray, "n n"]:

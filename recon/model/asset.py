@@ -11,7 +11,15 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64, UInt8
 
-from recon.geometry.octahedral import Atlas, gutter, octahedral_atlas, padding, sphere_points, texel_places
+from recon.geometry.octahedral import (
+    Atlas,
+    edge_texels,
+    gutter,
+    octahedral_atlas,
+    padding,
+    sphere_points,
+    texel_places,
+)
 from recon.geometry.tangents import vertex_tangents
 from recon.images.pictures import srgb
 from recon.model.material import material
@@ -105,7 +113,7 @@ class AssetMaker:
         found = material(self._model, torch.from_numpy(sphere_points(places)).float())
         color, f0 = found.base_color(self.white).numpy(), found.f0(self.white).numpy()
         fields: dict[str, Any] = {"color": tuple(color.mean(axis=0).tolist())}
-        source = padding(size).source
+        source = padding(size)
         if varies:
             fields["color_texture"] = in_bytes(srgb(color))[source]
         if isinstance(self._model.reflectance, MicrofacetReflectance):
@@ -145,16 +153,20 @@ def normal_map_of(
     A texel belongs to the points of either mesh at its place, and the tangent space is interpolated as renderers do,
     without making its vectors unit or orthogonal again (Mikkelsen 2008). Colours (128, 128, 255) leave normals alone.
     """
-    texels = texel_places(size)
     near, far = (Lookup.of(each.atlas, size) for each in (mesh, finer))
-    parts = []
-    for part in np.array_split(np.arange(len(texels)), -(-len(texels) // TEXELS_AT_ONCE)):
-        normal, tangent = near.interpolate(mesh.normals, part), near.interpolate(tangents, part)
-        parts.append(_in_frame(far.interpolate(finer.normals, part), normal, tangent))
-    filled = padding(size)
-    directions = np.concatenate(parts)[filled.source]
-    directions[filled.turned, :2] *= -1
-    return np.rint(127.5 + 127.5 * directions).astype(np.uint8)
+    # In the gutter the normal beyond the cut, in the tangent space of this side, in which it will be read.
+    texels = (_parts(each) for each in (padding(size), *edge_texels(size)))
+    found = []
+    for beyond, here, inward in zip(*texels, strict=True):
+        spaces = (
+            2 * near.interpolate(each, here) - near.interpolate(each, inward) for each in (mesh.normals, tangents)
+        )
+        found.append(_in_frame(far.interpolate(finer.normals, beyond), *spaces))
+    return np.rint(127.5 + 127.5 * np.concatenate(found)).astype(np.uint8).reshape(size, size, 3)
+
+
+def _parts(texels: Int64[np.ndarray, "n n"]) -> list[Int64[np.ndarray, " m"]]:
+    return np.array_split(texels.reshape(-1), -(-texels.size // TEXELS_AT_ONCE))
 
 
 def _in_frame(
