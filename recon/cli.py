@@ -107,9 +107,12 @@ def _add_extract(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parse
     command.add_argument(
         "--sphere", type=_sphere, metavar="X,Y,Z,R", help="sphere around the object of photographs, in their own frame"
     )
-    command.add_argument("--size", type=_size, metavar="N", help="make views of N×N pixels of photographs")
+    command.add_argument("--size", type=_side, metavar="N", help="make views of N×N pixels of photographs")
     command.add_argument(
-        "--hold-out", type=_every, metavar="N", help="keep every N-th view for a second set, VIEWS_held_out, in the same frame"
+        "--hold-out",
+        type=_every,
+        metavar="N",
+        help="keep every N-th view for a second set, VIEWS_held_out, in the same frame",
     )
     command.set_defaults(command=_extract)
 
@@ -179,7 +182,9 @@ def _add_render(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser
         metavar="LIGHT",
         help="camera (default), a point X,Y,Z in the source's frame, or an environment (.hdr, .exr; z is up)",
     )
-    command.add_argument("--size", type=_size, metavar="WxH", help="pixels (default: the path's; turntable 512x512)")
+    command.add_argument(
+        "--size", type=_picture_size, metavar="WxH", help="pixels (default: the path's; turntable 512x512)"
+    )
     command.add_argument("--level", type=_level, metavar="N", help="of the icosphere, 0 to 7 (default: the run's)")
     command.add_argument(
         "--frames", type=_count, metavar="N", help="of a turntable (72), or along a curve through the path's cameras"
@@ -423,7 +428,7 @@ def _sphere(text: str) -> tuple[float, float, float, float]:
     return x, y, z, radius
 
 
-def _size(text: str) -> int:
+def _side(text: str) -> int:
     if not text.isdecimal() or not 16 <= int(text) <= 4096:
         raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 16 to 4096")
     return int(text)
@@ -449,7 +454,7 @@ def _minutes(text: str) -> float:
     return minutes
 
 
-def _size(text: str) -> tuple[int, int]:
+def _picture_size(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.lower())
     if found is None or "0" in (found[1].lstrip("0") or "0", found[2].lstrip("0") or "0"):
         raise argparse.ArgumentTypeError(f"{text!r}: must be width and height in pixels, such as 640x480")

@@ -160,10 +160,12 @@ class TextureConfig(Section):
     """The textures of a reflectance that varies over a surface of velocity grids."""
 
     sizes: tuple[Annotated[int, Field(ge=2, le=4096)], ...] = Field(
-        (16, 32, 64, 128), min_length=1, description="texels of each texture along a side, each twice the one before"
+        (16, 32, 64, 128, 256),
+        min_length=1,
+        description="texels of each texture along a side, each twice the one before",
     )
     falloff: float = Field(
-        0.5, ge=0, le=4, description="a texture n times as fine takes steps that are n^falloff times as small"
+        0.25, ge=0, le=4, description="a texture n times as fine takes steps that are n^falloff times as small"
     )
 
     @model_validator(mode="after")
@@ -199,6 +201,15 @@ class ExportConfig(Section):
         "y",
         description="of mesh.glb: turn the source's z to glTF's y, or leave the source's axes (where its y is up); "
         "mesh.ply always has the source's",
+    )
+    metres: float = Field(
+        1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="a unit of the source in metres, glTF's unit: 0.001 where the source has millimetres",
+    )
+    texture: int = Field(
+        1024, ge=16, le=8192, description="texels along each side of the textures; a level of detail coarser has half"
     )
 
 

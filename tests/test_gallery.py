@@ -256,3 +256,26 @@ def test_a_quantile_of_parts_is_that_of_the_whole() -> None:
         for part in values:
             largest.add(part)
         assert largest.quantile() == pytest.approx(np.quantile(values, below), rel=1e-6)
+
+
+@pytest.mark.parametrize(("reflectance", "more"), [("constant", set()), ("varying", {"albedo"})])
+def test_base_colour_is_shown_where_it_varies(tmp_path: Path, reflectance: str, more: set[str]) -> None:
+    tree = {"train": {"levels": [2]}, "surface": {"width": 8, "steps": 2}, "reflectance": reflectance}
+    model, views = Model(RunConfig.model_validate(tree), FRAME, 1.0), views_of(1)
+    write_gallery(tmp_path, views, found_by(model, views), "clamp")
+    kinds = {path.stem.partition("_")[2] for path in tmp_path.glob("*.png")}
+    assert kinds == {"truth", "prediction", "difference", "normals", "depth"} | more
+
+
+def test_roughness_is_shown_as_it_is_and_without_light(tmp_path: Path) -> None:
+    """One lobe of roughness 0.5, everywhere: grey of half of 255, to the outline; base colour is white."""
+    tree = {"train": {"levels": [3]}, "surface": {"width": 8, "steps": 2}, "reflectance": "microfacet"}
+    model, views = Model(RunConfig.model_validate(tree), FRAME, 1.0), views_of(1)
+    mesh = model.mesh(3)
+    lobes = torch.tensor([0.5, 0.5, 0.5, 0.03, 0, 0, 0.5, 0.3, 0.4]).expand(len(mesh.vertices), 9)
+    found = match(model, mesh._replace(attributes=lobes), views)
+    write_gallery(tmp_path, views, found, "clamp")
+    inside = found.alpha[0] > 0.999
+    roughness = imageio.imread(tmp_path / "000_roughness.png")[inside]
+    assert np.abs(roughness.astype(int) - 127).max() <= 2
+    assert (imageio.imread(tmp_path / "000_albedo.png")[inside] >= 254).all()

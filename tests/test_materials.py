@@ -11,6 +11,7 @@ from recon.config import RunConfig
 from recon.evaluation.match import match
 from recon.evaluation.materials import MaterialErrors
 from recon.images.metrics import mean_metrics
+from recon.model.material import material
 from recon.model.model import Model
 from recon.views import Views
 
@@ -27,7 +28,7 @@ def ball(reflectance: str = "varying") -> tuple[Model, Views]:
 def errors(model: Model, views: Views) -> list[dict[str, float]]:
     measured, mesh = MaterialErrors(), model.mesh(3)
     for part in (slice(0, 1), slice(1, 3)):
-        measured.add(model, mesh, views.select(part), match(model, mesh, views.select(part)))
+        measured.add(views.select(part), match(model, mesh, views.select(part)))
     return measured.per_view()
 
 
@@ -52,7 +53,7 @@ def test_one_colour_in_place_of_two_is_off_by_how_much_they_differ() -> None:
 def test_roughness_is_measured_where_something_is_glossy() -> None:
     model, views = ball("microfacet")
     with torch.no_grad():
-        _, learned = model.reflectance.gloss(model.reflectance(torch.eye(3)))[0].tolist()
+        learned = material(model, torch.eye(3)).roughness[0].item()
     roughness = np.where(np.arange(40) < 20, learned + 0.1, 0).astype(np.float32)
     roughness = np.broadcast_to(roughness, views.images.shape[:3]).copy()
     for row in errors(model, replace(views, albedo=np.full_like(views.images, 0.5), roughness=roughness)):

@@ -96,17 +96,6 @@ def test_every_reflectance_has_gradient(reflectance: str) -> None:
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.reflectance.parameters())
 
 
-def test_one_lobe_in_place_of_several_reflects_as_much_and_is_as_bright() -> None:
-    reflectance = MicrofacetReflectance(1.0, BOTH[1])
-    alone = torch.tensor([[0.5, 0.5, 0.5, 0.0, 0.2, 0.0, 0.3, 0.6, 0.9]])
-    torch.testing.assert_close(reflectance.gloss(alone), torch.tensor([[0.2, 0.6]]))
-    mixed = torch.tensor([[0.5, 0.5, 0.5, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8]])
-    weight, roughness = reflectance.gloss(mixed)[0]
-    peak = (mixed[0, 3:6] * collocated_microfacet(torch.ones(1, 1), mixed[:, 6:])).sum()
-    assert weight.item() == pytest.approx(0.6)
-    torch.testing.assert_close(weight * collocated_microfacet(torch.ones(1, 1), roughness[None, None]).squeeze(), peak)
-
-
 def test_what_is_rendered_is_what_the_parameters_say() -> None:
     """A texture is looked up in every pixel, where attributes are places on the sphere, of whatever length."""
     for config in BOTH:

@@ -169,7 +169,7 @@ def _measure(
             surface.add_views(views.name, part, found.depth)
             top = brightest(views.name, first, found.prediction, top)
             shown.add(first, part, found)
-            materials.add(views.model, mesh, part, found)
+            materials.add(part, found)
             per_view += found.per_view
         ranges = gallery.finish()
     write_picture(shown.sheet(tone), folder.sheet(views.name))

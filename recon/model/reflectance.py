@@ -60,10 +60,6 @@ class ConstantReflectance(nn.Module):
         """The parameters where `attributes` were interpolated."""
         return attributes
 
-    def gloss(self, parameters: Float[Tensor, "p k"]) -> Float[Tensor, "p 2"] | None:
-        """What is above the diffuse part as one glossy layer, (specular weight, roughness); None: there is none."""
-        return None
-
     def shade(
         self,
         attributes: Float[Tensor, "p a"],
@@ -128,15 +124,6 @@ class MicrofacetReflectance(VaryingReflectance):
         diffuse = (self.log_albedo + raw).exp()
         specular = self.log_albedo.exp().mean() * torch.nn.functional.softplus(specular)
         return torch.cat([diffuse, specular, low + (high - low) * torch.sigmoid(roughness)], dim=1)
-
-    def gloss(self, parameters: Float[Tensor, "p k"]) -> Float[Tensor, "p 2"]:
-        """The lobes as one GGX lobe, (specular weight, roughness).
-
-        It reflects as much in all, and is as bright where light comes and goes along the normal: s / (4 alpha^2).
-        """
-        specular, roughness = _lobes(parameters)
-        total, peak = specular.sum(dim=1), (specular / roughness.pow(4)).sum(dim=1)
-        return torch.stack([total, (total / peak.clamp(min=1e-12)).pow(0.25)], dim=1)
 
     def shade(
         self,

@@ -25,8 +25,9 @@ from recon.training.schedule import Progress, learning_rate, level
 REFLECTANCE_RATE = {"grid": 1.0, "mlp": 5.0}
 """Step size of the albedo relative to the flow's: it has few, well-determined parameters."""
 
-PAINT_RATE = 1.0
-"""And of the network that makes it vary: larger steps paint the photographs on whatever surface there is."""
+PAINT_RATE = {"grid": 3.0, "mlp": 1.0}
+"""And of the textures, or the network, that make it vary. Larger steps of a network paint the photographs on whatever
+surface there is; textures that are slow hold the surface back."""
 
 MAX_GRADIENT = 1.0
 """Norm to which gradients of the flow are clipped: a flipped silhouette must not throw the shape away."""
@@ -322,7 +323,14 @@ def parameter_groups(model: Model) -> list[dict[str, Any]]:
     ]
     if paint:
         start = model.config.train.constant_albedo
-        groups.append({"name": "reflectance", "params": paint, "factor": PAINT_RATE, "start": start})
+        groups.append(
+            {
+                "name": "reflectance",
+                "params": paint,
+                "factor": PAINT_RATE[model.config.surface.representation],
+                "start": start,
+            }
+        )
     if field:
         groups.append({"name": "field", "params": field, "factor": field_factor(model.config), "start": 0.0})
     return groups
