@@ -179,7 +179,7 @@ def _add_render(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser
         metavar="LIGHT",
         help="camera (default), a point X,Y,Z in the source's frame, or an environment (.hdr, .exr; z is up)",
     )
-    command.add_argument("--size", type=_size, metavar="WxH", help="pixels (default: the path's; turntable 512x512)")
+    command.add_argument("--size", type=_picture_size, metavar="WxH", help="pixels (default: the path's; turntable 512x512)")
     command.add_argument("--level", type=_level, metavar="N", help="of the icosphere, 0 to 7 (default: the run's)")
     command.add_argument(
         "--frames", type=_count, metavar="N", help="of a turntable (72), or along a curve through the path's cameras"
@@ -449,7 +449,7 @@ def _minutes(text: str) -> float:
     return minutes
 
 
-def _size(text: str) -> tuple[int, int]:
+def _picture_size(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.lower())
     if found is None or "0" in (found[1].lstrip("0") or "0", found[2].lstrip("0") or "0"):
         raise argparse.ArgumentTypeError(f"{text!r}: must be width and height in pixels, such as 640x480")
