@@ -179,7 +179,9 @@ def _add_render(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser
         metavar="LIGHT",
         help="camera (default), a point X,Y,Z in the source's frame, or an environment (.hdr, .exr; z is up)",
     )
-    command.add_argument("--size", type=_picture_size, metavar="WxH", help="pixels (default: the path's; turntable 512x512)")
+    command.add_argument(
+        "--size", type=_picture_size, metavar="WxH", help="pixels (default: the path's; turntable 512x512)"
+    )
     command.add_argument("--level", type=_level, metavar="N", help="of the icosphere, 0 to 7 (default: the run's)")
     command.add_argument(
         "--frames", type=_count, metavar="N", help="of a turntable (72), or along a curve through the path's cameras"
