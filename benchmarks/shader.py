@@ -17,7 +17,7 @@ from trimesh import Trimesh
 
 from benchmarks.shapes import cup, star
 from recon.camera import Cameras, intrinsics_from_fov, look_at
-from recon.config import SurfaceConfig
+from recon.config import RunConfig
 from recon.model.reflectance import LOBES, MicrofacetReflectance
 from recon.render.lighting import cast
 from recon.render.normals import vertex_normals
@@ -42,7 +42,7 @@ BASE = 0.4
 
 
 class Material(NamedTuple):
-    """The same for both: attributes of `MicrofacetReflectance`, of all vertices or of each, and what Mitsuba takes."""
+    """The same for both: parameters of `MicrofacetReflectance`, of all vertices or of each, and what Mitsuba takes."""
 
     name: str
     attributes: Float[Tensor, "v k"] | Float[Tensor, " k"]
@@ -135,7 +135,7 @@ def _ours(
         faces,
         cameras,
         albedo=material.attributes.expand(len(vertices), -1),
-        shader=MicrofacetReflectance(1.0, SurfaceConfig()).shade,
+        shader=MicrofacetReflectance(1.0, RunConfig()).reflect,
         samples=4,
         lighting=None if at_camera else cast(vertices, faces, lights, torch.ones(1, 3), 2048, kernel=1),
     )

@@ -1,5 +1,6 @@
 """`recon render`: pictures of a run's object from any camera in any light."""
 
+import dataclasses
 import importlib.util
 import struct
 from pathlib import Path
@@ -27,6 +28,8 @@ from recon.relighting.film import frames_to
 from recon.relighting.lights import Light, create_light, parse_light
 from recon.relighting.paths import Stands, cameras_along, curve, resized
 from recon.relighting.picture import Studio
+from recon.render.lighting import ShadowedLights
+from recon.render.renderer import render
 from recon.run_folder import MODEL, RunFolder
 from recon.views import Views, save_views
 
@@ -325,6 +328,28 @@ def test_a_point_s_place_is_the_source_s(run: Path) -> None:
     np.testing.assert_allclose(twice, 2 * once)
     assert once[25, 16].max() == 0
     assert once.max() == pytest.approx(0.5 / 4**2, rel=0.2)  # albedo / r^2 from 5 to the top at 1, seen aslant
+
+
+@pytest.mark.parametrize("representation", ["grid", "mlp"])
+@pytest.mark.parametrize("reflectance", ["varying", "microfacet"])
+def test_every_reflectance_is_relit_as_its_shader_has_it(reflectance: str, representation: str) -> None:
+    """What textures hold is looked up once for all lights; each light alone would look it up by itself."""
+    model = model_of(reflectance=reflectance, surface={"representation": representation})
+    with torch.no_grad():
+        for parameter in model.reflectance.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    mesh, camera = mesh_of(model), ring(1, 24, 24, radius=4.0)
+    light = create_light(np.array([16.0, -4, 5]), model, mesh, 1.0, 1)
+    picture = Studio(model, mesh, light, "black").picture(camera, samples=1)
+    assert isinstance(light.lighting, ShadowedLights)
+    alone = dataclasses.replace(light.lighting, parameters_of=None)
+    with torch.no_grad():
+        shade = model.reflectance.shade
+        expected = render(
+            mesh.vertices, mesh.faces, camera, albedo=mesh.attributes, shader=shade, lighting=alone
+        ).radiance[0]
+    np.testing.assert_allclose(picture[..., :3], expected.numpy(), atol=1e-7)
+    assert len(np.unique(picture[..., :3])) > 50
 
 
 def test_metered_pictures_are_neither_black_nor_white(run: Path, views: Path) -> None:

@@ -69,7 +69,17 @@ class ConstantReflectance(nn.Module):
     ) -> Float[Tensor, "p 3"]:
         """Reflected radiance, for irradiance at angle `cosine` from the camera's own direction, or from
         another one, which `angles` tells."""
-        return self.parameters_of(attributes) * irradiance[:, None]
+        return self.reflect(self.parameters_of(attributes), irradiance, cosine, angles)
+
+    def reflect(
+        self,
+        parameters: Float[Tensor, "p k"],
+        irradiance: Float[Tensor, " p"],
+        cosine: Float[Tensor, " p"],
+        angles: Angles | None = None,
+    ) -> Float[Tensor, "p 3"]:
+        """As `shade`, where the parameters are known: many lights look them up once."""
+        return parameters * irradiance[:, None]
 
 
 class VaryingReflectance(ConstantReflectance):
@@ -125,14 +135,13 @@ class MicrofacetReflectance(VaryingReflectance):
         specular = self.log_albedo.exp().mean() * torch.nn.functional.softplus(specular)
         return torch.cat([diffuse, specular, low + (high - low) * torch.sigmoid(roughness)], dim=1)
 
-    def shade(
+    def reflect(
         self,
-        attributes: Float[Tensor, "p a"],
+        parameters: Float[Tensor, "p k"],
         irradiance: Float[Tensor, " p"],
         cosine: Float[Tensor, " p"],
         angles: Angles | None = None,
     ) -> Float[Tensor, "p 3"]:
-        parameters = self.parameters_of(attributes)
         specular, roughness = _lobes(parameters)
         if angles is None:
             lobe = specular * collocated_microfacet(cosine[:, None], roughness)

@@ -32,7 +32,7 @@ class Light:
     """What shines on the object.
 
     Attributes:
-        lighting: as `render` takes it; None for the flash of each camera.
+        lighting: as `render` takes it, for the reflectance's `reflect`; None for the flash of each camera.
         intensity: of the flash, where that shines; the others have it in their colours.
         environment: what cameras see behind the object, where there is one.
         gain: from its radiance to the model's.
@@ -87,7 +87,8 @@ def create_light(what: str | Point | Path, model: Model, mesh: SurfaceMesh, inte
     check_outside(place[None], mesh, lambda _: f"--light {name}: the light")
     light = _homogeneous(place[None], 1.0, mesh)
     colors = torch.full_like(light[:, :3], intensity)
-    return Light(cast(mesh.vertices, mesh.faces, light, colors, POINT_MAP, kernel=1))
+    look_up = model.reflectance.parameters_of
+    return Light(cast(mesh.vertices, mesh.faces, light, colors, POINT_MAP, kernel=1, parameters_of=look_up))
 
 
 def _environment(environment: EnvironmentMap, model: Model, mesh: SurfaceMesh, intensity: float, samples: int) -> Light:
@@ -98,7 +99,8 @@ def _environment(environment: EnvironmentMap, model: Model, mesh: SurfaceMesh, i
     colors = torch.from_numpy(found.irradiance * gain).to(mesh.vertices)
     # Bytes of a map are four a texel.
     size = min(LARGEST_MAP, int((MAPS_MEMORY / (4 * samples)) ** 0.5))
-    lighting = cast(mesh.vertices, mesh.faces, lights, colors, size, kernel=0)
+    look_up = model.reflectance.parameters_of
+    lighting = cast(mesh.vertices, mesh.faces, lights, colors, size, kernel=0, parameters_of=look_up)
     return Light(lighting, 1.0, environment, gain)
 
 

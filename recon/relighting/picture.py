@@ -41,13 +41,13 @@ class Studio:
 
     @torch.no_grad()
     def _band(self, camera: Cameras, samples: int) -> Float[Tensor, "h w 4"]:
-        camera = camera.to(self._model.device)
+        camera, reflectance = camera.to(self._model.device), self._model.reflectance
         rendered = render(
             self._mesh.vertices,
             self._mesh.faces,
             camera,
             albedo=self._mesh.attributes,
-            shader=self._model.reflectance.shade,
+            shader=reflectance.shade if self._light.lighting is None else reflectance.reflect,
             samples=samples,
             antialias=self._model.config.render.antialias,
             lighting=self._light.lighting,

@@ -47,11 +47,13 @@ class ShadowedLights:
         lights: homogeneous, in the world, as `Cameras.lights` has them.
         colors: intensity of each light, relative to the flash; of distant ones, irradiance on a surface that faces it.
         maps: of the lights, in the same order.
+        parameters_of: what the shader takes of the surface's attributes, looked up once for all lights; None: them.
     """
 
     lights: Float[Tensor, "s 4"]
     colors: Float[Tensor, "s 3"]
     maps: Sequence[DepthMap]
+    parameters_of: Callable[..., Float[Tensor, "p k"]] | None = None
 
     def __call__(
         self,
@@ -75,6 +77,8 @@ class ShadowedLights:
         shader: Callable[..., Float[Tensor, "p 3"]],
     ) -> Float[Tensor, "p 3"]:
         radiance = torch.zeros_like(points)
+        if self.parameters_of is not None:
+            attributes = self.parameters_of(attributes)
         for light, color, shadow in zip(self.lights, self.colors, self.maps, strict=True):
             here = (((light[:3] - light[3] * points) * normals).sum(1) > 0).nonzero().squeeze(1)
             facing = points[here], normals[here]
@@ -91,8 +95,9 @@ def cast(
     colors: Float[Tensor, "s 3"],
     size: int,
     kernel: int,
+    parameters_of: Callable[..., Float[Tensor, "p k"]] | None = None,
 ) -> ShadowedLights:
     """Lights with the depth maps that they see of a mesh; arguments as of `depth_map` and `ShadowedLights`."""
     bend = mean_bend(vertices, faces)
     maps = [depth_map(vertices, faces, light, size, kernel, bend) for light in lights]
-    return ShadowedLights(lights, colors, maps)
+    return ShadowedLights(lights, colors, maps, parameters_of)
