@@ -8,10 +8,10 @@ import torch
 
 from benchmarks.timing import median_milliseconds, medians_in_turn
 from recon.camera import Cameras, intrinsics_from_fov, look_at
-from recon.config import RunConfig
+from recon.config import WHOLE_VIEWS, RunConfig
 from recon.render.renderer import render
 from recon.surface.icosphere import icosphere
-from recon.training.crop import WHOLE_VIEWS, draw_crops, views_per_iteration
+from recon.training.crop import draw_crops, views_per_iteration
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

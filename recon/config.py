@@ -6,6 +6,7 @@ The JSON schema in `workflow/schemas` is generated from these models.
 import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -48,9 +49,13 @@ class SurfaceConfig(Section):
 
     @model_validator(mode="after")
     def _nested(self) -> "SurfaceConfig":
-        if any(fine != 2 * coarse for coarse, fine in zip(self.cells[:-1], self.cells[1:], strict=True)):
-            raise ValueError("'cells' must each be twice the one before")
+        _check_doubling(self.cells, "cells")
         return self
+
+
+def _check_doubling(sizes: Sequence[int], key: str) -> None:
+    if any(fine != 2 * coarse for coarse, fine in pairwise(sizes)):
+        raise ValueError(f"'{key}' must each be twice the one before")
 
 
 class CropConfig(Section):
@@ -151,6 +156,22 @@ class LossConfig(Section):
     laplacian: Weight = Field(0.0, description="mean length of the uniform Laplacian of the vertices")
 
 
+class TextureConfig(Section):
+    """The textures of a reflectance that varies over a surface of velocity grids."""
+
+    sizes: tuple[Annotated[int, Field(ge=2, le=4096)], ...] = Field(
+        (16, 32, 64, 128), min_length=1, description="texels of each texture along a side, each twice the one before"
+    )
+    falloff: float = Field(
+        0.5, ge=0, le=4, description="a texture n times as fine takes steps that are n^falloff times as small"
+    )
+
+    @model_validator(mode="after")
+    def _nested(self) -> "TextureConfig":
+        _check_doubling(self.sizes, "sizes")
+        return self
+
+
 class FieldConfig(Section):
     """The radiance field outside the unit sphere, with `background: field`."""
 
@@ -184,6 +205,9 @@ class ExportConfig(Section):
     )
 
 
+WHOLE_VIEWS = 4
+"""Views of an iteration, where they are whole and `train.views_per_iteration` does not say how many."""
+
 MLP_DEFAULTS: dict[str, dict[str, float]] = {
     "loss": {"velocity": 0.03, "velocity_points": 256, "distortion": 0.0, "crossing": 0.0},
     "train": {"iterations": 2000, "learning_rate": 4e-3},
@@ -198,6 +222,7 @@ class RunConfig(Section):
     reflectance: Literal["constant", "varying", "microfacet"] = Field(
         "constant", description="one diffuse albedo, an albedo over the sphere, or albedo and Cook-Torrance lobes"
     )
+    texture: TextureConfig = TextureConfig()
     background: Literal["none", "constant", "field", "given"] = Field(
         "none",
         description="black, one colour that is learned, a radiance field outside the unit sphere, or the views "

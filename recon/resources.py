@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
-from recon.config import RunConfig
+from recon.config import WHOLE_VIEWS, RunConfig
 from recon.errors import ReconError
 
 INTERPRETER = 800
@@ -19,9 +19,6 @@ SHADED_SAMPLE = 600
 
 VERTEX = 6_000
 """Bytes that a vertex of the mesh takes likewise, with all steps of the flow."""
-
-WHOLE_VIEWS = 4
-"""Views of an iteration, or as many pixels in crops."""
 
 
 class Size(NamedTuple):
@@ -58,16 +55,17 @@ def size_of(views: Path) -> Size:
 
 def training_memory(views: Path, config: RunConfig) -> int:
     """MB that a training on `views` takes at most."""
-    size = size_of(views)
-    vertices = 10 * 4 ** max(config.train.levels) + 2
-    samples = (config.train.views_per_iteration or WHOLE_VIEWS) * size.height * size.width * config.render.samples**2
-    # Views are held as read and as tensors; a checkpoint measures a few more.
-    return INTERPRETER + round((3 * size.bytes + SHADED_SAMPLE * samples + VERTEX * vertices) / 1e6)
+    return _memory(size_of(views), config, config.train.views_per_iteration or WHOLE_VIEWS)
 
 
 def validation_memory(views: Path, config: RunConfig) -> int:
     """MB that a validation on sets such as `views` takes at most: one set is held at a time, and rendered in parts."""
-    size = size_of(views)
+    return _memory(size_of(views), config, WHOLE_VIEWS)
+
+
+def _memory(size: Size, config: RunConfig, rendered: int) -> int:
+    """MB of a stage that renders so many views at once; crops make up the pixels of whole views."""
     vertices = 10 * 4 ** max(config.train.levels) + 2
-    samples = WHOLE_VIEWS * size.height * size.width * config.render.samples**2
+    samples = rendered * size.height * size.width * config.render.samples**2
+    # Views are held as read and as tensors; a checkpoint measures a few more.
     return INTERPRETER + round((3 * size.bytes + SHADED_SAMPLE * samples + VERTEX * vertices) / 1e6)

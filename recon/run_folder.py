@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-VERSION = 3
+VERSION = 4
 """Of the files in a run folder that recon reads back, `model.pt` and the states of a training. Another is refused."""
 
 
@@ -47,7 +47,8 @@ GEOMETRY = RunFile("geometry.json", "validate", "with a reference: how far the m
 SURFACE = RunFile("surface.npz", "validate", "what is known at the mesh's vertices, for the page")
 OVERSHOOT = RunFile("overshoot.npz", "validate", "the brightest prediction, as radiance")
 TURNTABLE = RunFile("turntable.gif", "validate", "the reconstruction, turning")
-MEASURED = (CERTIFICATE, GEOMETRY, SURFACE, OVERSHOOT, TURNTABLE)
+RELIT = RunFile("relit.gif", "validate", "the reconstruction, turning, lit by a lamp beside the camera")
+MEASURED = (CERTIFICATE, GEOMETRY, SURFACE, OVERSHOOT, TURNTABLE, RELIT)
 """The files of a validation that belong to no viewpoint set."""
 
 RESERVED_SETS = tuple(Path(file.name).stem for file in MEASURED)
@@ -63,14 +64,21 @@ _LOCK = "lock"
 
 
 @dataclass(frozen=True)
-class RunFolder:
-    """The paths of a run's files."""
-
+class _Folder:
     path: Path
 
     def file(self, which: RunFile) -> Path:
         """The path of a file of this folder."""
         return self.path / which.name
+
+
+class RunFolder(_Folder):
+    """The paths of a run's files."""
+
+    @property
+    def name(self) -> str:
+        """What a run is called that nobody named: the last two parts of the folder."""
+        return "/".join(self.path.resolve().parts[-2:])
 
     @property
     def mesh(self) -> Path | None:
@@ -138,15 +146,8 @@ class RunFolder:
         return ValidationFolder(self.path / "validation")
 
 
-@dataclass(frozen=True)
-class ValidationFolder:
+class ValidationFolder(_Folder):
     """The paths of a validation's files."""
-
-    path: Path
-
-    def file(self, which: RunFile) -> Path:
-        """The path of a file of this folder."""
-        return self.path / which.name
 
     def metrics(self, set_name: str) -> Path:
         """The metrics of a viewpoint set's views and their mean (JSON)."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float, Float32, Float64, Int32, Int64, UInt8
 
 from recon.errors import ReconError
 from recon.files import atomic, read_npz
@@ -17,8 +17,14 @@ ROTATION_TOLERANCE = 1e-4
 LIGHTS = ("light_position", "light_direction")
 """The keys that say where the light is; without either it is at the camera."""
 
-OPTIONAL = ("masks", "known", "backgrounds", *LIGHTS)
+TRUTH = ("albedo", "roughness")
+"""The keys that only scenes with declared materials have: what a reconstruction is measured against."""
+
+OPTIONAL = ("masks", "known", "backgrounds", *LIGHTS, *TRUTH)
 """The keys that a set may lack; each has an entry a view."""
+
+POINTS = ("points", "observations")
+"""The keys of points that structure from motion found; a set has both or neither."""
 
 
 @runtime_checkable
@@ -45,12 +51,19 @@ class Views:
         backgrounds: what the same viewpoints show without the object, as `images`, or None where unknown.
         known: 255 where a photograph shows the pixel, 0 where none does, as beyond the border of a picture whose
             lens was straightened; None where all are known. What is not known is compared with nothing.
+        albedo: where it is known, the object's linear diffuse albedo, 0 beside it; relative to white, not to
+            `radiance_scale`.
+        roughness: where it is known, that of the object's glossy layer, whose GGX alpha is its square; 0 where all
+            is diffuse and beside the object.
         radiance_scale: the source's radiance that an image value of 1 stands for.
         world_from_unit: the similarity from the unit frame to the source's frame.
         metadata: format version, set name, source, settings, tool versions.
         light_position: of each image's point light in the unit frame; irradiance falls with 1/r^2.
         light_direction: of each image's distant light in the unit frame: unit vectors from the surface
             to the light; irradiance does not fall. Without either key the light is at the camera.
+        points: on surfaces, of the object and of what is around it, in the unit frame: what structure from motion
+            found. They have errors, and some are plainly wrong. None where there are none.
+        observations: which view sees which point: pairs (point, view), each once, sorted; None without `points`.
     """
 
     images: Float32[np.ndarray, "n h w 3"]
@@ -64,6 +77,10 @@ class Views:
     light_direction: Float64[np.ndarray, "n 3"] | None = None
     backgrounds: Float32[np.ndarray, "n h w 3"] | None = None
     known: UInt8[np.ndarray, "n h w"] | None = None
+    albedo: Float32[np.ndarray, "n h w 3"] | None = None
+    roughness: Float32[np.ndarray, "n h w"] | None = None
+    points: Float32[np.ndarray, "p 3"] | None = None
+    observations: Int32[np.ndarray, "o 2"] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -86,15 +103,31 @@ class Views:
         return digest.hexdigest()
 
     def select(self, index: slice | np.ndarray) -> "Views":
-        """The views at `index`, in that order."""
+        """The views at `index`, in that order, with the points that any of them sees."""
         optional = {key: array[index] for key in OPTIONAL if (array := getattr(self, key)) is not None}
+        points, observations = self._points_of(np.arange(len(self))[index])
         return replace(
             self,
+            points=points,
+            observations=observations,
             images=self.images[index],
             camera_to_world=self.camera_to_world[index],
             intrinsics=self.intrinsics[index],
             **optional,
         )
+
+    def _points_of(
+        self, chosen: Int64[np.ndarray, " k"]
+    ) -> tuple[Float32[np.ndarray, "q 3"] | None, Int32[np.ndarray, "o 2"] | None]:
+        """The points that the `chosen` views see, and these views' observations by their new numbers."""
+        if self.points is None or self.observations is None:
+            return None, None
+        point, view = self.observations.T
+        parts = [np.stack([point[view == old], np.full((view == old).sum(), new)], 1) for new, old in enumerate(chosen)]
+        kept = np.concatenate(parts)
+        kept = kept[np.lexsort(kept.T[::-1])]
+        seen, kept[:, 0] = np.unique(kept[:, 0], return_inverse=True)
+        return self.points[seen], kept.astype(np.int32)
 
     def aligned_to(self, other: Frame) -> "Views":
         """The same views in the unit frame and radiance scale of `other`.
@@ -110,14 +143,20 @@ class Views:
         position, direction = self.light_position, self.light_direction
         return replace(
             self,
-            light_position=None if position is None else position @ transform[:3, :3].T + transform[:3, 3],
+            light_position=None if position is None else moved(position, transform),
             light_direction=None if direction is None else direction @ transform[:3, :3].T / scale,
             images=self.images * gain,
             backgrounds=None if self.backgrounds is None else self.backgrounds * gain,
+            points=None if self.points is None else moved(self.points, transform).astype(np.float32),
             camera_to_world=poses,
             radiance_scale=other.radiance_scale,
             world_from_unit=other.world_from_unit,
         )
+
+
+def moved(points: Float[np.ndarray, "m 3"], transform: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "m 3"]:
+    """The points carried by an affine map, in double precision."""
+    return points.astype(np.float64) @ transform[:3, :3].T + transform[:3, 3]
 
 
 def save_views(views: Views, path: str | Path) -> None:
@@ -164,8 +203,13 @@ def load_views(path: str | Path, *, empty_masks: bool = False) -> Views:
         light_direction=arrays.get("light_direction"),
         backgrounds=arrays.get("backgrounds"),
         known=arrays.get("known"),
+        albedo=arrays.get("albedo"),
+        roughness=arrays.get("roughness"),
+        points=arrays.get("points"),
+        observations=arrays.get("observations"),
     )
     _check_geometry(views, path)
+    _check_points(views, path)
     _check_known(views, path)
     if not empty_masks:
         _check_masks(views, path)
@@ -176,13 +220,14 @@ def check_views(views: Views, path: str | Path = "views") -> None:
     """Raise `ReconError`, naming `path`, the key and the view, where `views` breaks the contract."""
     _check_arrays(_arrays(views), path)
     _check_geometry(views, path)
+    _check_points(views, path)
     _check_known(views, path)
     _check_masks(views, path)
 
 
 def _arrays(views: Views) -> dict[str, np.ndarray]:
     """The numeric keys of `views.npz`."""
-    optional = {key: array for key in OPTIONAL if (array := getattr(views, key)) is not None}
+    optional = {key: array for key in (*OPTIONAL, *POINTS) if (array := getattr(views, key)) is not None}
     return optional | {
         "images": views.images,
         "camera_to_world": views.camera_to_world,
@@ -202,12 +247,16 @@ def _check_arrays(arrays: dict[str, np.ndarray], path: str | Path) -> None:
         "masks": ((n, height, width), "uint8"),
         "known": ((n, height, width), "uint8"),
         "backgrounds": (images.shape, "float32"),
+        "albedo": (images.shape, "float32"),
+        "roughness": ((n, height, width), "float32"),
         "camera_to_world": ((n, 4, 4), "float64"),
         "intrinsics": ((n, 3, 3), "float64"),
         "radiance_scale": ((), "float64"),
         "world_from_unit": ((4, 4), "float64"),
         "light_position": ((n, 3), "float64"),
         "light_direction": ((n, 3), "float64"),
+        "points": ((*arrays.get("points", np.zeros(0)).shape[:1], 3), "float32"),
+        "observations": ((*arrays.get("observations", np.zeros(0)).shape[:1], 2), "int32"),
     }
     for key, (shape, dtype) in expected.items():
         if key not in arrays:
@@ -218,7 +267,7 @@ def _check_arrays(arrays: dict[str, np.ndarray], path: str | Path) -> None:
         if array.dtype != dtype:
             raise ReconError(f"{path}: key '{key}' must be {dtype}, got {array.dtype}")
         if not np.isfinite(array).all():
-            per_view = shape and shape[0] == n and key != "world_from_unit"
+            per_view = shape and shape[0] == n and key not in ("world_from_unit", *POINTS)
             where = f" in view {np.argwhere(~np.isfinite(array))[0][0]}" if per_view else ""
             raise ReconError(f"{path}: key '{key}' has a value that is not finite{where}")
 
@@ -250,6 +299,20 @@ def _check_geometry(views: Views, path: str | Path) -> None:
             raise ReconError(
                 f"{path}: key 'light_direction', view {view}: must be a unit vector, has length {lengths[view]:.4g}"
             )
+
+
+def _check_points(views: Views, path: str | Path) -> None:
+    if (views.points is None) != (views.observations is None):
+        missing = POINTS[views.points is not None]
+        raise ReconError(f"{path}: key '{missing}' is missing: 'points' and 'observations' belong together")
+    if views.points is None or views.observations is None:
+        return
+    for name, column, count in zip(("point", "view"), views.observations.T, (len(views.points), len(views)), strict=True):
+        if len(column) and not (column.min() >= 0 and column.max() < count):
+            raise ReconError(f"{path}: key 'observations': names a {name} that is not there, expected 0 to {count - 1}")
+    order = np.diff(views.observations.astype(np.int64) @ [len(views), 1])
+    if not (order > 0).all():
+        raise ReconError(f"{path}: key 'observations': must be sorted by point, then view, each pair once")
 
 
 def _check_known(views: Views, path: str | Path) -> None:

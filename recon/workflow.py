@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 from pydantic.fields import FieldInfo
@@ -31,6 +31,17 @@ class WorkflowConfig(Section):
     source: str = Field(
         "config/scenes/{scene}.yaml",
         description="what `recon extract` reads for a scene; may hold `{scene}` and `{set}`",
+    )
+    spheres: dict[Scene, tuple[float, float, float, Annotated[float, Field(gt=0)]]] = Field(
+        {},
+        description="of scenes of photographs: centre and radius of the sphere around the object, in the source's frame,"
+        " such as `{vase: [0, 0, 1.2, 0.5]}`; scenes that are not named: found from the photographs",
+    )
+    size: int | None = Field(
+        None,
+        ge=16,
+        le=4096,
+        description="pixels along each side of the views that photographs become; empty: what they resolve, at most 512",
     )
     training: SetName | None = Field(
         None, description="viewpoint set that training fits; empty: a scene file's own `training_set`, or `front`"
@@ -159,7 +170,7 @@ def _values(schema: dict[str, Any]) -> str:
         return " or ".join(_values(option) for option in schema["anyOf"])
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
-    words = {"null": "empty", "array": "list"}.get(schema["type"], schema["type"])
+    words = {"null": "empty", "array": "list", "object": "mapping"}.get(schema["type"], schema["type"])
     if "items" in schema:
         words += f" of {_values(schema['items'])}"
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}

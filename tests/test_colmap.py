@@ -1,6 +1,7 @@
 """Sparse models of COLMAP: the same views as our own, lenses, masks, the unit sphere, and every bad input."""
 
 import builtins
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,14 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from recon.camera import intrinsics_from_fov
 from recon.capture.extract import extract
 from recon.capture.normalise import frame_from_points
-from recon.capture.paths import arc
+from recon.capture.paths import arc, even_sphere
 from recon.capture.rendering import photograph
 from recon.capture.world import join
 from recon.errors import ReconError
-from recon.geometry.meshes import primitive, similarity
+from recon.geometry.meshes import primitive
 from recon.views import Views, load_views
 
 SIZE = 24, 32
@@ -41,27 +43,40 @@ def model(
     masks: bool = True,
     points: np.ndarray | None = None,
     scale: float = 1.0,
+    seen: list[tuple[int, ...]] | None = None,
 ) -> Path:
-    """A model in text, and its photographs as 8-bit sRGB; the world of COLMAP is `scale` times ours."""
+    """A model in text, and its photographs as 8-bit sRGB; the world of COLMAP is `scale` times ours.
+
+    `seen`: by which photographs, counted from 0, each point is seen; by all where left out.
+    """
     sparse = folder / "sparse" / "0"
     for made in (sparse, folder / "images", folder / "masks"):
         made.mkdir(parents=True)
     lines = []
+    points = np.zeros((0, 3)) if points is None else points
+    tracks: list[tuple[int, ...]] = [(0, 1, 2, 3)] * len(points) if seen is None else seen
+    elements = [""] * len(points)
     for i, pose in enumerate(POSES):
         rotation = pose[:3, :3].T
         x, y, z, w = Rotation.from_matrix(rotation).as_quat()
         translation = -rotation @ pose[:3, 3] * scale
-        lines += [f"{i + 1} {w} {x} {y} {z} {' '.join(map(str, translation))} 1 {'dcba'[i]}.png", ""]
+        by_this = [k for k, views in enumerate(tracks) if i in views]
+        found = " ".join(f"1 1 {k + 1}" for k in by_this)
+        lines += [f"{i + 1} {w} {x} {y} {z} {' '.join(map(str, translation))} 1 {'dcba'[i]}.png", found]
+        for place, k in enumerate(by_this):
+            elements[k] += f" {i + 1} {place}"
         linear = np.clip(pictures[0][i] / pictures[0].max(), 0, 1)
         encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
         imageio.imwrite(folder / "images" / f"{'dcba'[i]}.png", np.round(255 * encoded).astype(np.uint8))
         if masks:
             imageio.imwrite(folder / "masks" / f"{'dcba'[i]}.png.png", pictures[1][i])
-    points = np.zeros((0, 3)) if points is None else points
     (sparse / "cameras.txt").write_text(f"1 {camera}\n")
     (sparse / "images.txt").write_text("\n".join(lines) + "\n")
     (sparse / "points3D.txt").write_text(
-        "".join(f"{i} {x} {y} {z} 255 255 255 0.1\n" for i, (x, y, z) in enumerate(points * scale, 1))
+        "".join(
+            f"{i} {x} {y} {z} 255 255 255 0.1{seen_by}\n"
+            for i, ((x, y, z), seen_by) in enumerate(zip(points * scale, elements, strict=True), 1)
+        )
     )
     return folder
 
@@ -112,25 +127,68 @@ def test_distorted_lenses_are_undone(tmp_path: Path, pictures: tuple[np.ndarray,
     assert (bent.masks > 0).sum() < 0.95 * (plain.masks > 0).sum()
 
 
+def ball(count: int, radius: float, seed: int = 0) -> np.ndarray:
+    surface = np.random.default_rng(seed).normal(size=(count, 3))
+    return surface * radius / np.linalg.norm(surface, axis=1, keepdims=True)
+
+
 def test_without_masks_the_points_tell_the_size(tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray]) -> None:
     lit = pictures[0] + 0.05 * pictures[0].max(), pictures[1]  # no black background
-    surface = np.random.default_rng(0).normal(size=(500, 3))
-    surface *= 0.5 / np.linalg.norm(surface, axis=1, keepdims=True)
+    surface = ball(500, 0.5)
     surface[:5] *= 20
     views = read(model(tmp_path / "a", lit, masks=False, points=surface, scale=3.0))
     assert views.metadata["settings"]["framed_by"] == "points" and views.masks is None
-    assert np.isclose(np.cbrt(np.linalg.det(views.world_from_unit[:3, :3])), 3 * 0.5 / 0.9, rtol=0.05)
+    assert np.isclose(np.cbrt(np.linalg.det(views.world_from_unit[:3, :3])), 3 * 0.5 / 0.85, rtol=0.05)
     few = read(model(tmp_path / "b", lit, masks=False, points=surface[:20]))
-    assert few.metadata["settings"]["framed_by"] == "cameras"
+    assert few.metadata["settings"]["framed_by"] != "points"
+
+
+def test_points_are_kept_with_the_views_that_see_them(tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray]) -> None:
+    surface = ball(60, 0.5)
+    folder = model(tmp_path / "a", pictures, points=surface, scale=3.0, seen=[(i % 4, (i + 1) % 4) for i in range(60)])
+    views = read(folder)
+    assert views.points is not None and views.observations is not None
+    assert np.allclose(views.points @ views.world_from_unit[:3, :3].T + views.world_from_unit[:3, 3], 3 * surface, atol=1e-6)
+    # Point 0 is seen by the first and second photographs of the model, d and c: by name the last two views.
+    assert views.observations[:4].tolist() == [[0, 2], [0, 3], [1, 1], [1, 2]]
+    assert np.bincount(views.observations[:, 0]).tolist() == [2] * 60
+
+
+def cameras(count: int, radius: float, field: float = 40.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    poses = even_sphere(count, radius)
+    return poses, np.tile(intrinsics_from_fov(field, 64, 64), (count, 1, 1)), np.full((count, 2), 64)
 
 
 def test_far_points_do_not_matter() -> None:
-    ball = np.random.default_rng(1).normal(size=(1000, 3))
-    ball *= 0.3 / np.linalg.norm(ball, axis=1, keepdims=True)
     wall = np.random.default_rng(2).uniform(-9, 9, (5000, 3)) + [20, 0, 0]
-    frame = frame_from_points(np.concatenate([ball, wall]), similarity(np.array([0.1, 0, 0]), 1.0))
+    points = np.concatenate([ball(1000, 0.3), wall])
+    frame = frame_from_points(points, np.full(6000, 5), *cameras(12, 2.0))
     assert frame is not None
-    assert np.allclose(frame[:3, 3], 0, atol=0.02) and np.isclose(frame[0, 0], 0.3 / 0.9, rtol=0.05)
+    assert np.allclose(frame[:3, 3], 0, atol=0.02) and np.isclose(frame[0, 0], 0.3 / 0.85, rtol=0.05)
+
+
+def test_what_a_gap_parts_from_the_object_and_lone_points_do_not_matter() -> None:
+    wall = np.random.default_rng(2).uniform(-0.2, 0.2, (3000, 3)) + [1.2, 0, 0]
+    lone = np.array([[0, 0, 0.6], [0, 0.55, 0], [-0.7, 0, 0]])
+    points = np.concatenate([ball(1000, 0.3), wall, lone])
+    frame = frame_from_points(points, np.full(len(points), 5), *cameras(12, 2.0))
+    assert frame is not None and np.isclose(frame[0, 0], 0.3 / 0.85, rtol=0.05)
+
+
+def test_a_handle_with_few_points_is_not_cut() -> None:
+    handle = np.random.default_rng(3).normal(0, 0.02, (12, 3)) + [0.45, 0, 0]
+    points = np.concatenate([ball(1000, 0.3), handle])
+    frame = frame_from_points(points, np.full(len(points), 4), *cameras(12, 2.0))
+    assert frame is not None
+    assert np.linalg.norm((points - frame[:3, 3]) / frame[0, 0], axis=1).max() < 0.9
+
+
+def test_points_that_two_views_see_do_not_matter_and_cameras_stay_outside() -> None:
+    points = np.concatenate([ball(200, 0.3), ball(200, 0.9, seed=4)])
+    frame = frame_from_points(points, np.repeat([4, 2], 200), *cameras(12, 2.0))
+    assert frame is not None and np.isclose(frame[0, 0], 0.3 / 0.85, rtol=0.05)
+    near = frame_from_points(ball(200, 0.3), np.full(200, 4), *cameras(12, 0.33, field=150.0))
+    assert near is not None and near[0, 0] < 0.33
 
 
 def test_like_brings_a_second_model_into_the_firsts_frame(
@@ -290,18 +348,6 @@ def test_truncated_models_are_one_line(tmp_path: Path, pictures: tuple[np.ndarra
     assert "\n" not in str(caught.value)
 
 
-def test_mixed_sizes_are_refused(tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray]) -> None:
-    folder = model(tmp_path / "a", pictures)
-    cameras = folder / "sparse" / "0" / "cameras.txt"
-    cameras.write_text(f"1 {PINHOLE}\n2 PINHOLE 16 12 18 18 8 6\n")
-    images = folder / "sparse" / "0" / "images.txt"
-    images.write_text(images.read_text().replace(" 1 b.png", " 2 b.png"))
-    imageio.imwrite(folder / "images" / "b.png", np.full((12, 16, 3), 99, np.uint8))
-    (folder / "masks" / "b.png.png").unlink()
-    with pytest.raises(ReconError, match=r"b\.png: has 16x12 pixels, expected 32x24 as .*a\.png has"):
-        extract(folder, tmp_path / "out.npz")
-
-
 def test_without_pycolmap_one_line_says_what_to_install(
     tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,3 +361,69 @@ def test_without_pycolmap_one_line_says_what_to_install(
     monkeypatch.setattr(builtins, "__import__", fails)
     with pytest.raises(ReconError, match=r"pip install -e '\.\[colmap\]'"):
         extract(model(tmp_path / "a", pictures), tmp_path / "out.npz")
+
+
+# Beside a transforms.json
+
+
+def transforms(folder: Path, *, similarity: np.ndarray, noise: float = 0.0, suffix: str = ".png") -> Path:
+    """A transforms.json of the model's photographs, whose frame is `similarity` of the model's."""
+    frames = []
+    for i, pose in enumerate(POSES):
+        moved = similarity @ pose
+        moved[:3, :3] /= np.cbrt(np.linalg.det(similarity[:3, :3]))
+        moved[:3, :3] = moved[:3, :3] @ np.diag([1.0, -1, -1])
+        moved[0, 3] += noise * i**2
+        frames.append({"file_path": f"images/{'dcba'[i]}{suffix}", "transform_matrix": moved.tolist()})
+    tree = {"fl_x": 36.0, "cx": 15, "cy": 12.5, "w": 32, "h": 24, "frames": frames}
+    (folder / "transforms.json").write_text(json.dumps(tree))
+    return folder
+
+
+TURNED = np.array([[0, -2.0, 0, 5], [2, 0, 0, -1], [0, 0, 2, 3], [0, 0, 0, 1]])
+
+
+def test_poses_of_transforms_and_points_of_the_model_beside_it(
+    tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray]
+) -> None:
+    lit = pictures[0] + 0.05 * pictures[0].max(), pictures[1]
+    surface = ball(300, 0.5)
+    folder = transforms(model(tmp_path / "a", lit, masks=False, points=surface), similarity=TURNED)
+    views = read(folder)
+    line = f"{folder / 'transforms.json'}: poses are this file's, points those of {folder / 'sparse' / '0'}"
+    assert views.metadata["warnings"] == [line]
+    assert views.metadata["settings"]["framed_by"] == "points"
+    assert np.allclose(views.world_from_unit[:3, 3], [5, -1, 3], atol=0.02)
+    assert np.isclose(views.world_from_unit[0, 0], 2 * 0.5 / 0.85, rtol=0.05)
+    assert views.points is not None and views.observations is not None
+    carried = views.points @ views.world_from_unit[:3, :3].T + views.world_from_unit[:3, 3]
+    assert np.allclose(carried, surface @ TURNED[:3, :3].T + TURNED[:3, 3], atol=1e-4)
+    assert np.bincount(views.observations[:, 0]).tolist() == [4] * 300
+
+
+def test_points_in_another_frame_are_left_out_with_a_line(
+    tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray]
+) -> None:
+    folder = transforms(model(tmp_path / "a", pictures, masks=False, points=ball(300, 0.5)), similarity=TURNED, noise=0.3)
+    views, notes = noted(folder)
+    assert views.points is None
+    assert "stand otherwise, so its points are left out" in notes[0]
+    (folder / "sparse/0/images.txt").write_text("broken")
+    assert "not a readable model of COLMAP" in noted(folder)[1][0]
+
+
+def test_photographs_of_several_sizes_become_views_of_one(
+    tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray]
+) -> None:
+    folder = model(tmp_path / "a", pictures)
+    cameras = folder / "sparse" / "0" / "cameras.txt"
+    cameras.write_text(f"1 {PINHOLE}\n2 PINHOLE 16 12 18 18 7.5 6.25\n")
+    images = folder / "sparse" / "0" / "images.txt"
+    images.write_text(images.read_text().replace(" 1 b.png", " 2 b.png"))
+    for path in (folder / "images" / "b.png", folder / "masks" / "b.png.png"):
+        stored = imageio.imread(path)
+        imageio.imwrite(path, stored[::2, ::2])
+    views = read(folder, size=20)
+    assert views.images.shape == (4, 20, 20, 3) and views.masks is not None
+    shares = (views.masks > 0).mean(axis=(1, 2))
+    assert shares.min() > 0.25 and shares.max() < 1.3 * shares.min()

@@ -10,6 +10,7 @@ from recon.camera import intrinsics_from_fov
 from recon.capture.extract import extract, write_reference
 from recon.capture.keyframes import Keyframes, write_keyframes
 from recon.capture.paths import arc
+from recon.cli import main
 from recon.errors import ReconError
 from recon.geometry.meshes import load_mesh
 from recon.views import load_views
@@ -131,3 +132,40 @@ def test_what_a_person_has_made_is_not_replaced(tmp_path: Path, name: str) -> No
 def test_like_must_be_a_viewpoint_set(tmp_path: Path) -> None:
     with pytest.raises(ReconError, match="none.npz: no such file"):
         extract(TINY, tmp_path / "out.npz", set_name="above", like=tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--size", "3"], "argument --size: '3': must be a whole number from 16 to 4096"),
+        (["--size", "many"], "must be a whole number"),
+        (["--sphere", "1,2,3"], "argument --sphere: '1,2,3': must be X,Y,Z,R"),
+        (["--sphere=-1,2,3,0"], "with a radius above 0"),
+        (["--sphere", "1,2,nan,4"], "must be finite"),
+        (["--hold-out", "1"], "argument --hold-out: '1': must be a whole number from 2 on"),
+        (["--hold-out", "9"], r"tiny.yaml: '--hold-out' 9 holds no view back: there are 6 views"),
+        (["--size", "32"], "tiny.yaml: '--size' goes with a transforms.json, a folder of COLMAP or of pictures"),
+        (["--sphere", "0,0,0,1"], "tiny.yaml: '--sphere' goes with a transforms.json"),
+    ],
+)
+def test_options_of_photographs_are_checked(
+    tmp_path: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["extract", str(TINY), "--set-name", "front", "--out", str(tmp_path / "v.npz"), *options]
+    try:
+        code = main(arguments)
+    except SystemExit as error:  # what the parser finds
+        code = error.code
+    said = capsys.readouterr().err
+    assert code == 2 and message in said and said.count("\n") == 1 and not (tmp_path / "v.npz").exists()
+
+
+def test_every_nth_view_goes_into_a_second_file(tmp_path: Path) -> None:
+    extract(TINY, tmp_path / "all.npz", set_name="front")
+    extract(TINY, tmp_path / "v.npz", set_name="front", hold_out=2)
+    whole, fitted, held = (load_views(tmp_path / f"{name}.npz") for name in ("all", "v", "v_held_out"))
+    assert len(fitted) == 3 and len(held) == 3 and held.metadata["set"] == "front_held_out"
+    assert np.allclose(held.images * held.radiance_scale, whole.images[1::2] * whole.radiance_scale)
+    (tmp_path / "v_held_out.npz").write_text("mine")
+    with pytest.raises(ReconError, match="v_held_out.npz: is what is read from"):
+        extract(TINY, tmp_path / "v.npz", set_name="front", hold_out=2, like=tmp_path / "v_held_out.npz")

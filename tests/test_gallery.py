@@ -18,7 +18,7 @@ from recon.evaluation.gallery import Gallery, LargestValues
 from recon.evaluation.match import Match, match
 from recon.evaluation.overshoot import brightest, write_overshoot
 from recon.evaluation.surface_file import SurfaceFile, decimated, source_poses
-from recon.evaluation.turntable import turntable, write_turntable
+from recon.evaluation.turntable import turntable, write_relit_turntable, write_turntable
 from recon.evaluation.visibility import times_seen
 from recon.images.colour_maps import Range, colours, depth_range, difference_range, normal_colours
 from recon.images.pictures import Tone
@@ -219,6 +219,12 @@ def test_the_turntable_goes_around_the_upright_axis(tmp_path: Path, monkeypatch:
     assert frames.shape == (4, 32, 32, 3)
     assert (frames.reshape(4, -1).max(axis=1) > 100).all()
     assert not (frames[0] == frames[1]).all()
+    lit = turntable(model, model.mesh(2), count=4, size=32, lamp=True)
+    # The lamp is to the right and above: what is below to the left is dark.
+    above, below = lit[:, 8:16, 16:24].mean(axis=(1, 2, 3)), lit[:, 17:25, 9:16].mean(axis=(1, 2, 3))
+    assert (above > 2 * below).all()
+    write_relit_turntable(model, model.mesh(2), tmp_path / "relit.gif")
+    assert imageio.imread(tmp_path / "relit.gif", plugin="pillow", index=None).shape == (3, 16, 16, 3)
     write_turntable(model, model.mesh(2), tmp_path / "turntable.gif")
     film = imageio.imread(tmp_path / "turntable.gif", plugin="pillow", index=None)
     assert film.shape == (3, 16, 16, 3)

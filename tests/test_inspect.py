@@ -17,6 +17,7 @@ from recon.inspection.coverage import coverage
 from recon.inspection.falloff import Falloff, falloff
 from recon.inspection.findings import Finding, find, spans
 from recon.inspection.measure import measure
+from recon.inspection.sphere import outline, points_outside
 from recon.views import Views, save_views
 
 
@@ -221,3 +222,36 @@ def test_what_is_no_viewpoint_set(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["inspect", str(tmp_path / "v.npz"), "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.count("\n") == 1 and not (tmp_path / "out").exists()
     assert main(["inspect", str(tmp_path / "none.npz")]) == 2
+
+
+def test_the_sphere_s_outline_is_where_rays_touch_it() -> None:
+    pose = look_at(np.array([[2.0, -1.5, 0.7]]), np.array([0.3, 0.1, 0]), np.array([0, 0, 1.0]))[0]
+    matrix = np.array([[50.0, 0, 20], [0, 40, 15], [0, 0, 1]])
+    found = outline(pose, matrix)
+    assert found is not None
+    rays = np.c_[found, np.ones(len(found))] @ np.linalg.inv(matrix).T @ pose[:3, :3].T
+    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+    assert np.allclose(np.linalg.norm(np.cross(pose[:3, 3], rays), axis=1), 1)
+    pose[:3, 3] *= 0.3
+    assert outline(pose, matrix) is None  # from inside
+
+
+def test_points_outside_the_sphere_are_counted_and_told(around: Views, tmp_path: Path) -> None:
+    places = np.zeros((40, 3), np.float32)
+    places[:4, 0] = 1.5
+    pairs = np.array([(point, view) for point in range(40) for view in range(2 if point == 3 else 5)], np.int32)
+    some = replace(around, points=places, observations=pairs)
+    assert points_outside(some) == (40, 4, 39, 3)
+    (finding,) = [each for each in inspected(some)[0] if each.word == "sphere"]
+    assert finding.sentence.startswith("3 of the 39 points that 4 or more views see lie outside the unit sphere")
+    places[0] = 0
+    places[1] = 0
+    assert "sphere" not in words(replace(some, points=places))
+
+
+def test_the_table_counts_points(around: Views, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    places = np.array([[0, 0, 0], [0, 0, 2]], np.float32)
+    some = replace(around, points=places, observations=np.array([[0, 0], [1, 0]], np.int32))
+    save_views(some, tmp_path / "v.npz")
+    assert main(["inspect", str(tmp_path / "v.npz")]) == 0
+    assert "points     2 of structure from motion; 1 (50.0%) lie outside" in capsys.readouterr().out

@@ -228,3 +228,44 @@ def test_truncated_file(tmp_path: Path, share: float) -> None:
 def test_missing_file_says_what_writes_it(tmp_path: Path) -> None:
     with pytest.raises(ReconError, match=r"none\.npz: no such file; `recon extract` writes it"):
         load_views(tmp_path / "none.npz")
+
+
+def with_points() -> Views:
+    observations = np.array([[0, 0], [0, 2], [1, 1], [2, 1], [2, 2]], np.int32)
+    return replace(some_views(), points=np.arange(9, dtype=np.float32).reshape(3, 3), observations=observations)
+
+
+def test_points_are_kept_selected_and_aligned(tmp_path: Path) -> None:
+    views = with_points()
+    save_views(views, tmp_path / "v.npz")
+    back = load_views(tmp_path / "v.npz")
+    assert np.array_equal(back.points, views.points) and np.array_equal(back.observations, views.observations)
+    assert back.digest == views.digest != some_views().digest
+    chosen = views.select(np.array([2, 0]))
+    assert np.array_equal(chosen.points, views.points[[0, 2]])
+    assert chosen.observations.tolist() == [[0, 0], [0, 1], [1, 0]]
+    assert views.select(slice(1, 2)).observations.tolist() == [[0, 0], [1, 0]]
+    plain = replace(some_views(), world_from_unit=np.eye(4))
+    world = views.points @ views.world_from_unit[:3, :3].T + views.world_from_unit[:3, 3]
+    assert np.allclose(views.aligned_to(plain).points, world)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"points": None}, "key 'points' is missing: 'points' and 'observations' belong together"),
+        ({"observations": None}, "key 'observations' is missing"),
+        ({"points": np.zeros((3, 2), np.float32)}, r"key 'points' must have shape \(3, 3\), got \(3, 2\)"),
+        ({"observations": np.zeros((3, 3), np.int32)}, r"key 'observations' must have shape \(3, 2\)"),
+        ({"observations": np.array([[0, 3]], np.int32)}, "names a view that is not there, expected 0 to 2"),
+        ({"observations": np.array([[-1, 0]], np.int32)}, "names a point that is not there"),
+        ({"observations": np.array([[1, 0], [0, 1]], np.int32)}, "must be sorted by point"),
+        ({"observations": np.array([[1, 0], [1, 0]], np.int32)}, "each pair once"),
+    ],
+)
+def test_points_that_cannot_be(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    arrays = {key: value for key, value in vars(replace(with_points(), masks=None)).items() if value is not None}
+    arrays = {**arrays, "metadata": np.array("{}"), "radiance_scale": np.float64(1), **change}
+    np.savez(tmp_path / "v.npz", **{key: value for key, value in arrays.items() if value is not None})
+    with pytest.raises(ReconError, match=message):
+        load_views(tmp_path / "v.npz")

@@ -18,13 +18,13 @@ from recon.config import FieldConfig
 from recon.render.renderer import Rendering
 
 CELLS = 64
-"""Cells along each axis of contracted space that are marked as seen and as occupancy."""
+"""Cells along each axis of contracted space that are marked as visible and as occupied."""
 
 EMPTIED = 0.6
 """Share of the density that cells start with below which rays skip them: what no ray emptied stays."""
 
 VARIATION_CELLS = 8192
-"""Random cells of a grid that estimate its total_variation."""
+"""Random cells of a grid that estimate its total variation."""
 
 VARIATION_EVERY = 4
 """Mean number of iterations between such estimates."""

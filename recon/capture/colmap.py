@@ -3,6 +3,7 @@
 COLMAP's cameras have our axes, and the centre of their first pixel lies at (0.5, 0.5) too.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, NamedTuple
@@ -10,23 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from recon.capture.notes import listed, merged
-from recon.capture.photographs import (
-    Photo,
-    common_masks,
-    equal_sizes,
-    known_pixels,
-    like_picture,
-    picture_notes,
-    undistorted,
-    unit_frame,
-    upright,
-)
-from recon.capture.poses import poses_in_unit_frame, rigid_pose
-from recon.capture.provenance import provenance
+from recon.capture.framing import Points, Wishes
+from recon.capture.notes import listed
+from recon.capture.posed import Posed, views_from_posed
+from recon.capture.poses import rigid_pose
 from recon.errors import ReconError
-from recon.images.photograph import SUFFIXES, ColorSpace, read_mask, read_picture
-from recon.views import Frame, Views
+from recon.images.photograph import SUFFIXES
+from recon.views import Views
 
 MODELS: dict[str, tuple[str, ...]] = {
     "SIMPLE_PINHOLE": ("f", "cx", "cy"),
@@ -35,17 +26,24 @@ MODELS: dict[str, tuple[str, ...]] = {
     "RADIAL": ("f", "cx", "cy", "k1", "k2"),
     "OPENCV": ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2"),
     "FULL_OPENCV": ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
+    "SIMPLE_RADIAL_FISHEYE": ("f", "cx", "cy", "k1"),
+    "RADIAL_FISHEYE": ("f", "cx", "cy", "k1", "k2"),
+    "OPENCV_FISHEYE": ("fx", "fy", "cx", "cy", "k1", "k2", "k3", "k4"),
 }
 """Camera models that are a pinhole, or that OpenCV can straighten, with their parameters in order."""
 
 DISTORTION = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
 """OpenCV's coefficients in its order."""
 
+FISHEYE = ("k1", "k2", "k3", "k4")
+"""Those of its fisheye model."""
+
 
 class Project(NamedTuple):
-    """Where things lie: `images/` and `masks/` in `root`, and the sparse models."""
+    """Where photographs, their masks and the sparse models lie."""
 
-    root: Path
+    images: Path
+    masks: Path
     models: list[Path]
 
 
@@ -53,101 +51,119 @@ def find_project(folder: Path) -> Project | None:
     """The models of a project, by their numbers; or that of `image_undistorter`, or one that is given itself."""
     numbered = [path for path in (folder / "sparse").glob("*") if path.name.isdecimal() and _is_model(path)]
     if numbered:
-        return Project(folder, sorted(numbered, key=lambda path: int(path.name)))
+        return _project(folder, sorted(numbered, key=lambda path: int(path.name)))
     if _is_model(folder / "sparse"):
-        return Project(folder, [folder / "sparse"])
+        return _project(folder, [folder / "sparse"])
     if not _is_model(folder):
         return None
     above = folder.resolve().parents
     root = next((place for place in (folder, *above[:2]) if (place / "images").is_dir()), folder)
-    return Project(root, [folder])
+    return _project(root, [folder])
+
+
+def _project(root: Path, models: list[Path]) -> Project:
+    return Project(root / "images", root / "masks", models)
 
 
 def _is_model(folder: Path) -> bool:
     return any((folder / f"cameras{suffix}").is_file() for suffix in (".bin", ".txt"))
 
 
+def find_pictures(folder: Path) -> Path | None:
+    """The folder that holds the pictures: `folder/images`, or `folder` itself; None where neither has any."""
+    for place in (folder / "images", folder):
+        if place.is_dir() and any(path.suffix.lower() in SUFFIXES for path in place.iterdir() if path.is_file()):
+            return place
+    return None
+
+
 def project_files(project: Project) -> list[Path]:
     """All files that extraction may read."""
-    folders = [*project.models, project.root / "images", project.root / "masks"]
+    folders = [*project.models, project.images, project.masks]
     return sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
 
 
-def views_from_colmap(
-    folder: Path, set_name: str, like: Frame | None = None, color_space: ColorSpace | None = None
-) -> Views:
+def views_from_colmap(folder: Path, set_name: str, wishes: Wishes = Wishes()) -> Views:
     """The registered photographs of a sparse model, by name, recentred and scaled into the unit sphere.
 
     Of several models the one with the most photographs. The unit sphere comes from the masks, else from the
-    sparse points that all cameras see, else from where the cameras look. `like`: take unit frame and radiance
-    scale from there. Pictures are what they say, or `color_space`.
+    sparse points that several cameras see, else from what moves, or from where the cameras look (`framed`).
 
     Raises:
         ReconError: there is no pycolmap; the model is damaged or has no photograph; a photograph or mask is
-            missing, broken or of another size; masks are called like no photograph; a lens is not known.
+            missing, broken or of another size than its camera; masks are called like no photograph; a lens is not known.
     """
     project = find_project(folder)
     if project is None:
         raise ReconError(f"{folder}: no sparse model of COLMAP; expected sparse/0 with cameras, images and points3D")
-    notes: list[str] = []
-    model, (cameras, images, points) = _largest(folder, project.models, notes)
-    root = project.root
-    mask_files = _masks(root, [name for name, *_ in images])
-    files = [(_photograph(root, name), mask) for (name, *_), mask in zip(images, mask_files, strict=True)]
-    read = [
-        _read_photo(*paths, pose, cameras[camera], color_space, f"{model}: image {name}")
-        for paths, (name, camera, pose) in zip(files, images, strict=True)
+    return views_from_project(project, folder, set_name, wishes)
+
+
+def views_from_project(
+    project: Project, folder: Path, set_name: str, wishes: Wishes = Wishes(), told: Sequence[str] | None = None
+) -> Views:
+    """As `views_from_colmap`, where things lie elsewhere.
+
+    Args:
+        folder: what errors and provenance call the source.
+        told: notes on the source, with those on photographs that are not registered.
+    """
+    notes = list(told or ())
+    path, model = _largest(folder, project.models, notes)
+    images = model.images
+    mask_files = find_masks(project.masks, [image.name for image in images])
+    files = [(_photograph(folder, project, image.name), mask) for image, mask in zip(images, mask_files, strict=True)]
+    posed = [
+        Posed(f"image {image.name}", *pair, image.pose, *_lens(model.cameras[image.camera], f"{path}: image {image.name}"))
+        for pair, image in zip(files, images, strict=True)
     ]
-    photos, called = [photo for photo, _ in read], [f"image {name}" for name, *_ in images]
-    notes += _unregistered(folder, root, {name for name, *_ in images})
-    turned = [name for name, (_, upright) in zip(called, read, strict=True) if upright]
-    notes += picture_notes(str(folder), [photo.picture for photo in photos], called, turned, sized=True)
-    pictures = equal_sizes(photos, [picture for picture, _ in files])
-    names = [f"{folder}: {name}" for name in called]
-    masks, known = common_masks(photos, names, "has no mask in masks/"), known_pixels(photos, names)
-    peak = float(pictures.max())
-    if peak <= 0:
-        raise ReconError(f"{folder}: all pictures are black")
-    poses, intrinsics = (np.stack([getattr(photo, key) for photo in photos]) for key in ("pose", "intrinsics"))
-    if like is None:
-        world_from_unit, framed_by = unit_frame(pictures, masks, poses, intrinsics, str(folder), points, known)
-    else:
-        world_from_unit, framed_by, peak = like.world_from_unit, "like", like.radiance_scale
-    models = sorted({camera.model_name for camera in cameras.values()})
-    settings = {"images": [name for name, *_ in images], "camera_models": models, "framed_by": framed_by}
-    inputs = [*sorted(model.glob("*.*")), *(file for pair in files for file in pair if file is not None)]
-    packages = ("pycolmap", "OpenEXR", "imageio", "opencv-python-headless")
-    return Views(
-        images=pictures / np.float32(peak),
-        masks=None if masks is None else masks.astype(np.uint8) * 255,
-        known=None if known is None else known.astype(np.uint8) * 255,
-        camera_to_world=poses_in_unit_frame(poses, world_from_unit),
-        intrinsics=intrinsics,
-        radiance_scale=peak,
-        world_from_unit=world_from_unit,
-        metadata=provenance(set_name, folder.resolve(), inputs, settings, packages, merged(notes)),
+    if told is None:
+        notes += _unregistered(folder, project.images, {image.name for image in images})
+    return views_from_posed(
+        posed,
+        folder,
+        set_name,
+        wishes,
+        missing="has no mask in masks/",
+        listing=sorted(path.glob("*.*")),
+        settings={"camera_models": sorted({camera.model_name for camera in model.cameras.values()})},
+        packages=("pycolmap",),
+        notes=notes,
+        points=model.points,
     )
 
 
-Model = tuple[dict[int, Any], list[tuple[str, int, Float[np.ndarray, "4 4"]]], Float[np.ndarray, "p 3"]]
-"""Cameras by number; name, camera and camera-to-world pose of each image, by name; sparse points."""
+class Image(NamedTuple):
+    """A registered photograph: its name in the model, its camera's number, and its camera-to-world pose."""
+
+    name: str
+    camera: int
+    pose: Float[np.ndarray, "4 4"]
+
+
+class Model(NamedTuple):
+    """A sparse model: cameras by number, images by name, and the points with the images that see them."""
+
+    cameras: dict[int, Any]
+    images: list[Image]
+    points: Points
 
 
 def _largest(folder: Path, models: list[Path], notes: list[str]) -> tuple[Path, Model]:
     """The model with the most photographs, and a note where others are passed over."""
     if len(models) == 1:
-        return models[0], _read_model(models[0])
+        return models[0], read_model(models[0])
     found: dict[Path, Model] = {}
     faults: dict[Path, ReconError] = {}
     for model in models:
         try:
-            found[model] = _read_model(model)
+            found[model] = read_model(model)
         except ReconError as error:
             faults[model] = error
     if not found:
         raise next(iter(faults.values()))
-    largest = max(found, key=lambda model: len(found[model][1]))
-    sizes = [f"{m.name} ({len(found[m][1])} photographs)" if m in found else f"{m.name} (unreadable)" for m in models]
+    largest = max(found, key=lambda model: len(found[model].images))
+    sizes = [f"{m.name} ({len(found[m].images)} photographs)" if m in found else f"{m.name} (unreadable)" for m in models]
     notes.append(
         f"{folder}: sparse/ holds {len(models)} models, which share no frame: {', '.join(sizes)}; taken is "
         f"{largest.name}; another is extracted by its folder: {models[0] if models[0] != largest else models[1]}"
@@ -155,13 +171,13 @@ def _largest(folder: Path, models: list[Path], notes: list[str]) -> tuple[Path, 
     return largest, found[largest]
 
 
-def _unregistered(folder: Path, root: Path, registered: set[str]) -> list[str]:
-    names = [path.relative_to(root / "images").as_posix() for path in _pictures(root / "images")]
+def _unregistered(folder: Path, place: Path, registered: set[str]) -> list[str]:
+    names = [path.relative_to(place).as_posix() for path in _pictures(place)]
     others = [name for name in names if name not in registered]
     if not others:
         return []
     return [
-        f"{folder}: {len(registered)} of {len(names)} photographs in images/ are registered; "
+        f"{folder}: {len(registered)} of {len(names)} photographs in {place.name}/ are registered; "
         f"left out: {listed(sorted(others))}"
     ]
 
@@ -170,7 +186,12 @@ def _pictures(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
-def _read_model(model: Path) -> Model:
+def read_model(model: Path) -> Model:
+    """The sparse model in the folder `model`, checked.
+
+    Raises:
+        ReconError: there is no pycolmap; the model is damaged, or no image is registered.
+    """
     try:
         import pycolmap
     except ImportError:
@@ -182,7 +203,7 @@ def _read_model(model: Path) -> Model:
     except Exception as error:  # COLMAP's checks surface as whatever type its binding makes of them
         raise ReconError(f"{model}: not a readable model of COLMAP: {' '.join(str(error).split())}") from None
     _check_whole(model, content)
-    images = []
+    images, number = [], {}
     for image in sorted(content.images.values(), key=lambda image: str(image.name)):
         if not image.has_pose:
             continue
@@ -191,15 +212,30 @@ def _read_model(model: Path) -> Model:
             raise ReconError(f"{where}: there is no camera {image.camera_id}")
         camera_from_world = np.asarray(image.cam_from_world().matrix())
         rotation = camera_from_world[:, :3].T
-        images.append((image.name, image.camera_id, rigid_pose(rotation, -rotation @ camera_from_world[:, 3], where)))
+        number[image.image_id] = len(images)
+        pose = rigid_pose(rotation, -rotation @ camera_from_world[:, 3], where)
+        images.append(Image(image.name, image.camera_id, pose))
     if not images:
         raise ReconError(f"{model}: the model has no registered image")
-    names = [name for name, *_ in images]
+    names = [image.name for image in images]
     twice = next((name for name, next_name in pairwise(names) if name == next_name), None)  # they are sorted
     if twice is not None:
         raise ReconError(f"{model}: image {twice} is registered twice, with poses of its own each time")
-    points = np.array([point.xyz for point in content.points3D.values()], np.float64).reshape(-1, 3)
-    return dict(content.cameras.items()), images, points[np.isfinite(points).all(axis=1)]
+    return Model(dict(content.cameras.items()), images, _points(content, number))
+
+
+def _points(content: Any, number: dict[int, int]) -> Points:
+    """The model's points; `number`: of each registered image, by COLMAP's."""
+    by_number = sorted(content.points3D.items(), key=lambda item: int(item[0]))
+    points = [point for _, point in by_number if np.isfinite(point.xyz).all()]
+    places = np.array([point.xyz for point in points], np.float64).reshape(-1, 3)
+    seen = [
+        (i, number[element.image_id])
+        for i, point in enumerate(points)
+        for element in point.track.elements
+        if element.image_id in number
+    ]
+    return Points(places, np.array(seen, np.int64).reshape(-1, 2))
 
 
 def _check_whole(model: Path, content: Any) -> None:
@@ -214,26 +250,28 @@ def _check_whole(model: Path, content: Any) -> None:
             raise ReconError(f"{path}: truncated or damaged: has {path.stat().st_size} bytes, expected {size}")
 
 
-def _photograph(folder: Path, name: str) -> Path:
-    path = folder / "images" / name
+def _photograph(folder: Path, project: Project, name: str) -> Path:
+    path = project.images / name
+    if not path.is_file() and (project.images / name.removesuffix(".jpg")).is_file():
+        return project.images / name.removesuffix(".jpg")  # structure from motion had a copy of it
     if not path.is_file():
-        raise ReconError(f"{folder}: image {name}: no such file in {folder / 'images'}")
+        raise ReconError(f"{folder}: image {name}: no such file in {project.images}")
     return path
 
 
-def _masks(root: Path, names: list[str]) -> list[Path | None]:
+def find_masks(folder: Path, names: list[str]) -> list[Path | None]:
     """The mask of each photograph: COLMAP calls that of `a.jpg` `a.jpg.png`; the same stem with any suffix does too.
 
     Raises:
         ReconError: there are masks, and none of them is called like a photograph; or two are.
     """
-    folder = root / "masks"
-    pictures = _pictures(folder)
+    root, pictures = folder.parent, _pictures(folder)
     by_name: dict[str, list[Path]] = {}
     for path in pictures:
         by_name.setdefault(_plain_suffix(path.relative_to(folder)), []).append(path)
     found = []
     for name in names:
+        name = name if not _is_copy(name) else name.removesuffix(".jpg")
         keys = [name + ".png", name, *(PurePosixPath(name).with_suffix(suffix).as_posix() for suffix in SUFFIXES)]
         keys = list(dict.fromkeys(_plain_suffix(PurePosixPath(key)) for key in keys))
         fitting = [path for key in keys for path in by_name.get(key, [])]
@@ -250,6 +288,11 @@ def _masks(root: Path, names: list[str]) -> list[Path | None]:
     return found
 
 
+def _is_copy(name: str) -> bool:
+    """Whether a model's image is a copy as JPEG that structure from motion was given of another kind of picture."""
+    return PurePosixPath(name).suffix == ".jpg" and PurePosixPath(name).with_suffix("").suffix.lower() in SUFFIXES
+
+
 def _plain_suffix(path: PurePath) -> str:
     """The name with suffixes of pictures in lower case: their case is no matter."""
     stem, suffix = path.with_suffix(""), path.suffix
@@ -258,28 +301,10 @@ def _plain_suffix(path: PurePath) -> str:
     return stem.as_posix() + suffix.lower()
 
 
-def _read_photo(
-    picture: Path,
-    mask: Path | None,
-    pose: Float[np.ndarray, "4 4"],
-    camera: Any,
-    color_space: ColorSpace | None,
-    where: str,
-) -> tuple[Photo, bool]:
-    """The photograph, and whether it was turned by its EXIF orientation."""
-    intrinsics, coefficients = _lens(camera, where)
-    stored = read_picture(picture, color_space)
-    image = upright(stored, camera.width, camera.height)
-    outline = None if mask is None else like_picture(read_mask(mask), image, stored)
-    for path, size in ((picture, image.color.shape[:2]), (mask, outline.shape if outline is not None else None)):
-        if size is not None and size != (camera.height, camera.width):
-            found, expected = f"{size[1]}x{size[0]}", f"{camera.width}x{camera.height}"
-            raise ReconError(f"{where}: {path} has {found} pixels, expected the camera's {expected}")
-    photo = Photo(image, outline, pose, intrinsics)
-    return (undistorted(photo, coefficients) if coefficients.any() else photo), image is not stored
-
-
-def _lens(camera: Any, where: str) -> tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, " 8"]]:
+def _lens(
+    camera: Any, where: str
+) -> tuple[Float[np.ndarray, "3 3"], tuple[int, int], Float[np.ndarray, " k"] | None, bool]:
+    """Intrinsics, size and distortion, and whether that is a fisheye's, as `Posed` has them."""
     names = MODELS.get(camera.model_name)
     if names is None:
         raise ReconError(
@@ -294,4 +319,6 @@ def _lens(camera: Any, where: str) -> tuple[Float[np.ndarray, "3 3"], Float[np.n
     if min(focal) <= 0:
         raise ReconError(f"{where}: the camera's focal lengths must be positive")
     matrix = np.array([[focal[0], 0, lens["cx"]], [0, focal[1], lens["cy"]], [0, 0, 1]])
-    return matrix, np.array([lens.get(key, 0.0) for key in DISTORTION])
+    fisheye = "FISHEYE" in camera.model_name
+    coefficients = np.array([lens.get(key, 0.0) for key in (FISHEYE if fisheye else DISTORTION)])
+    return matrix, (camera.height, camera.width), coefficients if fisheye or coefficients.any() else None, fisheye

@@ -1,11 +1,14 @@
 """Where the object lies and how large it is: the similarity from the unit sphere to the source's frame.
 
-With masks it comes from the object's silhouettes, without from points on it or from where the cameras look.
+With masks it comes from the object's silhouettes; without from points on it, from what moves before a background that
+stays, or from where the cameras look. The surface that is fitted never leaves the sphere, so what lies outside is lost:
+where in doubt the sphere is too large.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float
-from scipy.ndimage import binary_erosion, distance_transform_edt
+from jaxtyping import Bool, Float, Int
+from scipy.ndimage import binary_closing, binary_erosion, binary_fill_holes, binary_opening, distance_transform_edt
+from scipy.spatial import KDTree
 
 from recon.errors import ReconError
 from recon.geometry.meshes import bounding_sphere, similarity
@@ -26,8 +29,29 @@ GRID = 64
 FEWEST = 50
 """Points below which they say nothing of the object's size."""
 
-INLIERS = 0.98
-"""Share of the points that are believed."""
+FEW_VIEWS = 3
+"""Views that a point needs to be believed: two rays nearly always meet somewhere."""
+
+IN_SIGHT = 0.5
+"""Share of the cameras that have a point of the object in their picture: what is photographed is what is looked at."""
+
+POINTS_FILL = 0.85
+"""Radius that the points get in the unit sphere: surfaces without texture have none, and may reach beyond them."""
+
+STILL_FILL = 0.75
+"""Radius that the hull of what moves gets: a plain side that turns does not seem to move."""
+
+GAP = 1.6
+"""A factor of the distance from the focus over which no point lies parts the object from what is behind it."""
+
+LONE = 4.0
+"""Distance of a point from its neighbours, in the 90% quantile of all such distances, beyond which it is an error."""
+
+CLEAR = 0.95
+"""Largest radius of the sphere, in distances of the nearest camera from its centre: cameras are outside."""
+
+STILL = 0.06
+"""Difference of the square roots of two radiances, where the brightest is 1, that noise does not reach."""
 
 
 def frame_from_masks(
@@ -64,46 +88,98 @@ def frame_from_masks(
 def frame_from_cameras(
     camera_to_world: Float[np.ndarray, "n 4 4"],
     intrinsics: Float[np.ndarray, "n 3 3"],
-    height: int,
-    width: int,
+    sizes: Int[np.ndarray, "n 2"],
     source: str,
 ) -> Float[np.ndarray, "4 4"]:
-    """The largest sphere about the point nearest to all optical axes that every camera sees whole.
+    """The sphere about the point nearest to all optical axes that fills the longer side of half of the pictures.
+
+    It is a guess: whoever frames an object leaves room around it. `sizes`: height and width of each picture.
 
     Raises:
         ReconError: the axes are parallel, or meet behind a camera or outside its picture.
     """
     axes, centers = camera_to_world[:, :3, 2], camera_to_world[:, :3, 3]
-    spread = np.linalg.svd(axes, compute_uv=False)
-    if len(axes) < 2 or spread[1] < 1e-2 * spread[0]:
+    if _parallel(axes):
         raise ReconError(f"{source}: the cameras' optical axes are parallel, so they show no common point; give masks")
     focus = nearest_point(centers, axes)
-    distances = np.array(
-        [
-            _frustum_distance(focus, pose, matrix, height, width)
-            for pose, matrix in zip(camera_to_world, intrinsics, strict=True)
-        ]
-    )
-    if distances.min() <= 0:
+    views = zip(camera_to_world, intrinsics, sizes, strict=True)
+    distances = np.array([_frustum_distances(focus, pose, matrix, *map(int, size)) for pose, matrix, size in views])
+    nearest = distances.min(axis=1)
+    if nearest.min() <= 0:
         raise ReconError(
-            f"{source}: view {distances.argmin()} does not see the point where the cameras' optical axes meet; "
+            f"{source}: view {nearest.argmin()} does not see the point where the cameras' optical axes meet; "
             "give masks, or the right camera convention"
         )
-    return similarity(focus, float(distances.min()))
+    longer = np.maximum(distances[:, 0::2].min(axis=1), distances[:, 1::2].min(axis=1))
+    return similarity(focus, _clear(focus, float(np.median(longer)), centers))
 
 
 def frame_from_points(
-    points: Float[np.ndarray, "p 3"], sight: Float[np.ndarray, "4 4"]
+    points: Float[np.ndarray, "p 3"],
+    counts: Int[np.ndarray, " p"],
+    camera_to_world: Float[np.ndarray, "n 4 4"],
+    intrinsics: Float[np.ndarray, "n 3 3"],
+    sizes: Int[np.ndarray, "n 2"],
 ) -> Float[np.ndarray, "4 4"] | None:
-    """The unit sphere around the points on surfaces that lie in the sphere `sight` that all cameras see
-    (`frame_from_cameras`), but for outliers; None where these are too few to tell."""
-    center, radius = sight[:3, 3], np.cbrt(np.linalg.det(sight[:3, :3]))
-    near = points[np.linalg.norm(points - center, axis=1) < radius]
-    if len(near) < FEWEST:
+    """The unit sphere around the points of structure from motion that belong to the object; None where there are too few.
+
+    These are seen by several views, lie in the pictures of most cameras and nearer to what these look at than the nearest
+    camera, and no gap parts them from there. Lone ones are errors. A table that the object stands on stays in, as far as
+    most cameras show it: a sphere that is too large costs resolution, one that is too small cuts the object.
+
+    Args:
+        counts: how many views see each point.
+        sizes: height and width of each picture.
+    """
+    axes, centers = camera_to_world[:, :3, 2], camera_to_world[:, :3, 3]
+    believed = points[counts >= (FEW_VIEWS if (counts >= FEW_VIEWS).sum() >= FEWEST else 2)]
+    believed = believed[_in_sight(believed, camera_to_world, intrinsics, sizes) >= IN_SIGHT]
+    if len(believed) < FEWEST:
         return None
-    distances = np.linalg.norm(near - np.median(near, axis=0), axis=1)
-    center, radius = bounding_sphere(near[distances <= np.quantile(distances, INLIERS)])
-    return similarity(center, radius / FILL) if radius > 0 else None
+    focus = np.median(believed, axis=0) if _parallel(axes) else nearest_point(centers, axes)
+    distances = np.linalg.norm(believed - focus, axis=1)
+    believed = believed[distances < np.linalg.norm(centers - focus, axis=1).min()]
+    if len(believed) < FEWEST:
+        return None
+    near = KDTree(believed).query(believed, k=5)[0][:, 4]
+    believed = believed[near <= LONE * np.quantile(near, 0.9)]
+    center, radius = bounding_sphere(_before_gap(believed, focus))
+    return similarity(center, _clear(center, radius / POINTS_FILL, centers)) if radius > 0 else None
+
+
+def _parallel(axes: Float[np.ndarray, "n 3"]) -> bool:
+    spread = np.linalg.svd(axes, compute_uv=False)
+    return len(axes) < 2 or bool(spread[1] < 1e-2 * spread[0])
+
+
+def _clear(center: Float[np.ndarray, " 3"], radius: float, cameras: Float[np.ndarray, "n 3"]) -> float:
+    """The radius, or the largest one that leaves the cameras outside."""
+    return min(radius, CLEAR * float(np.linalg.norm(cameras - center, axis=1).min()))
+
+
+def _in_sight(
+    points: Float[np.ndarray, "p 3"],
+    camera_to_world: Float[np.ndarray, "n 4 4"],
+    intrinsics: Float[np.ndarray, "n 3 3"],
+    sizes: Int[np.ndarray, "n 2"],
+) -> Float[np.ndarray, " p"]:
+    """Of each point, the share of the cameras that have it in their picture, behind something or not."""
+    seen = np.zeros(len(points))
+    for pose, matrix, (height, width) in zip(camera_to_world, intrinsics, sizes, strict=True):
+        local = (points - pose[:3, 3]) @ pose[:3, :3] @ matrix.T
+        ahead = local[:, 2] > 0
+        place = local[:, :2] / np.where(ahead, local[:, 2], 1)[:, None]
+        seen += ahead & (place >= 0).all(axis=1) & (place < [width, height]).all(axis=1)
+    return seen / len(sizes)
+
+
+def _before_gap(points: Float[np.ndarray, "p 3"], focus: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "q 3"]:
+    """The points nearer to the focus than the first gap behind `FEWEST` of them."""
+    distances = np.linalg.norm(points - focus, axis=1)
+    order = np.argsort(distances)
+    steps = distances[order[1:]] > GAP * distances[order[:-1]]
+    steps[: FEWEST - 1] = False
+    return points[order[: steps.argmax() + 1]] if steps.any() else points
 
 
 def masks_from_black(
@@ -116,6 +192,40 @@ def masks_from_black(
     masks = (images.max(axis=3) / images.max() > BLACK) & known
     plain = not (masks & border).any() and masks.any(axis=(1, 2)).all()
     return masks if plain else None
+
+
+def frame_from_still(
+    camera_to_world: Float[np.ndarray, "n 4 4"],
+    intrinsics: Float[np.ndarray, "n 3 3"],
+    images: Float[np.ndarray, "n h w 3"],
+    known: Bool[np.ndarray, "n h w"] | None,
+    source: str,
+) -> Float[np.ndarray, "4 4"] | None:
+    """The unit sphere around the hull of what moves before a background that stays, as of an object on a turntable
+    before a camera that stands; None where that is not what the pictures show."""
+    masks = masks_from_still(images, known)
+    if masks is None:
+        return None
+    frame = frame_from_masks(camera_to_world, intrinsics, masks, source, known)
+    center = frame[:3, 3]
+    return similarity(center, _clear(center, float(frame[0, 0]) * FILL / STILL_FILL, camera_to_world[:, :3, 3]))
+
+
+def masks_from_still(
+    images: Float[np.ndarray, "n h w 3"], known: Bool[np.ndarray, "n h w"] | None = None
+) -> Bool[np.ndarray, "n h w"] | None:
+    """What differs from the median of all pictures, if all along their borders nearly nothing does; else None."""
+    shown = np.ones(images.shape[1:3], bool) if known is None else known.all(axis=0)
+    if len(images) < FEW_VIEWS or not shown.any() or images.max() <= 0:
+        return None
+    roots = np.sqrt(images.clip(0) / images.max())
+    moves = (np.abs(roots - np.median(roots, axis=0)).max(axis=3) > STILL) & shown
+    border = shown & ~binary_erosion(shown, np.ones((3, 3)))
+    if moves[:, border].mean() > 0.02:
+        return None
+    disc = np.ones((3, 3), bool)
+    masks = np.stack([binary_fill_holes(binary_closing(binary_opening(each, disc), disc)) for each in moves])
+    return masks if masks.any(axis=(1, 2)).all() else None
 
 
 def _continued(masks: Bool[np.ndarray, "n h w"], known: Bool[np.ndarray, "n h w"]) -> Bool[np.ndarray, "n h w"]:
@@ -200,15 +310,15 @@ def _carve(
     return kept
 
 
-def _frustum_distance(
+def _frustum_distances(
     point: Float[np.ndarray, " 3"],
     pose: Float[np.ndarray, "4 4"],
     matrix: Float[np.ndarray, "3 3"],
     height: int,
     width: int,
-) -> float:
-    """Distance from a point to the nearest of the four sides of a camera's view, negative outside."""
+) -> Float[np.ndarray, " 4"]:
+    """Distances from a point to the top, right, bottom and left sides of a camera's view, negative outside."""
     rays = _rays(np.array([[0.0, 0], [0, width], [height, width], [height, 0]]), pose, matrix)
     inward = np.cross(rays, np.roll(rays, -1, axis=0))
     inward /= np.linalg.norm(inward, axis=1, keepdims=True)
-    return float((inward @ (point - pose[:3, 3])).min())
+    return inward @ (point - pose[:3, 3])

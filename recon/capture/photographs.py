@@ -1,15 +1,13 @@
 """Photographs with known cameras, whatever file they are listed in."""
 
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
-from recon.capture.normalise import frame_from_cameras, frame_from_masks, frame_from_points, masks_from_black
 from recon.capture.notes import listed
-from recon.errors import ReconError
 from recon.images.encoding import turned
 from recon.images.photograph import Picture
 
@@ -17,7 +15,11 @@ from recon.images.photograph import Picture
 class Photo(NamedTuple):
     """One photograph, read; pose and intrinsics as in `Views`, but in the source's frame.
 
-    `known`: which pixels the photograph shows; None: all.
+    Attributes:
+        known: which pixels the photograph shows; None: all.
+        distortion: OpenCV's coefficients k1 k2 p1 p2 [k3 [k4 k5 k6]] of the lens that took it; None: a pinhole.
+        turned: the picture was turned by its EXIF orientation.
+        fisheye: `distortion` are the four coefficients of OpenCV's fisheye model.
     """
 
     picture: Picture
@@ -25,23 +27,44 @@ class Photo(NamedTuple):
     pose: Float[np.ndarray, "4 4"]
     intrinsics: Float[np.ndarray, "3 3"]
     known: Bool[np.ndarray, "h w"] | None = None
+    distortion: Float[np.ndarray, " k"] | None = None
+    turned: bool = False
+    fisheye: bool = False
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.picture.color.shape[0], self.picture.color.shape[1]
 
 
-def undistorted(photo: Photo, coefficients: Float[np.ndarray, " k"]) -> Photo:
+class Shot(NamedTuple):
+    """A photograph that is still a file: photographs of cameras today do not all go into memory together.
+
+    Attributes:
+        path: of the picture.
+        name: what errors call it.
+        read: reads it, and its mask where it has one.
+    """
+
+    path: Path
+    name: str
+    read: Callable[[], Photo]
+
+
+def undistorted(photo: Photo) -> Photo:
     """The photograph that a lens without distortion would have taken, with the same intrinsics.
 
-    `coefficients` are those of OpenCV: k1 k2 p1 p2 [k3 [k4 k5 k6]]. What such a lens would show beyond the
-    photograph's border is not known; there the outermost colours are repeated.
+    What such a lens would show beyond the photograph's border is not known; there the outermost colours are repeated.
     """
     import cv2
 
-    height, width = photo.picture.color.shape[:2]
-    matrix = photo.intrinsics.copy()
-    matrix[:2, 2] -= 0.5  # OpenCV's pixel centres are integers
-    x, y = cv2.initUndistortRectifyMap(matrix, coefficients, None, matrix, (width, height), cv2.CV_32FC1)
+    if photo.distortion is None:
+        return photo
+    height, width = photo.size
+    x, y = straight_places(photo, photo.intrinsics, height, width)
     with np.errstate(invalid="ignore"):
         known = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
-    known &= _radius(photo.intrinsics, height, width) < _fold(photo.intrinsics, coefficients, height, width)
+    known &= unfolded(photo, photo.intrinsics, height, width)
     x, y = (np.nan_to_num(each, nan=0, posinf=0, neginf=0).astype(np.float32) for each in (x, y))
 
     def straighten(image: Float32[np.ndarray, "h w ..."]) -> Float32[np.ndarray, "h w ..."]:
@@ -54,7 +77,41 @@ def undistorted(photo: Photo, coefficients: Float[np.ndarray, " k"]) -> Photo:
         ),
         mask=None if mask is None else (straighten(mask.astype(np.float32)) > 0.5) & known,
         known=None if known.all() else known,
+        distortion=None,
+        fisheye=False,
     )
+
+
+def straight_places(
+    photo: Photo, intrinsics: Float[np.ndarray, "3 3"], height: int, width: int
+) -> tuple[Float32[np.ndarray, "h w"], Float32[np.ndarray, "h w"]]:
+    """Where in the photograph, by OpenCV's count whose first pixel centre is 0, a pinhole's pixels come from."""
+    import cv2
+
+    given, asked = photo.intrinsics.copy(), intrinsics.copy()
+    for matrix in (given, asked):
+        matrix[:2, 2] -= 0.5
+    coefficients = np.zeros(4) if photo.distortion is None else photo.distortion
+    make = cv2.fisheye.initUndistortRectifyMap if photo.fisheye else cv2.initUndistortRectifyMap
+    x, y = make(given, coefficients, np.eye(3), asked, (width, height), cv2.CV_32FC1)
+    return x, y
+
+
+def unfolded(
+    photo: Photo, intrinsics: Float[np.ndarray, "3 3"], height: int, width: int
+) -> Bool[np.ndarray, "h w"]:
+    """Of a straightened picture, the pixels that lie where the photograph's polynomial describes a lens."""
+    assert photo.distortion is not None
+    fold = _fisheye_fold(photo.distortion) if photo.fisheye else _fold(intrinsics, photo.distortion, height, width)
+    return _radius(intrinsics, height, width) < fold
+
+
+def _fisheye_fold(coefficients: Float[np.ndarray, " 4"]) -> float:
+    """The radius from which on θ (1 + k1 θ² + k2 θ⁴ + k3 θ⁶ + k4 θ⁸) leads back inwards."""
+    angle = np.linspace(0, np.pi / 2, 4096)
+    bent = angle * (1 + sum(k * angle ** (2 * i) for i, k in enumerate(coefficients, start=1)))
+    back = ~(np.diff(bent) > 0)
+    return float(np.tan(angle[back.argmax()])) if back.any() else np.inf
 
 
 def _radius(intrinsics: Float[np.ndarray, "3 3"], height: int, width: int) -> Float[np.ndarray, "h w"]:
@@ -98,14 +155,14 @@ def like_picture(mask: Bool[np.ndarray, "h w"], picture: Picture, before: Pictur
     return turned(mask, before.orientation) if was_turned and mask.shape == before.color.shape[:2] else mask
 
 
-def picture_notes(where: str, pictures: list[Picture], names: list[str], upright: list[str], sized: bool) -> list[str]:
+def picture_notes(where: str, photos: list[Photo], names: list[str], sized: bool) -> list[str]:
     """What was taken for granted of the pictures, a line each.
 
     Args:
-        upright: names of the pictures that were turned.
         sized: whether the source says how large the pictures are.
     """
-    notes = []
+    notes, pictures = [], [photo.picture for photo in photos]
+    upright = [name for name, photo in zip(names, photos, strict=True) if photo.turned]
     if assumed := [name for name, picture in zip(names, pictures, strict=True) if picture.assumed]:
         notes.append(
             f"{where}: {listed(assumed)}: nothing says how linear these integers of 16 bits are: taken as sRGB; "
@@ -122,89 +179,3 @@ def picture_notes(where: str, pictures: list[Picture], names: list[str], upright
             f"as COLMAP and nerfstudio take them{advice}"
         )
     return notes
-
-
-def known_pixels(photos: list[Photo], names: list[str]) -> Bool[np.ndarray, "n h w"] | None:
-    """Which pixels the photographs show; None where all are. `names`: what errors call the photographs."""
-    for photo, name in zip(photos, names, strict=True):
-        if photo.known is not None and not photo.known.any():
-            raise ReconError(f"{name}: undoing the lens's distortion leaves no pixel: are its coefficients right?")
-    if all(photo.known is None for photo in photos):
-        return None
-    return np.stack([np.ones(p.picture.color.shape[:2], bool) if p.known is None else p.known for p in photos])
-
-
-def equal_sizes(photos: list[Photo], paths: list[Path]) -> Float32[np.ndarray, "n h w 3"]:
-    """All pictures as one array; raises `ReconError` where one has another size."""
-    height, width = photos[0].picture.color.shape[:2]
-    for photo, path in zip(photos, paths, strict=True):
-        rows, columns = photo.picture.color.shape[:2]
-        if (rows, columns) != (height, width):
-            raise ReconError(f"{path}: has {columns}x{rows} pixels, expected {width}x{height} as {paths[0]} has")
-    return np.stack([photo.picture.color for photo in photos])
-
-
-def common_masks(photos: list[Photo], names: list[str], missing: str) -> Bool[np.ndarray, "n h w"] | None:
-    """Masks of the files, else alpha; None where there are none. Alpha that is full throughout is no mask.
-
-    Args:
-        names: what errors call the photographs.
-        missing: what is said of a photograph without a mask among others that have one.
-
-    Raises:
-        ReconError: some have masks, or opacity that is not full, and some not; or a mask is empty.
-    """
-    given = [photo.mask is not None for photo in photos]
-    if any(given) and not all(given):
-        raise ReconError(f"{names[given.index(False)]} {missing}, but others have one")
-    if all(given):
-        masks = [photo.mask for photo in photos if photo.mask is not None]
-    else:
-        opaque = [_opaque(photo) for photo in photos]
-        if all(
-            mask is None or mask.all() or (photo.known is not None and mask[photo.known].all())
-            for mask, photo in zip(opaque, photos, strict=True)
-        ):
-            return None
-        without = next((name for name, mask in zip(names, opaque, strict=True) if mask is None), None)
-        if without is not None:
-            raise ReconError(f"{without} has no opacity, but others have one, which is their mask")
-        masks = [mask for mask in opaque if mask is not None]
-    for name, mask in zip(names, masks, strict=True):
-        if not mask.any():
-            raise ReconError(f"{name}: the mask is empty")
-    return np.stack(masks)
-
-
-def _opaque(photo: Photo) -> Bool[np.ndarray, "h w"] | None:
-    if photo.picture.alpha is None:
-        return None
-    opaque = photo.picture.alpha > 0.5
-    return opaque if photo.known is None else opaque & photo.known
-
-
-def unit_frame(
-    images: Float32[np.ndarray, "n h w 3"],
-    masks: Bool[np.ndarray, "n h w"] | None,
-    poses: Float[np.ndarray, "n 4 4"],
-    intrinsics: Float[np.ndarray, "n 3 3"],
-    source: str,
-    points: Float[np.ndarray, "p 3"] | None = None,
-    known: Bool[np.ndarray, "n h w"] | None = None,
-) -> tuple[Float[np.ndarray, "4 4"], str]:
-    """`world_from_unit`, and what it comes from: the masks, or pictures of an object before black; else
-    `points` on surfaces; else where the cameras look. Pixels that are not `known` say nothing.
-
-    Raises:
-        ReconError: the object's place cannot be told.
-    """
-    height, width = images.shape[1:3]
-    if masks is not None and not (masks if known is None else masks | ~known).all():
-        return frame_from_masks(poses, intrinsics, masks, source, known), "masks"
-    silhouettes = None if masks is not None else masks_from_black(images, known)
-    if silhouettes is not None:
-        with suppress(ReconError):  # a guess that fails is no fault of the input
-            return frame_from_masks(poses, intrinsics, silhouettes, source, known), "black background"
-    sight = frame_from_cameras(poses, intrinsics, height, width, source)
-    frame = None if points is None else frame_from_points(points, sight)
-    return (sight, "cameras") if frame is None else (frame, "points")

@@ -24,18 +24,32 @@ def source_files(source: Path) -> list[Path]:
 
         files = transforms_files(path)
         return [path, *files] if source.is_dir() else files
+    if path.is_file() and suffix == ".xml":
+        from recon.capture.metashape import metashape_files
+
+        return metashape_files(path)
     if path.is_file() and suffix == ".blend":
         return _linked(path, path.stat().st_mtime_ns)
     return _project(source) if source.is_dir() else []
 
 
 def _project(folder: Path) -> list[Path]:
-    from recon.capture.colmap import find_project, project_files
+    from recon.capture import iron, neus, polycam
+    from recon.capture.colmap import Project, find_pictures, find_project, project_files
     from recon.capture.diligent import is_diligent
 
     if is_diligent(folder):
         return sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".mat", ".txt", ".png"))
-    project = find_project(folder)
+    for has, files in (
+        (neus.find_neus, neus.neus_files),
+        (iron.is_iron, iron.iron_files),
+        (polycam.find_polycam, polycam.polycam_files),
+    ):
+        if has(folder):
+            return [file for file in files(folder) if file.is_file()]
+    project, pictures = find_project(folder), find_pictures(folder)
+    if project is None and pictures is not None:
+        project = Project(pictures, folder / "masks", [])
     return [] if project is None else project_files(project)
 
 

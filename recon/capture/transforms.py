@@ -10,6 +10,7 @@ import difflib
 import json
 import os
 import posixpath
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -17,25 +18,21 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from recon.capture.framing import Points, Wishes, framed
 from recon.capture.notes import listed, merged
-from recon.capture.photographs import (
-    Photo,
-    common_masks,
-    equal_sizes,
-    known_pixels,
-    like_picture,
-    picture_notes,
-    undistorted,
-    unit_frame,
-    upright,
-)
-from recon.capture.poses import poses_in_unit_frame, rigid_pose, scale_note
+from recon.capture.photographs import Photo, Shot, like_picture, picture_notes, upright
+from recon.capture.poses import rigid_pose, scale_note
 from recon.capture.provenance import provenance
 from recon.errors import ReconError
+from recon.images.raw import Development, development
 from recon.images.photograph import SUFFIXES, ColorSpace, read_mask, read_picture
-from recon.views import Frame, Views
+from recon.views import Views
 
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0])
+
+PINHOLES = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE")
+FISHEYES = ("OPENCV_FISHEYE", "FISHEYE")
+"""Values of `camera_model`."""
 
 MOVING = ("rolling_shutter", "transform_matrix_end")
 """Keys of cameras that move while they look."""
@@ -111,58 +108,54 @@ class Listed(NamedTuple):
         return f"frame {self.number}"
 
 
-def views_from_transforms(
-    path: Path, set_name: str, like: Frame | None = None, color_space: ColorSpace | None = None
-) -> Views:
+def views_from_transforms(path: Path, set_name: str, wishes: Wishes = Wishes()) -> Views:
     """The viewpoint set of a `transforms.json`, recentred and scaled into the unit sphere.
 
-    The unit sphere comes from the masks, else from where the cameras look; pictures of an object
-    before pure black count as masks for that. `like`: take unit frame and radiance scale from there.
-    `color_space`: what pictures are, where the file does not say it. Where the file splits its frames,
-    `set_name` chooses: `train`, `val` or `test`; any other name is the training set.
+    The unit sphere comes from the masks, else from the points of a sparse model beside the file, from what moves, or
+    from where the cameras look; pictures of an object before pure black count as masks for that.
+    Where the file splits its frames, `set_name` chooses: `train`, `val` or `test`; any other name is the training set.
 
     Raises:
         ReconError: the file is no such JSON; no picture is there, or one is broken, not finite or of another
-            size; a matrix is no rotation; a mask is empty; the object's place cannot be told.
+            size than declared; a matrix is no rotation; a mask is empty; the object's place cannot be told.
     """
     transforms = read_transforms(path)
     notes = [f"{path}: {line}" for line in odd_keys(_json(path))]
-    if color_space is not None:
-        if transforms.color_space not in (None, color_space):
-            raise ReconError(f"{path}: 'color_space' is {transforms.color_space}, but --color-space is {color_space}")
-        transforms = transforms.model_copy(update={"color_space": color_space})
+    if wishes.color_space is not None:
+        if transforms.color_space not in (None, wishes.color_space):
+            raise ReconError(
+                f"{path}: 'color_space' is {transforms.color_space}, but --color-space is {wishes.color_space}"
+            )
+        transforms = transforms.model_copy(update={"color_space": wishes.color_space})
     frames = _listed_frames(path, transforms, set_name, notes)
-    read = [_read_frame(transforms, frame, path, notes) for frame in frames]
-    photos = [photo for photo, _ in read]
-    names = [f"{path}: {frame.name}" for frame in frames]
-    notes += _picture_notes(path, transforms, frames, photos, [turned for _, turned in read])
-    images = equal_sizes(photos, [frame.picture for frame in frames])
-    masks, known = common_masks(photos, names, "has no 'mask_path'"), known_pixels(photos, names)
-    if masks is None and (folder := unused_masks(path.parent)) is not None:
+    how = development(frame.picture for frame in frames)
+    shots = [_shot(transforms, frame, path, how, notes) for frame in frames]
+    points = _points_beside(path, transforms, frames, notes)
+    found = framed(shots, "has no 'mask_path'", str(path), wishes, points)
+    shown = [frames[i] for i in found.shown]
+    notes += [*_picture_notes(path, transforms, shown, found.photos), *found.notes]
+    if found.masks is None and (folder := unused_masks(path.parent)) is not None:
         notes.append(f"{path}: no frame has a 'mask_path', though {folder} holds pictures: no masks are taken")
-    peak = float(images.max())
-    if peak <= 0:
-        raise ReconError(f"{path}: all pictures are black")
-    poses = np.stack([photo.pose for photo in photos])
-    intrinsics = np.stack([photo.intrinsics for photo in photos])
-    if like is None:
-        world_from_unit, framed_by = unit_frame(images, masks, poses, intrinsics, str(path), known=known)
-    else:
-        world_from_unit, framed_by, peak = like.world_from_unit, "like", like.radiance_scale
-    settings = transforms.model_dump(include={"color_space", "camera_convention"}) | {"framed_by": framed_by}
+    settings = transforms.model_dump(include={"color_space", "camera_convention"}) | found.settings
     inputs = [path, *(file for frame in frames for file in (frame.picture, frame.mask) if file is not None)]
     packages = ["OpenEXR", "pillow", "opencv-python-headless"]
-    return Views(
-        images=images / np.float32(peak),
-        masks=None if masks is None else masks.astype(np.uint8) * 255,
-        known=None if known is None else known.astype(np.uint8) * 255,
-        camera_to_world=poses_in_unit_frame(poses, world_from_unit),
-        intrinsics=intrinsics,
-        radiance_scale=peak,
-        world_from_unit=world_from_unit,
-        light_position=_flashes(transforms, [frame.entry for frame in frames], poses, world_from_unit),
-        metadata=provenance(set_name, path, inputs, settings, packages, merged(notes)),
-    )
+    flashes = _flashes(transforms, [frame.entry for frame in shown], found.poses, found.world_from_unit)
+    return found.views(provenance(set_name, path, inputs, settings, packages, merged(notes)), flashes)
+
+
+def _points_beside(path: Path, transforms: Transforms, frames: list[Listed], notes: list[str]) -> Points | None:
+    """The points of a sparse model of COLMAP in the file's folder, carried to the file's frame; None where there is none,
+    or where its cameras do not stand like the file's."""
+    from recon.capture.colmap import find_project
+    from recon.capture.sparse_points import points_in_frame
+
+    project = find_project(path.parent)
+    if project is None:
+        return None
+    poses = np.stack([_pose(transforms, frame.entry, f"{path}: {frame.name}") for frame in frames])
+    points, line = points_in_frame(project, [frame.picture for frame in frames], poses)
+    notes.append(f"{path}: {line}")
+    return points
 
 
 def read_transforms(path: Path) -> Transforms:
@@ -356,11 +349,16 @@ def unused_masks(folder: Path) -> Path | None:
     return None
 
 
-def _read_frame(transforms: Transforms, frame: Listed, path: Path, notes: list[str]) -> tuple[Photo, bool]:
-    """The photograph, and whether it was turned by its EXIF orientation."""
+def _shot(transforms: Transforms, frame: Listed, path: Path, how: Development | None, notes: list[str]) -> Shot:
     where = f"{path}: {frame.name}"
+    return Shot(frame.picture, where, partial(_read_frame, transforms, frame, where, how, notes))
+
+
+def _read_frame(
+    transforms: Transforms, frame: Listed, where: str, how: Development | None, notes: list[str]
+) -> Photo:
     lens = _lens(transforms, frame.entry)
-    stored = read_picture(frame.picture, transforms.color_space)
+    stored = read_picture(frame.picture, transforms.color_space, how)
     picture = upright(stored, lens["w"], lens["h"])
     height, width = picture.color.shape[:2]
     if (lens["w"] or width, lens["h"] or height) != (width, height):
@@ -371,19 +369,15 @@ def _read_frame(transforms: Transforms, frame: Listed, path: Path, notes: list[s
     if outline is not None and outline.shape != (height, width):
         found = f"{outline.shape[1]}x{outline.shape[0]}"
         raise ReconError(f"{where}: {frame.mask} has {found} pixels, expected the image's {width}x{height}")
-    photo = Photo(picture, outline, _pose(transforms, frame.entry, where), intrinsics)
-    coefficients = _distortion(lens, where)
+    pose, (distortion, fisheye) = _pose(transforms, frame.entry, where), _distortion(lens, where)
     turned = picture is not stored
-    return (undistorted(photo, coefficients) if coefficients.any() else photo), turned
+    return Photo(picture, outline, pose, intrinsics, distortion=distortion, turned=turned, fisheye=fisheye)
 
 
-def _picture_notes(
-    path: Path, transforms: Transforms, frames: list[Listed], photos: list[Photo], turned: list[bool]
-) -> list[str]:
+def _picture_notes(path: Path, transforms: Transforms, frames: list[Listed], photos: list[Photo]) -> list[str]:
     names = [frame.name for frame in frames]
     sized = all(_lens(transforms, frame.entry)["w"] and _lens(transforms, frame.entry)["h"] for frame in frames)
-    pictures = [photo.picture for photo in photos]
-    notes = picture_notes(str(path), pictures, names, [n for n, t in zip(names, turned, strict=True) if t], sized)
+    notes = picture_notes(str(path), photos, names, sized)
     if transforms.color_space == "srgb":
         linear = [frame.name for frame in frames if frame.picture.suffix.lower() == ".exr"]
         if linear:
@@ -473,12 +467,15 @@ def _given(lens: Lens, axis: str, size: int, where: str, notes: list[str]) -> fl
     return focal if focal is not None else implied
 
 
-def _distortion(lens: dict[str, Any], where: str) -> Float[np.ndarray, " 5"]:
-    """OpenCV's k1 k2 p1 p2 k3."""
-    model = lens["camera_model"] or "OPENCV"
-    if model.upper() not in ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "PERSPECTIVE"):
-        raise ReconError(f"{where}: 'camera_model' {model} is not known; expected OPENCV or PINHOLE")
-    further = next((key for key in ("is_fisheye", "k4", "k5", "k6", "ftheta_p0", "latlong") if lens[key]), None)
+def _distortion(lens: dict[str, Any], where: str) -> tuple[Float[np.ndarray, " k"] | None, bool]:
+    """OpenCV's k1 k2 p1 p2 k3, or k1 to k4 of its fisheye model, and whether it is that; None for a pinhole."""
+    model = (lens["camera_model"] or "OPENCV").upper()
+    if model not in (*PINHOLES, *FISHEYES):
+        raise ReconError(f"{where}: 'camera_model' {model} is not known; expected OPENCV, OPENCV_FISHEYE or PINHOLE")
+    fisheye = lens["is_fisheye"] or model in FISHEYES
+    further = next((key for key in ("k5", "k6", "ftheta_p0", "latlong", *(() if fisheye else ("k4",))) if lens[key]), None)
     if further is not None:
         raise ReconError(f"{where}: '{further}' belongs to a lens that is not known; undistort the pictures first")
-    return np.array([lens[key] for key in ("k1", "k2", "p1", "p2", "k3")], np.float64)
+    keys = ("k1", "k2", "k3", "k4") if fisheye else ("k1", "k2", "p1", "p2", "k3")
+    coefficients = np.array([lens[key] for key in keys], np.float64)
+    return coefficients if fisheye or coefficients.any() else None, fisheye

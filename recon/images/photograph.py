@@ -14,19 +14,32 @@ from jaxtyping import Bool, Float32, Shaped
 from PIL import Image, ImageCms
 
 from recon.errors import ReconError
-from recon.images.encoding import Encoding, jpeg_encoding, linear, linear_from_srgb, png_encoding, tiff_encoding, turned
+from recon.images import raw
+from recon.images.encoding import Curve, Encoding, jpeg_encoding, linear, linear_from_srgb, png_encoding, tiff_encoding, turned
 
-SUFFIXES = (".exr", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
+HEIF = (".heic", ".heif")
+
+SUFFIXES = (".exr", ".hdr", ".png", ".jpg", ".jpeg", ".tif", ".tiff", *raw.SUFFIXES, *HEIF)
 """The formats that are read, in the order in which a path without suffix is tried."""
 
 ColorSpace = Literal["srgb", "linear"]
 """What samples of a picture mean, where a person says it."""
 
-MAGIC = {b"\x89PNG": ".png", b"\xff\xd8": ".jpg", b"II": ".tif", b"MM": ".tif", b"\x76\x2f\x31\x01": ".exr"}
+MAGIC = {
+    b"\x89PNG": ".png",
+    b"\xff\xd8": ".jpg",
+    b"II": ".tif",
+    b"MM": ".tif",
+    b"\x76\x2f\x31\x01": ".exr",
+    b"#?": ".hdr",
+}
 """How files of each format begin."""
 
 EXR = Encoding(linear, associated=True)
 """What all of them are."""
+
+RADIANCE = Encoding(linear)
+"""What files of Radiance (.hdr, RGBE) are."""
 
 FAINT = 0.1
 """Brightness up to which a mask that is not of two levels was not made to be seen."""
@@ -53,8 +66,11 @@ class Picture(NamedTuple):
         return self._replace(color=turned(self.color, self.orientation), alpha=alpha, orientation=1)
 
 
-def read_picture(path: Path, color_space: ColorSpace | None = None) -> Picture:
-    """Read a picture. EXR is linear; other samples are what `color_space` says.
+def read_picture(
+    path: Path, color_space: ColorSpace | None = None, development: raw.Development | None = None
+) -> Picture:
+    """Read a picture. EXR and HDR are linear, and so is a raw file by its `development`; other samples are what
+    `color_space` says.
 
     Without `color_space` the file is asked: floats are linear; a colour profile, or PNG's own chunks, have
     the curve. Where it says nothing, integers are sRGB. A grey picture becomes three equal channels.
@@ -64,14 +80,13 @@ def read_picture(path: Path, color_space: ColorSpace | None = None) -> Picture:
         ReconError: missing, unreadable, of an unknown format or channel layout; a pixel is not finite;
             a PNG or TIFF has other primaries than sRGB's and `color_space` is None.
     """
-    channels, encoding, bits = _read_channels(path, convert=color_space is None)
-    if channels.shape[2] not in (1, 2, 3, 4):
-        raise ReconError(f"{path}: has {channels.shape[2]} channels, expected grey, RGB or RGBA")
-    _check_finite(channels, path)
-    has_alpha = channels.shape[2] in (2, 4)
-    color, alpha = (channels[..., :-1], channels[..., -1]) if has_alpha else (channels, None)
+    samples, encoding = _read_samples(path, convert=color_space is None, development=development)
+    if samples.shape[2] not in (1, 2, 3, 4):
+        raise ReconError(f"{path}: has {samples.shape[2]} channels, expected grey, RGB or RGBA")
+    has_alpha = samples.shape[2] in (2, 4)
+    color, alpha = (samples[..., :-1], _shares(samples[..., -1])) if has_alpha else (samples, None)
     curve = encoding.curve or linear_from_srgb
-    if encoding is EXR:
+    if encoding is EXR or encoding is RADIANCE or path.suffix.lower() in raw.SUFFIXES:
         curve = linear
     elif color_space is not None:
         curve = linear if color_space == "linear" else linear_from_srgb
@@ -81,15 +96,16 @@ def read_picture(path: Path, color_space: ColorSpace | None = None) -> Picture:
             "('color_space' of a transforms.json, or --color-space)"
         )
     if alpha is not None and encoding.associated and curve is not linear:
+        color = _shares(color)
         color = np.divide(color, alpha[..., None], out=np.zeros_like(color), where=alpha[..., None] > 0)
-    color = curve(color)
+    color = _decoded(color, curve)
     if alpha is not None and not (encoding.associated and curve is linear):
         color = color * alpha[..., None]
     return Picture(
-        np.broadcast_to(color, (*color.shape[:2], 3)).astype(np.float32),
+        np.broadcast_to(color, (*color.shape[:2], 3)).astype(np.float32, copy=False),
         alpha,
         encoding.orientation,
-        assumed=bits > 8 and color_space is None and encoding.curve is None,
+        assumed=_bits(samples) > 8 and color_space is None and encoding.curve is None,
     )
 
 
@@ -103,8 +119,8 @@ def read_mask(path: Path) -> Bool[np.ndarray, "h w"]:
         ReconError: missing, unreadable, or empty; brightness and opacity, or several levels, mark
             different pixels.
     """
-    channels, _, bits = _read_channels(path)
-    _check_finite(channels, path)
+    samples, _ = _read_samples(path)
+    channels, bits = _shares(samples), _bits(samples)
     level, alpha = channels[..., :3].max(axis=2), None
     if channels.shape[2] in (2, 4):
         level, alpha = channels[..., :-1].max(axis=2), channels[..., -1]
@@ -127,34 +143,64 @@ def read_mask(path: Path) -> Bool[np.ndarray, "h w"]:
     return outline
 
 
-def _read_channels(path: Path, convert: bool = False) -> tuple[Float32[np.ndarray, "h w c"], Encoding, int]:
-    """Channels as stored, integers divided by the largest of their type; what the file says of them; the bits
-    of its integers, 0 where they are floats. `convert`: a JPEG of other primaries in sRGB."""
+def _bits(samples: Shaped[np.ndarray, "..."]) -> int:
+    """Of integers; 0 of floats."""
+    return 8 * samples.dtype.itemsize if samples.dtype.kind == "u" else 0
+
+
+def _shares(samples: Shaped[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]:
+    """Integers divided by the largest of their type, floats as they are."""
+    if samples.dtype.kind == "u":
+        return samples.astype(np.float32) / np.iinfo(samples.dtype).max
+    return samples.astype(np.float32, copy=False)
+
+
+def _decoded(samples: Shaped[np.ndarray, "*shape"], curve: Curve) -> Float32[np.ndarray, "*shape"]:
+    """The samples by their curve; of integers each value once, for photographs have more pixels than values."""
+    if samples.dtype not in (np.uint8, np.uint16):
+        return curve(_shares(samples))
+    table = curve(_shares(np.arange(np.iinfo(samples.dtype).max + 1, dtype=samples.dtype))).astype(np.float32)
+    if samples.dtype == np.uint8:
+        import cv2
+
+        return cv2.LUT(samples, table).reshape(samples.shape)
+    decoded = np.empty(samples.shape, np.float32)
+    for row, target in zip(samples, decoded, strict=True):  # by rows: as indices, samples take eight times their memory
+        np.take(table, row, out=target, mode="clip")
+    return decoded
+
+
+def _read_samples(
+    path: Path, convert: bool = False, development: raw.Development | None = None
+) -> tuple[Shaped[np.ndarray, "h w c"], Encoding]:
+    """Finite samples as stored, and what the file says of them. `convert`: a JPEG of other primaries in sRGB."""
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise ReconError(f"{path}: not a picture that recon reads ({', '.join(SUFFIXES)})")
     if not path.is_file():
         raise ReconError(f"{path}: no such picture")
+    if suffix in raw.SUFFIXES:  # many begin like a TIFF
+        array, orientation = raw.read_raw(path, development)
+        return array, Encoding(linear, orientation=orientation)
     with open(path, "rb") as file:
         start = file.read(4)
     kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), suffix)  # names may be wrong
     if kind == ".exr":
-        return _read_exr(path), EXR, 0
-    array, encoding = _read_jpeg(path, convert) if kind in JPEG else _read_lossless(path)
+        return _finite(_read_exr(path), path), EXR
+    if kind in HEIF:
+        _register_heif(path)
+    array, encoding = _read_jpeg(path, convert) if kind in (*JPEG, *HEIF) else _read_lossless(path)
     if encoding.fault:
         raise ReconError(f"{path}: {encoding.fault}")
     if array.dtype.kind not in "uf":
         raise ReconError(f"{path}: has samples of {array.dtype}, expected unsigned integers or floats")
-    bits = 8 * array.dtype.itemsize if array.dtype.kind == "u" else 0
-    if bits:
-        array = array.astype(np.float32) / np.iinfo(array.dtype).max
-    return np.atleast_3d(array).astype(np.float32), encoding, bits
+    return _finite(np.atleast_3d(array), path), encoding
 
 
 def _read_jpeg(path: Path, convert: bool) -> tuple[Shaped[np.ndarray, "..."], Encoding]:
     """As stored: whether the poses belong to the turned picture, EXIF does not know."""
     try:
-        with Image.open(path, formats=["JPEG"]) as image:
+        with Image.open(path, formats=["JPEG", *(["HEIF"] if "HEIF" in Image.OPEN else [])]) as image:
             image.load()
             if image.mode not in ("L", "RGB"):
                 raise ReconError(f"{path}: is stored as {image.mode}, expected RGB or grey")
@@ -171,6 +217,15 @@ def _read_jpeg(path: Path, convert: bool) -> tuple[Shaped[np.ndarray, "..."], En
         raise ReconError(f"{path}: not a readable picture: {' '.join(str(error).split())}") from error
 
 
+def _register_heif(path: Path) -> None:
+    """Teach Pillow the format."""
+    try:
+        import pillow_heif
+    except ImportError:
+        raise ReconError(f"{path}: HEIC needs pillow-heif: pip install -e '.[heic]' in recon's checkout") from None
+    pillow_heif.register_heif_opener()
+
+
 def _read_lossless(path: Path) -> tuple[Shaped[np.ndarray, "..."], Encoding]:
     import cv2  # Pillow, and so imageio, cuts 16-bit colours down to 8
 
@@ -179,6 +234,8 @@ def _read_lossless(path: Path) -> tuple[Shaped[np.ndarray, "..."], Encoding]:
     with suppress(ValueError, struct.error, zlib.error):
         if data.startswith(b"\x89PNG"):
             encoding = png_encoding(data)
+        elif data.startswith(b"#?"):
+            encoding = RADIANCE
         else:
             encoding, data = tiff_encoding(data)
         if encoding.fault:
@@ -265,7 +322,9 @@ def _silenced() -> Iterator[None]:
                 os.close(copy)
 
 
-def _check_finite(channels: Float32[np.ndarray, "h w c"], path: Path) -> None:
-    if not np.isfinite(channels).all():
-        row, column, _ = np.argwhere(~np.isfinite(channels))[0]
+def _finite(samples: Shaped[np.ndarray, "h w c"], path: Path) -> Shaped[np.ndarray, "h w c"]:
+    """The samples, checked."""
+    if samples.dtype.kind == "f" and not np.isfinite(samples.astype(np.float32, copy=False)).all():
+        row, column, _ = np.argwhere(~np.isfinite(samples.astype(np.float32)))[0]
         raise ReconError(f"{path}: the pixel in row {row}, column {column} is not finite")
+    return samples

@@ -1,4 +1,4 @@
-"""Thumbnails of the views, with the outlines of their masks."""
+"""Thumbnails of the views, with the outlines of their masks and of the unit sphere."""
 
 import numpy as np
 from jaxtyping import Bool
@@ -6,7 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from recon.images.pictures import tone_map
-from recon.inspection.style import ALARM, GREY, INK, OUTLINE
+from recon.inspection.sphere import outline
+from recon.inspection.style import ALARM, GREY, INK, OUTLINE, SPHERE
 from recon.views import Views
 
 TILES = 48
@@ -33,6 +34,7 @@ def draw_contact_sheet(axes: Axes, views: Views, flagged: list[int]) -> None:
         axes.imshow(tone_map(views.images[view, ::stride, ::stride]), extent=extent, zorder=1)
         if views.masks is not None:
             _outline(axes, views.masks[view, ::stride, ::stride] > 0, extent)
+        _sphere(axes, views, view, extent)
         color = ALARM if view in flagged else INK
         if view in flagged:
             axes.add_patch(Rectangle((left, top), wide, high, fill=False, color=ALARM, lw=2, zorder=4))
@@ -72,3 +74,15 @@ def _outline(axes: Axes, mask: Bool[np.ndarray, "h w"], extent: Extent) -> None:
     x = left + (np.arange(mask.shape[1] + 2) - 0.5) * (right - left) / mask.shape[1]
     y = top + (np.arange(mask.shape[0] + 2) - 0.5) * (bottom - top) / mask.shape[0]
     axes.contour(x, y, np.pad(mask.astype(float), 1), levels=[0.5], colors=[OUTLINE], linewidths=0.9, zorder=3)
+
+
+def _sphere(axes: Axes, views: Views, view: int, extent: Extent) -> None:
+    """As far as it lies in the picture."""
+    found = outline(views.camera_to_world[view], views.intrinsics[view])
+    if found is None:
+        return
+    left, right, bottom, top = extent
+    x, y = (found / [views.width, views.height] * [right - left, bottom - top] + [left, top]).T
+    frame = Rectangle((left, top), right - left, bottom - top, transform=axes.transData)
+    (line,) = axes.plot(x, y, color=SPHERE, lw=0.9, ls=(0, (4, 2)), zorder=3)
+    line.set_clip_path(frame)

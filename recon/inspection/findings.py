@@ -8,6 +8,7 @@ import numpy as np
 from recon.inspection.coverage import Coverage
 from recon.inspection.falloff import Falloff
 from recon.inspection.measure import Measures
+from recon.inspection.sphere import MANY, points_outside
 from recon.views import Views
 
 FEW = 8
@@ -38,6 +39,10 @@ UNSEEN = 0.2
 """Share of the object that may be seen by fewer than two views."""
 
 
+OUTSIDE = 0.05
+"""Share of the points that many views see which may lie outside the unit sphere: on a table, say."""
+
+
 class Finding(NamedTuple):
     """A warning: a word for tables, a sentence, and the views that it is about; none: the whole set."""
 
@@ -58,6 +63,7 @@ def find(views: Views, measures: Measures, covered: Coverage, fall: Falloff) -> 
         *_masks(measures),
         *_exposure(views, measures),
         *_cameras(views, measures, covered),
+        *_sphere(views),
         *_fall(fall),
     ]
 
@@ -133,6 +139,16 @@ def _cameras(views: Views, measures: Measures, covered: Coverage) -> Iterator[Fi
             "unseen",
             f"{100 * unseen:.0f}% of the object is seen by fewer than two views, about {place(azimuth, elevation)}"
             f": its shape there will be a guess",
+        )
+
+
+def _sphere(views: Views) -> Iterator[Finding]:
+    found = points_outside(views)
+    if found is not None and found.many_outside > OUTSIDE * found.many:
+        yield Finding(
+            "sphere",
+            f"{found.many_outside} of the {found.many} points that {MANY} or more views see lie outside the unit sphere, "
+            "where no surface is fitted: look whether it cuts the object ('recon extract --sphere' moves it)",
         )
 
 

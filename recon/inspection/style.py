@@ -13,6 +13,7 @@ FINE = "#3c8d63"
 OBJECT = "#35608d"
 BACKGROUND = "#dccba4"
 OUTLINE = "#ff9f1c"
+SPHERE = "#4fb3c8"
 SEEN = "viridis"
 TITLE: dict[str, Any] = {"color": INK, "fontsize": 12, "weight": "bold"}
 

@@ -6,6 +6,7 @@ from recon.inspection.coverage import Coverage
 from recon.inspection.falloff import Falloff
 from recon.inspection.findings import Finding
 from recon.inspection.measure import Measures
+from recon.inspection.sphere import points_outside
 from recon.views import Views
 
 
@@ -50,10 +51,19 @@ def _summary(views: Views, measures: Measures, covered: Coverage, fall: Falloff)
     return [
         f"light      {light_name(views)}",
         f"distance   {low:.3g} to {high:.3g} radii of the unit sphere, whose radius is {unit:.4g} in the source's unit",
+        *_points(views),
         f"coverage   no view sees {covered.share(0, 0):.0%} of the object, one {covered.share(1, 1):.0%}, "
         f"two or more {covered.share(2):.0%}; half of it is seen by {np.median(covered.seen):.0f} or more",
         f"fall-off   {fall_name(fall)}",
     ]
+
+
+def _points(views: Views) -> list[str]:
+    found = points_outside(views)
+    if found is None:
+        return []
+    share = found.outside / max(found.all, 1)
+    return [f"points     {found.all} of structure from motion; {found.outside} ({share:.1%}) lie outside the unit sphere"]
 
 
 def _warnings(findings: list[Finding]) -> list[str]:

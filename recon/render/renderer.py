@@ -10,8 +10,9 @@ from recon.camera import Cameras
 from recon.render.antialias import antialias as blend_edges
 from recon.render.antialias import find_crossings
 from recon.render.box_filter import average
-from recon.render.intersect import Hits, interpolate, intersect
+from recon.render.intersect import Hits, interpolate, intersect, of_views
 from recon.render.kernels.serving import serves
+from recon.render.lighting import Lighting
 from recon.render.normals import face_normals, unit, vertex_normals
 from recon.render.rasterize import on_screen, visible_faces
 from recon.render.shade import Angles, illuminate
@@ -84,6 +85,7 @@ def render(
     smooth: bool = True,
     cull: bool = True,
     samples: int = 1,
+    lighting: Lighting | None = None,
 ) -> Rendering:
     """Render a mesh in every camera.
 
@@ -98,18 +100,21 @@ def render(
         cull: leave out faces seen from inside, which a closed mesh never shows.
         samples: shade samples x samples points a pixel and average them; depth and normals are
             averages over the seen ones.
+        lighting: light in place of the cameras' own (`Cameras.lights`), with cast shadows.
 
     Returns:
         Pictures of h x w pixels. Radiance and alpha carry gradient to `vertices`, `albedo` and `background`.
     """
     margin = MARGIN if antialias else 0
     fine = cameras.scaled(samples).padded(margin)
-    if smooth and vertices.dtype == torch.float32 and kernels_work(vertices.device):
+    if lighting is None and smooth and vertices.dtype == torch.float32 and kernels_work(vertices.device):
         from recon.render.kernels.samples import render_samples
 
         planes = render_samples(vertices, faces, fine, albedo, shader, antialias=antialias, cull=cull)
     else:
-        planes = torch_samples(vertices, faces, fine, albedo, shader, antialias=antialias, smooth=smooth, cull=cull)
+        planes = torch_samples(
+            vertices, faces, fine, albedo, shader, lighting, antialias=antialias, smooth=smooth, cull=cull
+        )
     image, details = (average(part, samples, margin) for part in planes)
     radiance, alpha = image[:3].permute(1, 2, 3, 0), image[3]
     if background is not None:
@@ -135,6 +140,7 @@ def torch_samples(
     cameras: Cameras,
     albedo: Float[Tensor, "v k"],
     shader: Shader,
+    lighting: Lighting | None = None,
     *,
     antialias: bool,
     smooth: bool = True,
@@ -152,7 +158,11 @@ def torch_samples(
     pix_to_face = visible_faces(screen, faces, cameras.height, cameras.width, cull)
     hits = intersect(vertices, faces, cameras, pix_to_face)
     attributes, normals = _surface_at(vertices, faces, albedo, hits, pix_to_face, smooth)
-    radiance = shader(attributes.T, *illuminate(hits.points.T, normals.T, cameras, hits.view))
+    if lighting is None:
+        radiance = shader(attributes.T, *illuminate(hits.points.T, normals.T, cameras, hits.view))
+    else:
+        centers = of_views(cameras.centers, hits.view).T
+        radiance = lighting(hits.points.T, normals.T, centers, attributes.T, shader)
     ones = torch.ones_like(hits.depth)[None]
     image = _scatter(hits, torch.cat([radiance.T, ones]), pix_to_face.shape)
     with torch.no_grad():

@@ -15,6 +15,7 @@ from recon.files import atomic
 from recon.report.certificate import certificate, certificate_table
 from recon.report.colours import SCALES, run_color, scale_table
 from recon.report.figures import curve_names, dash, loss_curves, parallel_coordinates, time_curves
+from recon.report.film import film
 from recon.report.paper import PaperFigure, paper_figures, write_figures
 from recon.report.payload import Payload
 from recon.report.records import RunRecord, load_records, set_names
@@ -80,6 +81,7 @@ def _report_page(records: Sequence[RunRecord], figures: Sequence[PaperFigure], l
                 "notes": record.notes,
                 "pictures": pictures[i],
                 "stage": stages[i],
+                "relit": None if record.relit is None else film(payload, record.relit),
             }
             for i, record in enumerate(records)
         ],

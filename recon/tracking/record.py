@@ -98,8 +98,8 @@ def reconstructed(out: Path, experiment: str) -> Record:
     if not isinstance(tree, Mapping) or not all(run.file(file).is_file() for file in REQUIRED_OF_A_RUN):
         expected = " and ".join(file.name for file in REQUIRED_OF_A_RUN)
         raise ReconError(f"{out}: holds no training: {expected} were expected")
-    name, started = "/".join(out.resolve().parts[-2:]), round(1000 * run.file(CONFIG).stat().st_mtime)
-    return Record(name, experiment, started, texts(flatten(tree)), run_id=run.run_id or "")
+    started = round(1000 * run.file(CONFIG).stat().st_mtime)
+    return Record(run.name, experiment, started, texts(flatten(tree)), run_id=run.run_id or "")
 
 
 def texts(params: Mapping[str, Any]) -> dict[str, str]:
@@ -108,4 +108,5 @@ def texts(params: Mapping[str, Any]) -> dict[str, str]:
 
 
 def now() -> int:
+    """The time of day as MLflow has it: milliseconds since 1970."""
     return time.time_ns() // 1_000_000

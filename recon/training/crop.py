@@ -15,14 +15,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from recon.camera import Cameras
-from recon.config import TrainConfig
+from recon.config import WHOLE_VIEWS, TrainConfig
 from recon.images.black import BLACK
 from recon.training.data import Batch
 
 CPU = torch.device("cpu")
-
-WHOLE_VIEWS = 4
-"""Views of an iteration, where they are whole and the configuration does not say how many."""
 
 
 class Crops(NamedTuple):

@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
+from recon.background.background import Background
+from recon.background.field import BackgroundField
 from recon.background.visible_cells import black_beside_sphere
 from recon.camera import Cameras
 from recon.config import RunConfig
@@ -27,9 +29,9 @@ def initial_model(config: RunConfig, views: Views, device: torch.device) -> Mode
     """
     torch.manual_seed(config.train.seed)
     model = Model(config, views.world_from_unit, views.radiance_scale, _brightness(views))
-    with torch.no_grad():
-        model.reflectance.log_albedo.add_(torch.from_numpy(_tint(views)).log())
     model.background.confine(Cameras.from_views(views), torch.from_numpy(views.images))
+    with torch.no_grad():
+        model.reflectance.log_albedo.add_(torch.from_numpy(_tint(views, model.background)).log())
     return model.to(device)
 
 
@@ -47,7 +49,7 @@ def _brightness(views: Views) -> float:
     return bright * float(distance**2)
 
 
-def _tint(views: Views) -> Float32[np.ndarray, " 3"]:
+def _tint(views: Views, background: Background) -> Float32[np.ndarray, " 3"]:
     """The colour of the bright half of what is known to be the object, relative to its brightest channel.
 
     Where nothing says what the object is, and before a background, grey: the brightest may be the wall.
@@ -55,10 +57,17 @@ def _tint(views: Views) -> Float32[np.ndarray, " 3"]:
     images = views.images
     if views.masks is not None:
         images = images[views.masks > 127]
-    elif not black_beside_sphere(Cameras.from_views(views), torch.from_numpy(images)):
+    elif not _before_black(views, background):
         return np.ones(3, np.float32)
     pixels = images.reshape(-1, 3).astype(np.float64)
     brightness = pixels.max(axis=1)
     bright = pixels[brightness > 0.5 * np.quantile(brightness[brightness > BLACK], 0.98)]
     color = bright.mean(axis=0)
     return np.maximum(color / color.max(), DARKEST).astype(np.float32)
+
+
+def _before_black(views: Views, background: Background) -> bool:
+    """Whether nothing is lit but the object; a field has looked already."""
+    if isinstance(background, BackgroundField):
+        return background.empty
+    return black_beside_sphere(Cameras.from_views(views), torch.from_numpy(views.images))

@@ -312,7 +312,8 @@ def fit(optimisation: Optimisation, on_step: Callable[[Step], object]) -> None:
 def parameter_groups(model: Model) -> list[dict[str, Any]]:
     """What is learned, in groups with step sizes of their own."""
     field = list(model.background.parameters()) if isinstance(model.background, BackgroundField) else []
-    albedo, *paint = model.reflectance.parameters()
+    albedo = model.reflectance.log_albedo
+    paint = [each for each in model.reflectance.parameters() if each is not albedo]
     rest = [albedo, *([] if field else model.background.parameters())]
     rate = REFLECTANCE_RATE[model.config.surface.representation]
     groups = [

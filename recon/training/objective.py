@@ -38,7 +38,7 @@ def evaluate(
         sphere = sphere @ draws.take(random_rotation).to(sphere)
     flow = model.flow()
     path = flow.trajectory(sphere)
-    mesh = SurfaceMesh(path[-1], faces, model.reflectance(sphere))
+    mesh = SurfaceMesh(path[-1], faces, model.reflectance.attributes(sphere))
     batch = crop(batch, mesh, model.config, draws)
     if curriculum is not None:
         return terms_with_field(model, curriculum, batch, mesh, flow, path, fraction, draws)

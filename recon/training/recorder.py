@@ -1,6 +1,5 @@
 """What is kept of a run while it goes: the two tables, renders, the live line, weights."""
 
-import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from recon.model.file import save_model
 from recon.model.model import Model
 from recon.model.snapshot import write_snapshot
 from recon.run_folder import CHECKS, HISTORY, RunFile, RunFolder
+from recon.tracking.record import now
 from recon.training.history import History
 from recon.training.loop import Step
 from recon.training.progress_line import ProgressLine
@@ -67,7 +67,7 @@ class Recorder:
         self._history.append(
             {
                 "iteration": step.iteration,
-                "time": milliseconds(),
+                "time": now(),
                 "seconds": f"{step.seconds:.3f}",
                 "level": step.level,
                 "learning_rate": f"{step.learning_rate:.9g}",
@@ -101,7 +101,7 @@ class Recorder:
             self._validation.append(
                 {
                     "iteration": iteration,
-                    "time": milliseconds(),
+                    "time": now(),
                     "seconds": f"{self._progress.seconds:.3f}",
                     "set": name,
                     "mean_absolute_error": f"{error:.9g}",
@@ -141,11 +141,6 @@ class Recorder:
 def _table(run: RunFolder, which: RunFile, rows: int) -> History:
     """A table that grows among the side files, and is published in the folder of the run."""
     return History(run.checkpoints / which.name, run.file(which), rows)
-
-
-def milliseconds() -> int:
-    """The time of day as MLflow has it: since 1970."""
-    return time.time_ns() // 1_000_000
 
 
 def pairs(views: Views, prediction: np.ndarray) -> np.ndarray:

@@ -118,7 +118,7 @@ def train(
                 state = content(optimisation, recorder, stopping, finished=False)
                 states.save(state)
             with start_run(
-                options.name or run_name(out),
+                options.name or run.name,
                 describe(config, inputs.views, views, options.max_minutes),
                 out=out,
                 datasets=inputs.datasets,
@@ -199,17 +199,12 @@ def describe(config: RunConfig, views: Views, path: Path, max_minutes: float | N
     return {**changed, **flatten(config.model_dump(mode="json")), **data, **budget}
 
 
-def run_name(out: Path) -> str:
-    """The last two parts of the folder."""
-    return "/".join(out.resolve().parts[-2:])
-
-
 def _farewell(
     run: RunFolder, views: Path, validation: Mapping[str, Path], progress: Progress, errors: Mapping[str, float]
 ) -> str:
     sets = " ".join(f"{name}={path}" for name, path in {TRAINING_SET: views, **validation}.items())
     rows = [
-        ("trained", f"{progress.iteration} iterations in {clock(progress.seconds)}"),
+        ("trained", f"{progress.iteration} iterations in {clock(progress.seconds)}{_cut_by_the_clock(progress)}"),
         ("error", "  ".join(f"{name} {error:.4f}" for name, error in errors.items())),
         ("mesh", f"{run.file(MESH_PLY)}  {run.file(MESH_GLB)}"),
         ("model", str(run.file(MODEL))),
@@ -220,3 +215,11 @@ def _farewell(
         ("look", f"recon view {run.path}"),
     ]
     return panel("recon", rows)
+
+
+def _cut_by_the_clock(progress: Progress) -> str:
+    """What to add where a time limit left fewer iterations than the configuration has: on a faster or idle machine
+    the same command gives another result."""
+    if progress.budget is None or progress.iteration >= progress.iterations:
+        return ""
+    return f", cut by --max-minutes: {progress.iterations} are configured"

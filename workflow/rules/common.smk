@@ -133,6 +133,13 @@ def like(wildcards):
     return [] if Path(path).stem == wildcards.set else path
 
 
+def framing(wildcards):
+    """`--sphere` and `--size` of the command; the sphere that other sets take from the training set is said once."""
+    sphere = None if like(wildcards) else config["spheres"].get(wildcards.scene)
+    options = [f"--sphere={','.join(map(str, sphere))}"] if sphere else []
+    return options + ([f"--size={config['size']}"] if config["size"] else [])
+
+
 def source(wildcards):
     return config["source"].format(**wildcards)
 

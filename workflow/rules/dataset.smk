@@ -18,10 +18,12 @@ rule extract:
     params:
         source=source,
         like=lambda wildcards, input: ["--like", input.like] if input.like else [],
+        framing=framing,
     message:
         "Extracting viewpoint set {wildcards.set} of {wildcards.scene}"
     shell:
-        "recon extract {params.source:q} --set-name {wildcards.set} {params.like:q} --out {output:q} > {log:q} 2>&1"
+        "recon extract {params.source:q} --set-name {wildcards.set} {params.like:q} {params.framing:q}"
+        " --out {output:q} > {log:q} 2>&1"
 
 
 rule reference:
