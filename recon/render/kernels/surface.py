@@ -215,10 +215,8 @@ def _forward(
         second = tl.load(of + j, mask=hit, other=0.0)
         third = tl.load(of + k, mask=hit, other=0.0)
         value = b0 * first + b1 * second + b2 * third
-        if channel < CHANNELS - 3:
-            instead = tl.load(of + sample % vertices, mask=there & ~hit, other=0.0)
-        else:
-            instead = value * 0
+        filled = there & ~hit & (channel < CHANNELS - 3)
+        instead = tl.load(of + sample % vertices, mask=filled, other=0.0)
         tl.store(mixed + channel * samples.to(tl.int64) + sample, tl.where(hit, value, instead), mask=there)
 
 
