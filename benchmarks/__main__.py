@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from benchmarks.extract import extraction
 from benchmarks.flow import flow_passes
+from benchmarks.gpu import gpu
 from benchmarks.render import crop, one_view
 from benchmarks.report import report_page
 from benchmarks.shader import shader
@@ -20,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[], str]] = {
     "flow": flow_passes,
 }
 ON_DEMAND: dict[str, Callable[[], str]] = {
+    "gpu": gpu,
     "report": report_page,
     "shader": shader,
     "sweep": sweep,

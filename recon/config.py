@@ -189,7 +189,10 @@ class FieldConfig(Section):
 class RenderConfig(Section):
     """How views are rendered in training."""
 
-    backend: Literal["torch", "pytorch3d"] = Field("torch", description="rasteriser")
+    backend: Literal["torch", "pytorch3d"] = Field(
+        "torch",
+        description="rasteriser: recon's own, on a CUDA device by Triton kernels where these serve, or PyTorch3D's",
+    )
     samples: int = Field(2, ge=1, le=8, description="shading samples along each side of a pixel")
     antialias: bool = Field(True, description="blend silhouettes; without it outlines have no gradient")
 

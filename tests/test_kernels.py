@@ -103,6 +103,22 @@ def test_pictures_and_gradients_are_those_of_torch(antialias: bool) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_what_sees_nothing_is_shaded_as_something_on_the_surface() -> None:
+    """A shader need not know attributes of 0, as textures have no place for them."""
+
+    def shader(attributes: torch.Tensor, irradiance: torch.Tensor, *rest: Any) -> torch.Tensor:
+        return attributes / attributes.abs().sum(dim=1, keepdim=True) * irradiance[:, None]
+
+    pictures = []
+    for render in (torch_samples, render_samples):
+        vertices, faces, cameras = scene()
+        vertices.requires_grad_()
+        image, _ = render(vertices, faces, cameras, vertices + 2, shader, antialias=True, cull=True)
+        pictures.append((image.detach(), torch.autograd.grad(image.square().sum(), vertices)[0]))
+    for expected, found in zip(*pictures, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
 def test_silhouettes_count_once_and_are_the_outermost() -> None:
     """As many pairs as torch finds, each with the same distance."""
     from recon.render.antialias import find_crossings
@@ -242,8 +258,8 @@ class Noted(TorchDispatchMode):
 @pytest.mark.skipif(DEVICE.type == "cuda", reason="of the interpreter; a CUDA graph notices by itself")
 @pytest.mark.parametrize(
     "options",
-    [[], ["train.crop.size=12", "background=constant"], ["reflectance=microfacet"]],
-    ids=["default", "crops", "microfacet"],
+    [[], ["train.crop.size=12", "background=constant"], ["reflectance=microfacet", "texture.sizes=[4,8]"]],
+    ids=["default", "crops", "textures"],
 )
 def test_nothing_in_a_recorded_iteration_waits(options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     from triton.runtime.interpreter import GridExecutor

@@ -75,7 +75,11 @@ def test_what_a_recorded_iteration_did_is_known_one_later(views: Views, device: 
 
 
 @on_devices
-@pytest.mark.parametrize("options", [[], ["reflectance=varying", "train.crop.size=10"]], ids=["default", "varying"])
+@pytest.mark.parametrize(
+    "options",
+    [[], ["surface.representation=mlp", "reflectance=varying", "train.crop.size=10"]],
+    ids=["default", "networks"],
+)
 def test_a_recorded_training_goes_on_bit_for_bit(views: Views, options: list[str], device: torch.device) -> None:
     config = load_config(None, [*SMALL, *options])
     whole = start(views, config, recorded=True, device=device)

@@ -30,8 +30,8 @@ def render_samples(
 ) -> tuple[Float[Tensor, "4 n h w"], Float[Tensor, "5 n h w"]]:
     """(radiance, alpha) with gradient, and (normals, depth, 1 where there is a surface) without.
 
-    Every sample is shaded. One that sees nothing has neither attributes nor a normal, and so no radiance, whatever the
-    light: it costs less to shade it than to find out how many there are.
+    Every sample is shaded. One that sees nothing has no normal, and so no light: that costs less than to find out how
+    many see something. It needs a shader that is finite on the surface and has no radiance where there is no light.
     """
     mesh = topology(faces, len(vertices))
     with torch.no_grad():

@@ -25,8 +25,12 @@ BLOCK = 256
 class Seen(NamedTuple):
     """What every sample sees, in the order (view, row, column).
 
-    mixed: attributes of the vertices, interpolated; 0 where nothing is seen. points: in the world; where nothing is
-    seen, somewhere on the ray. Both carry gradient. depth: along the optical axis, 0 where nothing is seen.
+    mixed: attributes of the vertices, interpolated, and their normals, not unit. points: in the world. Both carry
+    gradient. depth: along the optical axis.
+
+    Where nothing is seen, the depth and the normal are 0, the point is somewhere on the ray, and the attributes are
+    those of some vertex, each time another: a shader finds what it may find on the surface, and textures get their
+    zeros all over the sphere rather than in one place, where threads would queue.
     """
 
     mixed: Float[Tensor, "k p"]
@@ -45,7 +49,7 @@ def surface(
 
     Args:
         vertices: in the world.
-        attributes: of the vertices.
+        attributes: of the vertices, and last the three coordinates of their normals.
         mesh: their connectivity.
         cameras: of the pictures; they get no gradient.
         nearest: from `nearest_faces` of the same mesh and cameras.
@@ -211,7 +215,9 @@ def _forward(
         second = tl.load(of + j, mask=hit, other=0.0)
         third = tl.load(of + k, mask=hit, other=0.0)
         value = b0 * first + b1 * second + b2 * third
-        tl.store(mixed + channel * samples.to(tl.int64) + sample, tl.where(hit, value, 0.0), mask=there)
+        filled = there & ~hit & (channel < CHANNELS - 3)
+        instead = tl.load(of + sample % vertices, mask=filled, other=0.0)
+        tl.store(mixed + channel * samples.to(tl.int64) + sample, tl.where(hit, value, instead), mask=there)
 
 
 @triton.jit
