@@ -23,7 +23,7 @@ from recon.model.reflectance import (
     collocated_microfacet,
 )
 
-CHUNK = 1 << 16
+CHUNK = 1 << 14
 """Points that are evaluated at once."""
 
 ANGLES = 180
@@ -101,8 +101,9 @@ def nearest_lobe(
     """
     table = _tables()
     row = ((roughness - MIN_ROUGHNESS) / (1 - MIN_ROUGHNESS) * (SHARP - 1)).round().long().clamp(0, SHARP - 1)
-    shares = [specular[:, k, None] * table.covariance[row[:, k]] for k in range(specular.shape[1])]
-    covariance = torch.stack(shares).sum(dim=0)
+    covariance = specular.new_zeros(len(specular), ROUGHNESSES)
+    for k in range(specular.shape[1]):
+        covariance.addcmul_(specular[:, k, None], table.covariance.index_select(0, row[:, k]))
     mean = (specular * table.mean[row]).sum(dim=1)
     explained = covariance.clamp(min=0).square() / table.variance
     best = explained.argmax(dim=1).clamp(1, ROUGHNESSES - 2)[:, None]
