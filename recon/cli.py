@@ -108,7 +108,10 @@ def _add_extract(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parse
     )
     command.add_argument("--size", type=_size, metavar="N", help="make views of N×N pixels of photographs")
     command.add_argument(
-        "--hold-out", type=_every, metavar="N", help="keep every N-th view for a second set, VIEWS_held_out, in the same frame"
+        "--hold-out",
+        type=_every,
+        metavar="N",
+        help="keep every N-th view for a second set, VIEWS_held_out, in the same frame",
     )
     command.set_defaults(command=_extract)
 

@@ -294,7 +294,9 @@ def _check_points(views: Views, path: str | Path) -> None:
         raise ReconError(f"{path}: key '{missing}' is missing: 'points' and 'observations' belong together")
     if views.points is None or views.observations is None:
         return
-    for name, column, count in zip(("point", "view"), views.observations.T, (len(views.points), len(views)), strict=True):
+    for name, column, count in zip(
+        ("point", "view"), views.observations.T, (len(views.points), len(views)), strict=True
+    ):
         if len(column) and not (column.min() >= 0 and column.max() < count):
             raise ReconError(f"{path}: key 'observations': names a {name} that is not there, expected 0 to {count - 1}")
     order = np.diff(views.observations.astype(np.int64) @ [len(views), 1])

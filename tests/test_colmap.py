@@ -148,7 +148,9 @@ def test_points_are_kept_with_the_views_that_see_them(tmp_path: Path, pictures: 
     folder = model(tmp_path / "a", pictures, points=surface, scale=3.0, seen=[(i % 4, (i + 1) % 4) for i in range(60)])
     views = read(folder)
     assert views.points is not None and views.observations is not None
-    assert np.allclose(views.points @ views.world_from_unit[:3, :3].T + views.world_from_unit[:3, 3], 3 * surface, atol=1e-6)
+    assert np.allclose(
+        views.points @ views.world_from_unit[:3, :3].T + views.world_from_unit[:3, 3], 3 * surface, atol=1e-6
+    )
     # Point 0 is seen by the first and second photographs of the model, d and c: by name the last two views.
     assert views.observations[:4].tolist() == [[0, 2], [0, 3], [1, 1], [1, 2]]
     assert np.bincount(views.observations[:, 0]).tolist() == [2] * 60
@@ -404,7 +406,9 @@ def test_poses_of_transforms_and_points_of_the_model_beside_it(
 def test_points_in_another_frame_are_left_out_with_a_line(
     tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    folder = transforms(model(tmp_path / "a", pictures, masks=False, points=ball(300, 0.5)), similarity=TURNED, noise=0.3)
+    folder = transforms(
+        model(tmp_path / "a", pictures, masks=False, points=ball(300, 0.5)), similarity=TURNED, noise=0.3
+    )
     views, notes = noted(folder)
     assert views.points is None
     assert "stand otherwise, so its points are left out" in notes[0]

@@ -293,7 +293,10 @@ def near(place: np.ndarray, points: np.ndarray, normals: np.ndarray) -> np.ndarr
         (lambda p, n, pose: 9 * near(pose[:3, 3] - 0.2 * pose[:3, 1], p, n), "flash"),
         (lambda p, n, pose: 0.5 + 0.2 * n[:, 2], "fixed"),
         (lambda p, n, pose: 4.5 * near(pose[:3, 3], p, n) + 0.3, "mixed"),
-        (lambda p, n, pose: 9 * near(pose[:3, 3] + 2.5 * pose[:3, 0] - 1.5 * pose[:3, 1], p, n), "fixed"),  # a turntable
+        (
+            lambda p, n, pose: 9 * near(pose[:3, 3] + 2.5 * pose[:3, 0] - 1.5 * pose[:3, 1], p, n),
+            "fixed",
+        ),  # a turntable
     ],
 )
 def test_the_light_is_told_at_one_distance(

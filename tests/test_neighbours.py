@@ -219,12 +219,15 @@ def test_a_fisheye_becomes_a_pinhole() -> None:
 
 def test_fisheye_lenses_of_transforms(tmp_path: Path) -> None:
     pictures(tmp_path / "images", [f"{i}.png" for i in range(4)])
-    frames = [
-        {"file_path": f"images/{i}.png", "transform_matrix": pose.tolist()} for i, pose in enumerate(POSES)
-    ]
+    frames = [{"file_path": f"images/{i}.png", "transform_matrix": pose.tolist()} for i, pose in enumerate(POSES)]
     tree = {"camera_convention": "opencv", "fl_x": 40.0, "fl_y": 41.0, "cx": 15.2, "cy": 12.7, "frames": frames}
     found = []
-    for kind in ({}, {"camera_model": "OPENCV_FISHEYE"}, {"is_fisheye": True}, {"camera_model": "OPENCV_FISHEYE", "k4": 0.2}):
+    for kind in (
+        {},
+        {"camera_model": "OPENCV_FISHEYE"},
+        {"is_fisheye": True},
+        {"camera_model": "OPENCV_FISHEYE", "k4": 0.2},
+    ):
         (tmp_path / "transforms.json").write_text(json.dumps(tree | kind))
         found.append(read(tmp_path / "transforms.json", tmp_path, sphere=(*CENTER.tolist(), 1.0)).images)
     assert not np.allclose(found[0], found[1]) and np.array_equal(found[1], found[2])
@@ -245,7 +248,9 @@ def _neus_without_matrix(folder: Path) -> Path:
 def _neus_skewed(folder: Path) -> Path:
     neus(folder)
     arrays = dict(np.load(folder / "cameras_sphere.npz"))
-    arrays["world_mat_1"] = np.diag([1, 1, 1, 1.0]) @ np.array([[1, 5, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    arrays["world_mat_1"] = np.diag([1, 1, 1, 1.0]) @ np.array(
+        [[1, 5, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]
+    )
     np.savez(folder / "cameras_sphere.npz", **arrays)
     return folder
 

@@ -122,9 +122,7 @@ def test_heic_is_read_as_jpeg_is(tmp_path: Path) -> None:
         read_picture(tmp_path / "b.heic")
 
 
-@pytest.mark.parametrize(
-    ("name", "package", "extra"), [("a.NEF", "rawpy", "raw"), ("a.heic", "pillow_heif", "heic")]
-)
+@pytest.mark.parametrize(("name", "package", "extra"), [("a.NEF", "rawpy", "raw"), ("a.heic", "pillow_heif", "heic")])
 def test_missing_packages_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str, extra: str
 ) -> None:

@@ -133,7 +133,10 @@ def test_without_a_focal_length_one_line_says_so_and_pictures_that_fit_nowhere_a
     assert 7 <= len(views) <= 8
     assert any(note.startswith("00.jpg, 01.jpg, 02.jpg, … (10): no focal length in EXIF") for note in notes)
     assert any(note.startswith("pictures of 2 cameras or focal lengths") for note in notes)
-    assert "plain.png: not placed by structure from motion, and left out: few features: blurred, dark, or nothing with texture in sight" in notes
+    assert (
+        "plain.png: not placed by structure from motion, and left out: few features: blurred, dark, or nothing with texture in sight"
+        in notes
+    )
     assert any(note.startswith("other.png: not placed") and "no other picture shows the same" in note for note in notes)
 
 

@@ -114,7 +114,9 @@ def views_from_project(
     mask_files = find_masks(project.masks, [image.name for image in images])
     files = [(_photograph(folder, project, image.name), mask) for image, mask in zip(images, mask_files, strict=True)]
     posed = [
-        Posed(f"image {image.name}", *pair, image.pose, *_lens(model.cameras[image.camera], f"{path}: image {image.name}"))
+        Posed(
+            f"image {image.name}", *pair, image.pose, *_lens(model.cameras[image.camera], f"{path}: image {image.name}")
+        )
         for pair, image in zip(files, images, strict=True)
     ]
     if told is None:
@@ -163,7 +165,9 @@ def _largest(folder: Path, models: list[Path], notes: list[str]) -> tuple[Path, 
     if not found:
         raise next(iter(faults.values()))
     largest = max(found, key=lambda model: len(found[model].images))
-    sizes = [f"{m.name} ({len(found[m].images)} photographs)" if m in found else f"{m.name} (unreadable)" for m in models]
+    sizes = [
+        f"{m.name} ({len(found[m].images)} photographs)" if m in found else f"{m.name} (unreadable)" for m in models
+    ]
     notes.append(
         f"{folder}: sparse/ holds {len(models)} models, which share no frame: {', '.join(sizes)}; taken is "
         f"{largest.name}; another is extracted by its folder: {models[0] if models[0] != largest else models[1]}"

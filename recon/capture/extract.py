@@ -125,7 +125,9 @@ def read_source(
 
         if is_diligent(source) and mesh is None and _no_photographs(wishes):
             name = set_name or source.resolve().name.removesuffix("PNG")
-            return views_from_diligent(source, name, wishes.like, LIGHT_COSINE if light_cosine is None else light_cosine)
+            return views_from_diligent(
+                source, name, wishes.like, LIGHT_COSINE if light_cosine is None else light_cosine
+            )
         if find_project(source) is not None and mesh is None and light_cosine is None:
             return views_from_colmap(source, set_name or source.resolve().name, wishes)
         if mesh is None and light_cosine is None and (reader := _neighbour(source)) is not None:

@@ -297,7 +297,9 @@ def _shown(squares: list[_Square], looked: _Looked, shots: list[Shot], source: s
         if square is not None and _overlap(square, matrix, size)
     ]
     if not shown:
-        raise ReconError(f"{source}: the unit sphere lies outside all pictures; expected '--sphere' in the source's frame")
+        raise ReconError(
+            f"{source}: the unit sphere lies outside all pictures; expected '--sphere' in the source's frame"
+        )
     others = [shots[i].path.name for i in range(len(shots)) if i not in shown]
     notes = [f"{source}: {listed(others)}: shows nothing of the unit sphere: left out"] if others else []
     return shown, notes

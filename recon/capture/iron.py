@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from recon.capture.framing import Wishes
-from recon.capture.poses import rigid_pose
 from recon.capture.posed import Posed, by_stem, pictures_in, views_from_posed
+from recon.capture.poses import rigid_pose
 from recon.errors import ReconError
 from recon.views import Views
 

@@ -19,8 +19,8 @@ from jaxtyping import Float
 
 from recon.capture.framing import Wishes
 from recon.capture.notes import listed
-from recon.capture.poses import rigid_pose
 from recon.capture.posed import Posed, by_stem, pictures_in, views_from_posed
+from recon.capture.poses import rigid_pose
 from recon.errors import ReconError
 from recon.views import Views
 
@@ -116,9 +116,7 @@ def _similarity(element: ElementTree.Element | None, where: str) -> Float[np.nda
     return matrix
 
 
-def _carried(
-    world: Float[np.ndarray, "4 4"], local: Float[np.ndarray, "4 4"], where: str
-) -> Float[np.ndarray, "4 4"]:
+def _carried(world: Float[np.ndarray, "4 4"], local: Float[np.ndarray, "4 4"], where: str) -> Float[np.ndarray, "4 4"]:
     matrix = world @ local
     return rigid_pose(matrix[:3, :3], matrix[:3, 3], where, may_scale=True)
 
@@ -146,7 +144,9 @@ def _sensor(element: ElementTree.Element | None, where: str) -> _Sensor:
     if focal <= 0:
         raise ReconError(f"{where}: its focal length must be positive")
     if abs(value("b2")) > 1e-3 * focal or (kind == "frame" and value("k4")):
-        raise ReconError(f"{where}: 'b2' and 'k4' have no counterpart here; undistort the photographs in Metashape first")
+        raise ReconError(
+            f"{where}: 'b2' and 'k4' have no counterpart here; undistort the photographs in Metashape first"
+        )
     across = focal + value("b1")
     intrinsics = np.array([[across, 0, width / 2 + value("cx")], [0, focal, height / 2 + value("cy")], [0, 0, 1]])
     radial = [value(f"k{i}") for i in (1, 2, 3, 4)]

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float
 
 from recon.capture.framing import Wishes
-from recon.capture.poses import rigid_pose, scale_of
 from recon.capture.posed import Posed, pictures_in, views_from_posed
+from recon.capture.poses import rigid_pose, scale_of
 from recon.errors import ReconError
 from recon.files import read_npz
 from recon.views import Views

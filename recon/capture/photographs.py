@@ -97,9 +97,7 @@ def straight_places(
     return x, y
 
 
-def unfolded(
-    photo: Photo, intrinsics: Float[np.ndarray, "3 3"], height: int, width: int
-) -> Bool[np.ndarray, "h w"]:
+def unfolded(photo: Photo, intrinsics: Float[np.ndarray, "3 3"], height: int, width: int) -> Bool[np.ndarray, "h w"]:
     """Of a straightened picture, the pixels that lie where the photograph's polynomial describes a lens."""
     assert photo.distortion is not None
     fold = _fisheye_fold(photo.distortion) if photo.fisheye else _fold(intrinsics, photo.distortion, height, width)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from recon.capture.framing import Wishes
-from recon.capture.poses import rigid_pose
 from recon.capture.posed import Posed, by_stem, views_from_posed
+from recon.capture.poses import rigid_pose
 from recon.errors import ReconError
 from recon.views import Views
 

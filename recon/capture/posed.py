@@ -84,7 +84,10 @@ def _read(posed: Posed, colors: tuple[ColorSpace | None, Development | None], so
     picture = upright(stored, width, height)
     outline = None if posed.mask is None else like_picture(read_mask(posed.mask), picture, stored)
     expected = posed.size or picture.color.shape[:2]
-    for path, found in ((posed.picture, picture.color.shape[:2]), (posed.mask, None if outline is None else outline.shape)):
+    for path, found in (
+        (posed.picture, picture.color.shape[:2]),
+        (posed.mask, None if outline is None else outline.shape),
+    ):
         if found is not None and tuple(found) != tuple(expected):
             raise ReconError(
                 f"{source}: {posed.name}: {path} has {found[1]}x{found[0]} pixels, expected the camera's "

@@ -211,7 +211,9 @@ def _cameras(pictures: Pictures, source: str, notes: list[str]) -> list[list[str
         )
     if len(groups) > 1:
         cameras = [f"{key[1] or 'unknown'} {key[0][0]}x{key[0][1]} ({len(names)})" for key, names in groups.items()]  # type: ignore[index]
-        notes.append(f"{source}: pictures of {len(groups)} cameras or focal lengths, each with a lens of its own: {listed(cameras)}")
+        notes.append(
+            f"{source}: pictures of {len(groups)} cameras or focal lengths, each with a lens of its own: {listed(cameras)}"
+        )
     if min(sides) < SMALL:
         notes.append(
             f"{source}: pictures of {min(sides)} pixels along the longer side are small for structure from motion; "
@@ -253,9 +255,7 @@ def _begin(pictures: Pictures, work: Path) -> bool:
 # Features and matches
 
 
-def _features(
-    pycolmap: Any, pictures: Pictures, cameras: list[list[str]], masks: Path, database: Path
-) -> None:
+def _features(pycolmap: Any, pictures: Pictures, cameras: list[list[str]], masks: Path, database: Path) -> None:
     if any(pictures.masks):
         _write_masks(pictures, masks)
     options = pycolmap.FeatureExtractionOptions(max_image_size=LARGE, use_gpu=False)
@@ -269,9 +269,7 @@ def _features(
                 if camera is not None:
                     reader.existing_camera_id = camera
                 mode, device = pycolmap.CameraMode.SINGLE, pycolmap.Device.cpu
-                pycolmap.extract_features(
-                    str(database), str(pictures.folder), batch, mode, reader, options, device
-                )
+                pycolmap.extract_features(str(database), str(pictures.folder), batch, mode, reader, options, device)
                 known = _images(pycolmap, database)
                 lost = next((name for name in batch if name not in known), None)
                 if lost is not None:
@@ -377,7 +375,10 @@ def _continued(pycolmap: Any, pictures: Pictures, database: Path, model: Any) ->
 
 def _incremental(pycolmap: Any, pictures: Pictures, database: Path) -> list[Any]:
     options = _relaxed(pycolmap)
-    with Progress("placing cameras one by one", len(pictures.names)) as progress, tempfile.TemporaryDirectory() as folder:
+    with (
+        Progress("placing cameras one by one", len(pictures.names)) as progress,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         try:
             found = pycolmap.incremental_mapping(
                 str(database), str(pictures.folder), folder, options, next_image_callback=progress.advance

@@ -24,8 +24,8 @@ from recon.capture.photographs import Photo, Shot, like_picture, picture_notes, 
 from recon.capture.poses import rigid_pose, scale_note
 from recon.capture.provenance import provenance
 from recon.errors import ReconError
-from recon.images.raw import Development, development
 from recon.images.photograph import SUFFIXES, ColorSpace, read_mask, read_picture
+from recon.images.raw import Development, development
 from recon.views import Views
 
 OPENCV_FROM_OPENGL = np.diag([1.0, -1.0, -1.0])
@@ -354,9 +354,7 @@ def _shot(transforms: Transforms, frame: Listed, path: Path, how: Development | 
     return Shot(frame.picture, where, partial(_read_frame, transforms, frame, where, how, notes))
 
 
-def _read_frame(
-    transforms: Transforms, frame: Listed, where: str, how: Development | None, notes: list[str]
-) -> Photo:
+def _read_frame(transforms: Transforms, frame: Listed, where: str, how: Development | None, notes: list[str]) -> Photo:
     lens = _lens(transforms, frame.entry)
     stored = read_picture(frame.picture, transforms.color_space, how)
     picture = upright(stored, lens["w"], lens["h"])
@@ -473,7 +471,9 @@ def _distortion(lens: dict[str, Any], where: str) -> tuple[Float[np.ndarray, " k
     if model not in (*PINHOLES, *FISHEYES):
         raise ReconError(f"{where}: 'camera_model' {model} is not known; expected OPENCV, OPENCV_FISHEYE or PINHOLE")
     fisheye = lens["is_fisheye"] or model in FISHEYES
-    further = next((key for key in ("k5", "k6", "ftheta_p0", "latlong", *(() if fisheye else ("k4",))) if lens[key]), None)
+    further = next(
+        (key for key in ("k5", "k6", "ftheta_p0", "latlong", *(() if fisheye else ("k4",))) if lens[key]), None
+    )
     if further is not None:
         raise ReconError(f"{where}: '{further}' belongs to a lens that is not known; undistort the pictures first")
     keys = ("k1", "k2", "k3", "k4") if fisheye else ("k1", "k2", "p1", "p2", "k3")

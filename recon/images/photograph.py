@@ -15,7 +15,16 @@ from PIL import Image, ImageCms
 
 from recon.errors import ReconError
 from recon.images import raw
-from recon.images.encoding import Curve, Encoding, jpeg_encoding, linear, linear_from_srgb, png_encoding, tiff_encoding, turned
+from recon.images.encoding import (
+    Curve,
+    Encoding,
+    jpeg_encoding,
+    linear,
+    linear_from_srgb,
+    png_encoding,
+    tiff_encoding,
+    turned,
+)
 
 HEIF = (".heic", ".heif")
 

@@ -154,7 +154,9 @@ def _by_hull(views: Views, covered: Coverage) -> Light:
         found = _sights(views, places, normals, np.arange(len(places)), np.full(len(places), view), fewest=1)
         local = np.column_stack([normals[found.point] @ views.camera_to_world[view, :3, :3], np.ones(len(found.point))])
         if len(local) >= 4 * NEIGHBOURS:
-            weight = np.sqrt(1 - covered.directions[..., 2].ravel()[found.point] ** 2) ** 0.5  # cells shrink to the poles
+            weight = (
+                np.sqrt(1 - covered.directions[..., 2].ravel()[found.point] ** 2) ** 0.5
+            )  # cells shrink to the poles
             brightness = found.radiance * found.distance**2
             x, y, z, _ = np.linalg.lstsq(local * weight[:, None], brightness * weight, rcond=None)[0]
             angles.append(np.degrees(np.arctan2(np.hypot(x, y), -z)))

@@ -65,7 +65,9 @@ def _points(views: Views) -> list[str]:
     if found is None:
         return []
     share = found.outside / max(found.all, 1)
-    return [f"points     {found.all} of structure from motion; {found.outside} ({share:.1%}) lie outside the unit sphere"]
+    return [
+        f"points     {found.all} of structure from motion; {found.outside} ({share:.1%}) lie outside the unit sphere"
+    ]
 
 
 def _warnings(findings: list[Finding]) -> list[str]:
