@@ -259,8 +259,8 @@ def test_the_table_counts_points(around: Views, tmp_path: Path, capsys: pytest.C
 
 
 def lit(light: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], count: int = 16) -> Views:
-    """Points of a ball of radius 0.7 with albedos of their own, seen from one distance; `light` takes points, normals and
-    the camera's pose. Each point colours the pixel that it falls into."""
+    """Points of a ball of radius 0.7 with albedos of their own, seen from one distance; `light` takes points, normals
+    and the camera's pose. Each point colours the pixel that it falls into."""
     random = np.random.default_rng(0)
     normals = random.normal(size=(900, 3))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)

@@ -68,7 +68,8 @@ class Picture(NamedTuple):
 def read_picture(
     path: Path, color_space: ColorSpace | None = None, development: raw.Development | None = None
 ) -> Picture:
-    """Read a picture. EXR is linear, and so is a raw file by its `development`; other samples are what `color_space` says.
+    """Read a picture. EXR is linear, and so is a raw file by its `development`; other samples are what `color_space`
+    says.
 
     Without `color_space` the file is asked: floats are linear; a colour profile, or PNG's own chunks, have
     the curve. Where it says nothing, integers are sRGB. A grey picture becomes three equal channels.

@@ -149,8 +149,8 @@ def _sphere(views: Views) -> Iterator[Finding]:
     if found is not None and found.many_outside > OUTSIDE * found.many:
         yield Finding(
             "sphere",
-            f"{found.many_outside} of the {found.many} points that {MANY} or more views see lie outside the unit sphere, "
-            "where no surface is fitted: look whether it cuts the object ('recon extract --sphere' moves it)",
+            f"{found.many_outside} of the {found.many} points that {MANY} or more views see lie outside the unit "
+            "sphere, where no surface is fitted: look whether it cuts the object ('recon extract --sphere' moves it)",
         )
 
 

@@ -1,13 +1,13 @@
 """What lights the object: a flash that moves with the camera, lamps that do not, or both.
 
-A point of a matte surface that several views see has, lit by a flash, brightness cos θ / r² times its own colour, with θ
-between its normal and the camera, and r its distance. Lit by lamps that stand still beside it, it is equally bright from
-everywhere. So the exponent of cos θ, with 1/r² taken out and each point's mean with it, is 1 or 0; it tells also where all
-distances are equal. Lamps that stand still before a turntable follow the camera instead, and leave a spread that neither
-explains.
+A point of a matte surface that several views see has, lit by a flash, brightness cos θ / r² times its own colour, with
+θ between its normal and the camera, and r its distance. Lit by lamps that stand still beside it, it is equally bright
+from everywhere. So the exponent of cos θ, with 1/r² taken out and each point's mean with it, is 1 or 0; it tells also
+where all distances are equal. Lamps that stand still before a turntable follow the camera instead, and leave a spread
+that neither explains.
 
-Without points, but with masks, each view's brightness is explained by the normals of the hull of the masks: the direction
-that it grows towards is that of the light, roughly, and a flash's is the camera's.
+Without points, but with masks, each view's brightness is explained by the normals of the hull of the masks: the
+direction that it grows towards is that of the light, roughly, and a flash's is the camera's.
 """
 
 from typing import Literal, NamedTuple
@@ -186,7 +186,8 @@ def _sights(
     view: Int[np.ndarray, " m"],
     fewest: int = 3,
 ) -> Sights:
-    """Those of the pairs that a picture shows, neither slanted nor dark nor cut off, of points that then have `fewest`."""
+    """Those of the pairs that a picture shows, neither slanted nor dark nor cut off, of points that then have
+    `fewest`."""
     poses = views.camera_to_world[view]
     offset = places[point] - poses[:, :3, 3]
     distance = np.linalg.norm(offset, axis=1)
