@@ -34,14 +34,15 @@ class WorkflowConfig(Section):
     )
     spheres: dict[Scene, tuple[float, float, float, Annotated[float, Field(gt=0)]]] = Field(
         {},
-        description="of scenes of photographs: centre and radius of the sphere around the object, in the source's frame,"
-        " such as `{vase: [0, 0, 1.2, 0.5]}`; scenes that are not named: found from the photographs",
+        description="of scenes of photographs: centre and radius of the sphere around the object, in the source's"
+        " frame, such as `{vase: [0, 0, 1.2, 0.5]}`; scenes that are not named: found from the photographs",
     )
     size: int | None = Field(
         None,
         ge=16,
         le=4096,
-        description="pixels along each side of the views that photographs become; empty: what they resolve, at most 512",
+        description="pixels along each side of the views that photographs become;"
+        " empty: what they resolve, at most 512",
     )
     training: SetName | None = Field(
         None, description="viewpoint set that training fits; empty: a scene file's own `training_set`, or `front`"

@@ -19,7 +19,7 @@ from recon.capture.rendering import photograph
 from recon.capture.world import join
 from recon.errors import ReconError
 from recon.geometry.meshes import primitive
-from recon.views import Views, load_views
+from recon.views import Views, load_views, moved
 
 SIZE = 24, 32
 MATRIX = np.array([[36.0, 0, 15], [0, 36, 12.5], [0, 0, 1]])
@@ -148,9 +148,7 @@ def test_points_are_kept_with_the_views_that_see_them(tmp_path: Path, pictures: 
     folder = model(tmp_path / "a", pictures, points=surface, scale=3.0, seen=[(i % 4, (i + 1) % 4) for i in range(60)])
     views = read(folder)
     assert views.points is not None and views.observations is not None
-    assert np.allclose(
-        views.points @ views.world_from_unit[:3, :3].T + views.world_from_unit[:3, 3], 3 * surface, atol=1e-6
-    )
+    assert np.allclose(moved(views.points, views.world_from_unit), 3 * surface, atol=1e-6)
     # Point 0 is seen by the first and second photographs of the model, d and c: by name the last two views.
     assert views.observations[:4].tolist() == [[0, 2], [0, 3], [1, 1], [1, 2]]
     assert np.bincount(views.observations[:, 0]).tolist() == [2] * 60
@@ -372,11 +370,11 @@ def transforms(folder: Path, *, similarity: np.ndarray, noise: float = 0.0, suff
     """A transforms.json of the model's photographs, whose frame is `similarity` of the model's."""
     frames = []
     for i, pose in enumerate(POSES):
-        moved = similarity @ pose
-        moved[:3, :3] /= np.cbrt(np.linalg.det(similarity[:3, :3]))
-        moved[:3, :3] = moved[:3, :3] @ np.diag([1.0, -1, -1])
-        moved[0, 3] += noise * i**2
-        frames.append({"file_path": f"images/{'dcba'[i]}{suffix}", "transform_matrix": moved.tolist()})
+        there = similarity @ pose
+        there[:3, :3] /= np.cbrt(np.linalg.det(similarity[:3, :3]))
+        there[:3, :3] = there[:3, :3] @ np.diag([1.0, -1, -1])
+        there[0, 3] += noise * i**2
+        frames.append({"file_path": f"images/{'dcba'[i]}{suffix}", "transform_matrix": there.tolist()})
     tree = {"fl_x": 36.0, "cx": 15, "cy": 12.5, "w": 32, "h": 24, "frames": frames}
     (folder / "transforms.json").write_text(json.dumps(tree))
     return folder

@@ -183,7 +183,7 @@ def test_views_that_show_nothing_of_the_sphere_are_left_out_with_their_points() 
         ((50.0, 0.0, 0.0, 1.0), "x: the unit sphere lies outside all pictures"),
         (
             (0.0, 0.0, 0.0, 4.5),
-            r"image \d.png: the camera is 4 from the centre of '--sphere', inside its radius of 4.5",
+            r"image \d.png: the camera is 4 from the centre of '--sphere', inside its radius",
         ),
     ],
 )

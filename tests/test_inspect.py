@@ -16,6 +16,7 @@ from recon.inspection.contact_sheet import best_columns, shown_views
 from recon.inspection.coverage import coverage
 from recon.inspection.falloff import Falloff, falloff
 from recon.inspection.findings import Finding, find, spans
+from recon.inspection.light import light_of
 from recon.inspection.measure import measure
 from recon.inspection.sphere import outline, points_outside
 from recon.views import Views, save_views
@@ -255,3 +256,66 @@ def test_the_table_counts_points(around: Views, tmp_path: Path, capsys: pytest.C
     save_views(some, tmp_path / "v.npz")
     assert main(["inspect", str(tmp_path / "v.npz")]) == 0
     assert "points     2 of structure from motion; 1 (50.0%) lie outside" in capsys.readouterr().out
+
+
+def lit(light: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], count: int = 16) -> Views:
+    """Points of a ball of radius 0.7 with albedos of their own, seen from one distance; `light` takes points, normals
+    and the camera's pose. Each point colours the pixel that it falls into."""
+    random = np.random.default_rng(0)
+    normals = random.normal(size=(900, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    places, albedo = 0.7 * normals, random.uniform(0.3, 0.8, 900)
+    poses = even_sphere(count, 3.0)
+    matrix = np.array([[400.0, 0, 128], [0, 400, 128], [0, 0, 1]])
+    images, pairs = np.zeros((count, 256, 256, 3), np.float32), []
+    for view, pose in enumerate(poses):
+        local = (places - pose[:3, 3]) @ pose[:3, :3] @ matrix.T
+        column, row = np.floor(local[:, :2] / local[:, 2:]).astype(int).T
+        seen = np.flatnonzero(((pose[:3, 3] - places) * normals).sum(axis=1) > 0.3)
+        images[view, row[seen], column[seen]] = (albedo * light(places, normals, pose))[seen, None]
+        pairs += [(point, view) for point in seen]
+    observations = np.array(sorted(pairs), np.int32)
+    intrinsics = np.tile(matrix, (count, 1, 1))
+    images *= np.float32(0.9) / images.max()
+    return Views(images, poses, intrinsics, points=places.astype(np.float32), observations=observations)
+
+
+def near(place: np.ndarray, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    offset = place - points
+    distance = np.linalg.norm(offset, axis=1)
+    return ((offset * normals).sum(axis=1) / distance**3).clip(0)
+
+
+@pytest.mark.parametrize(
+    ("light", "kind"),
+    [
+        (lambda p, n, pose: 9 * near(pose[:3, 3], p, n), "flash"),
+        (lambda p, n, pose: 9 * near(pose[:3, 3] - 0.2 * pose[:3, 1], p, n), "flash"),
+        (lambda p, n, pose: 0.5 + 0.2 * n[:, 2], "fixed"),
+        (lambda p, n, pose: 4.5 * near(pose[:3, 3], p, n) + 0.3, "mixed"),
+        (
+            lambda p, n, pose: 9 * near(pose[:3, 3] + 2.5 * pose[:3, 0] - 1.5 * pose[:3, 1], p, n),
+            "fixed",
+        ),  # a turntable
+    ],
+)
+def test_the_light_is_told_at_one_distance(
+    light: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray], kind: str
+) -> None:
+    views = lit(light)
+    found = light_of(views, coverage(views))
+    assert found.kind == kind
+    assert (f"{kind} light" in words(views)) == (kind != "flash")
+
+
+def test_masks_tell_the_light_too(around: Views) -> None:
+    assert light_of(around, coverage(around)).kind == "flash"
+    rows, columns = np.mgrid[:32, :32] + 0.5
+    x, y = (columns - 15.8) / 8, (rows - 16.3) / 8
+    z = np.sqrt((1 - x**2 - y**2).clip(0))
+    beside = (0.8 * x - 0.5 * y + 0.33 * z).clip(0) * (x**2 + y**2 < 1)
+    level = around.images.max(axis=(1, 2, 3))[:, None, None, None]
+    images = (level * beside[..., None] * np.ones(3)).astype(np.float32)
+    found = light_of(replace(around, images=images), coverage(around))
+    assert found.kind == "fixed" and found.angle > 45
+    assert light_of(replace(around, masks=None), coverage(around)).kind == "unknown"

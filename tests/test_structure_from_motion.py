@@ -31,7 +31,8 @@ def eyes(count: int) -> np.ndarray:
 
 
 def picture(pose: np.ndarray, seed: int = 0, wall: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """A ball of radius 0.9 that carries noise, before grey or a `wall` that stands still in the picture; and its mask."""
+    """A ball of radius 0.9 that carries noise, before grey or a `wall` that stands still in the picture; and its
+    mask."""
     rows, columns = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     rays = np.stack([(columns - WIDTH / 2) / FOCAL, (rows - HEIGHT / 2) / FOCAL, np.ones_like(rows)], axis=2)
     rays = rays @ pose[:3, :3].T
@@ -133,10 +134,7 @@ def test_without_a_focal_length_one_line_says_so_and_pictures_that_fit_nowhere_a
     assert 7 <= len(views) <= 8
     assert any(note.startswith("00.jpg, 01.jpg, 02.jpg, … (10): no focal length in EXIF") for note in notes)
     assert any(note.startswith("pictures of 2 cameras or focal lengths") for note in notes)
-    assert (
-        "plain.png: not placed by structure from motion, and left out: few features: blurred, dark, or nothing with texture in sight"
-        in notes
-    )
+    assert any(note.startswith("plain.png: not placed") and "few features: blurred, dark" in note for note in notes)
     assert any(note.startswith("other.png: not placed") and "no other picture shows the same" in note for note in notes)
 
 
@@ -213,7 +211,7 @@ def test_pictures_that_colmap_cannot_read_are_given_to_it_as_copies(tmp_path: Pa
         OpenEXR.File({"type": OpenEXR.scanlineimage}, {"RGB": OpenEXR.Channel(pixels)}).write(str(folder / f"{i}.exr"))
     extract(folder, tmp_path / "v.npz")
     views = load_views(tmp_path / "v.npz")
-    assert len(views) == 8 and views.metadata["settings"]["images"][0] == "0.exr.jpg"
+    assert len(views) == 8 and views.metadata["settings"]["images"][0] == "0.exr"
     # Views are made of the pictures themselves, in linear light.
     assert np.unique(views.images).size > 300
     assert _similarity(views.camera_to_world, eyes(8)) is not None

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from recon.capture.framing import Points, Wishes
+from recon.capture.framing import NO_WISHES, Points, Wishes
 from recon.capture.notes import listed
 from recon.capture.posed import Posed, views_from_posed
 from recon.capture.poses import rigid_pose
@@ -83,7 +83,7 @@ def project_files(project: Project) -> list[Path]:
     return sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
 
 
-def views_from_colmap(folder: Path, set_name: str, wishes: Wishes = Wishes()) -> Views:
+def views_from_colmap(folder: Path, set_name: str, wishes: Wishes = NO_WISHES) -> Views:
     """The registered photographs of a sparse model, by name, recentred and scaled into the unit sphere.
 
     Of several models the one with the most photographs. The unit sphere comes from the masks, else from the
@@ -91,7 +91,8 @@ def views_from_colmap(folder: Path, set_name: str, wishes: Wishes = Wishes()) ->
 
     Raises:
         ReconError: there is no pycolmap; the model is damaged or has no photograph; a photograph or mask is
-            missing, broken or of another size than its camera; masks are called like no photograph; a lens is not known.
+            missing, broken or of another size than its camera; masks are called like no photograph; a lens is not
+            known.
     """
     project = find_project(folder)
     if project is None:
@@ -100,7 +101,7 @@ def views_from_colmap(folder: Path, set_name: str, wishes: Wishes = Wishes()) ->
 
 
 def views_from_project(
-    project: Project, folder: Path, set_name: str, wishes: Wishes = Wishes(), told: Sequence[str] | None = None
+    project: Project, folder: Path, set_name: str, wishes: Wishes = NO_WISHES, told: Sequence[str] | None = None
 ) -> Views:
     """As `views_from_colmap`, where things lie elsewhere.
 
@@ -113,11 +114,10 @@ def views_from_project(
     images = model.images
     mask_files = find_masks(project.masks, [image.name for image in images])
     files = [(_photograph(folder, project, image.name), mask) for image, mask in zip(images, mask_files, strict=True)]
+    lenses = [_lens(model.cameras[image.camera], f"{path}: image {image.name}") for image in images]
     posed = [
-        Posed(
-            f"image {image.name}", *pair, image.pose, *_lens(model.cameras[image.camera], f"{path}: image {image.name}")
-        )
-        for pair, image in zip(files, images, strict=True)
+        Posed(f"image {image.name}", picture, mask, image.pose, matrix, size, distortion, fisheye)
+        for image, (picture, mask), (matrix, size, distortion, fisheye) in zip(images, files, lenses, strict=True)
     ]
     if told is None:
         notes += _unregistered(folder, project.images, {image.name for image in images})
@@ -207,7 +207,7 @@ def read_model(model: Path) -> Model:
     except Exception as error:  # COLMAP's checks surface as whatever type its binding makes of them
         raise ReconError(f"{model}: not a readable model of COLMAP: {' '.join(str(error).split())}") from None
     _check_whole(model, content)
-    images, number = [], {}
+    images, number = list[Image](), {}
     for image in sorted(content.images.values(), key=lambda image: str(image.name)):
         if not image.has_pose:
             continue

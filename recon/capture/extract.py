@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recon.capture.framing import Wishes
+from recon.capture.framing import NO_WISHES, Wishes
 from recon.capture.notes import say
 from recon.errors import ReconError
 from recon.files import read_npz
@@ -51,7 +51,8 @@ def extract(
         sphere: x, y, z and radius, in the source's frame, of what becomes the unit sphere of photographs.
         size: pixels along each side of the views that photographs become; without it those of `like`, where these
             were resampled.
-        hold_out: of which every so many-th view goes into a second set beside `out` (`held_out_path`) in the same frame.
+        hold_out: of which every so many-th view goes into a second set beside `out` (`held_out_path`) in the same
+            frame.
 
     Raises:
         ReconError: the source is of no known kind or invalid, or `out` cannot be written.
@@ -111,7 +112,7 @@ def read_source(
     source: Path,
     set_name: str | None,
     mesh: Path | None,
-    wishes: Wishes = Wishes(),
+    wishes: Wishes = NO_WISHES,
     light_cosine: float | None = None,
     object_name: str | None = None,
     out: Path | None = None,

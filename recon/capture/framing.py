@@ -1,4 +1,5 @@
-"""From photographs, one at a time, to the images of a viewpoint set: where the object is, and views of one size around it."""
+"""From photographs, one at a time, to the images of a viewpoint set: where the object is, and views of one size around
+it."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -53,6 +54,10 @@ class Wishes(NamedTuple):
     color_space: ColorSpace | None = None
 
 
+NO_WISHES = Wishes()
+"""Everything as the photographs tell it."""
+
+
 class Points(NamedTuple):
     """Points of structure from motion in the source's frame, and the pairs (point, photograph) of who sees what."""
 
@@ -75,8 +80,8 @@ class Framed:
         images: linear radiance as the files have it.
         poses: camera-to-world in the source's frame.
         framed_by: what `world_from_unit` comes from.
-        size: pixels along each side where the views are squares around the unit sphere; None: the photographs as they are.
-        notes: what is worth a line.
+        size: pixels along each side where the views are squares around the unit sphere; None: the photographs as they
+        are. notes: what is worth a line.
     """
 
     photos: list[Photo]
@@ -117,7 +122,7 @@ class Framed:
 
 
 def framed(
-    shots: list[Shot], missing: str, source: str, wishes: Wishes = Wishes(), points: Points | None = None
+    shots: list[Shot], missing: str, source: str, wishes: Wishes = NO_WISHES, points: Points | None = None
 ) -> Framed:
     """The photographs as views of one size in a common frame: the one wished for, or else as `unit_frame` finds it.
 
@@ -130,15 +135,15 @@ def framed(
         source: what errors call all of them together.
 
     Raises:
-        ReconError: some have masks and others not; all is black; the object's place cannot be told; the sphere wished for
-            is in no picture, or holds a camera.
+        ReconError: some have masks and others not; all is black; the object's place cannot be told; the sphere wished
+            for is in no picture, or holds a camera.
     """
     looked = _look(shots, wishes.size)
     poses = np.stack([photo.pose for photo in looked.photos])
     if wishes.sphere is not None:
         _check_sphere(wishes.sphere, poses, [shot.name for shot in shots], source)
     world_from_unit, framed_by = _frame(looked, missing, source, [shot.name for shot in shots], wishes, points)
-    shown, size, notes = list(range(len(shots))), None, []
+    shown, size, notes = list(range(len(shots))), None, list[str]()
     photos = looked.photos
     if not looked.native:
         plain = looked.masks(shots, missing) is None and framed_by != "black background"
@@ -188,7 +193,7 @@ class _Looked(NamedTuple):
 
 def _look(shots: list[Shot], size: int | None) -> _Looked:
     """Read every photograph once, and keep it while all are small and of one size."""
-    native, photos = True, []
+    native, photos = True, list[Photo]()
     matrices, sizes = [], []
     with Progress("looking at photographs", len(shots)) as progress:
         for shot in shots:
@@ -274,8 +279,8 @@ def _check_sphere(
     distances = np.linalg.norm(poses[:, :3, 3] - sphere[:3], axis=1)
     if distances.min() <= sphere[3]:
         raise ReconError(
-            f"{names[distances.argmin()]}: the camera is {distances.min():.4g} from the centre of '--sphere', inside its "
-            f"radius of {sphere[3]:.4g}; expected all cameras outside"
+            f"{names[distances.argmin()]}: the camera is {distances.min():.4g} from the centre of '--sphere', inside "
+            f"its radius of {sphere[3]:.4g}; expected all cameras outside"
         )
 
 

@@ -6,8 +6,8 @@ Metashape's frame camera (its manual, appendix "Camera models"), with x, y on th
     y' = y (1 + k1 r² + k2 r⁴ + k3 r⁶ + k4 r⁸) + p2 (r² + 2y²) + 2 p1 xy
     u = w/2 + cx + x' f + x' b1 + y' b2,   v = h/2 + cy + y' f
 
-so its p1 and p2 are OpenCV's p2 and p1. Its fisheye camera is OpenCV's. Transforms are camera-to-chunk with OpenCV's axes;
-the chunk's own transform carries them to the world.
+so its p1 and p2 are OpenCV's p2 and p1. Its fisheye camera is OpenCV's. Transforms are camera-to-chunk with OpenCV's
+axes; the chunk's own transform carries them to the world.
 """
 
 import xml.etree.ElementTree as ElementTree

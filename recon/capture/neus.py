@@ -1,8 +1,8 @@
 """Data of NeuS, IDR and what follows them: `cameras_sphere.npz`, `image/`, `mask/`.
 
 `world_mat_i` projects points of the world to pixels of the i-th picture by name, `scale_mat_i` carries the unit sphere
-around the object to the world. These programs cast a pixel's ray through its whole number, so that the centre of the first
-pixel is (0, 0) there.
+around the object to the world. These programs cast a pixel's ray through its whole number, so that the centre of the
+first pixel is (0, 0) there.
 """
 
 from pathlib import Path
@@ -35,8 +35,8 @@ def views_from_neus(folder: Path, set_name: str, wishes: Wishes) -> Views:
     """The viewpoint set of the folder; where nothing else is wished for, the unit sphere is the file's.
 
     Raises:
-        ReconError: the file is damaged, or lacks a picture's matrices; numbers of masks and pictures differ; a matrix is
-            no camera.
+        ReconError: the file is damaged, or lacks a picture's matrices; numbers of masks and pictures differ; a matrix
+            is no camera.
     """
     path = find_neus(folder)
     assert path is not None  # the caller has found it

@@ -121,11 +121,12 @@ def frame_from_points(
     intrinsics: Float[np.ndarray, "n 3 3"],
     sizes: Int[np.ndarray, "n 2"],
 ) -> Float[np.ndarray, "4 4"] | None:
-    """The unit sphere around the points of structure from motion that belong to the object; None where there are too few.
+    """The unit sphere around the points of structure from motion that belong to the object; None where there are too
+    few.
 
-    These are seen by several views, lie in the pictures of most cameras and nearer to what these look at than the nearest
-    camera, and no gap parts them from there. Lone ones are errors. A table that the object stands on stays in, as far as
-    most cameras show it: a sphere that is too large costs resolution, one that is too small cuts the object.
+    These are seen by several views, lie in the pictures of most cameras and nearer to what these look at than the
+    nearest camera, and no gap parts them from there. Lone ones are errors. A table that the object stands on stays in,
+    as far as most cameras show it: a sphere that is too large costs resolution, one that is too small cuts the object.
 
     Args:
         counts: how many views see each point.

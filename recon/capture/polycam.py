@@ -1,7 +1,8 @@
 """Raw data that Polycam exports: `keyframes/cameras/TIME.json` with `keyframes/images/TIME.jpg`.
 
-After Polycam has optimised the poses they stand in `corrected_cameras`, with the pictures in `corrected_images`; these are
-taken where they are there. `t_00` to `t_23` are camera-to-world, with ARKit's axes (x right, y up, z backward), in metres.
+After Polycam has optimised the poses they stand in `corrected_cameras`, with the pictures in `corrected_images`; these
+are taken where they are there. `t_00` to `t_23` are camera-to-world, with ARKit's axes (x right, y up, z backward), in
+metres.
 """
 
 import json

@@ -15,7 +15,8 @@ WIDEST = np.radians(80)
 def square_around(
     center: Float[np.ndarray, " 3"], radius: float, pose: Float[np.ndarray, "4 4"], margin: float
 ) -> tuple[float, float, float] | None:
-    """The smallest square, with sides along the picture's, that holds a sphere, in the plane at depth 1 before a camera.
+    """The smallest square, with sides along the picture's, that holds a sphere, in the plane at depth 1 before a
+    camera.
 
     Args:
         center, radius: of the sphere, in the world; the camera must be outside.
@@ -48,8 +49,9 @@ def resampled(photo: Photo, intrinsics: Float[np.ndarray, "3 3"], height: int, w
     """What a pinhole with these intrinsics would have taken from the same place, of `height` × `width` pixels.
 
     Each pixel is the mean of all that it covers of the photograph: of as many samples along each side as it covers
-    pixels, each interpolated bilinearly; so it is exact where it covers whole pixels. A pixel is known where the photograph
-    shows all of it, and object where the mask covers most of it. Beyond the border the outermost colours are repeated.
+    pixels, each interpolated bilinearly; so it is exact where it covers whole pixels. A pixel is known where the
+    photograph shows all of it, and object where the mask covers most of it. Beyond the border the outermost colours are
+    repeated.
     """
     planes = [photo.picture.color, photo.picture.alpha, None if photo.mask is None else photo.mask.astype(np.float32)]
     taken = [None if plane is None else np.empty((height, width, *plane.shape[2:]), np.float32) for plane in planes]

@@ -14,7 +14,8 @@ FEWEST = 3
 """Photographs that both must have for their frames to be compared."""
 
 SAME = 0.01
-"""Mean distance between the two places of a camera, relative to the cameras' spread, up to which frames are the same."""
+"""Mean distance between the two places of a camera, relative to the cameras' spread, up to which frames are the
+same."""
 
 
 def points_in_frame(
@@ -22,8 +23,8 @@ def points_in_frame(
 ) -> tuple[Points | None, str]:
     """The model's points in the frame of `poses`, seen by `pictures`, and a line that says what is taken from where.
 
-    The two frames may differ by a similarity, as nerfstudio turns what COLMAP found. None where no similarity carries the
-    model's cameras to the poses, or the model cannot be read.
+    The two frames may differ by a similarity, as nerfstudio turns what COLMAP found. None where no similarity carries
+    the model's cameras to the poses, or the model cannot be read.
     """
     folder = project.models[0]
     try:
@@ -64,8 +65,8 @@ def _numbers(model: Model, pictures: list[Path]) -> dict[str, int]:
 def _similarity(
     source: Float[np.ndarray, "n 4 4"], target: Float[np.ndarray, "n 4 4"]
 ) -> Float[np.ndarray, "4 4"] | None:
-    """What carries the first cameras to the second: the mean rotation between their axes, then scale and offset of their
-    centres by least squares. None where the cameras do not fit."""
+    """What carries the first cameras to the second: the mean rotation between their axes, then scale and offset of
+    their centres by least squares. None where the cameras do not fit."""
     u, _, vt = np.linalg.svd((target[:, :3, :3] @ source[:, :3, :3].transpose(0, 2, 1)).sum(axis=0))
     rotation = u @ np.diag([1, 1, np.linalg.det(u @ vt)]) @ vt
     ours, theirs = source[:, :3, 3] @ rotation.T, target[:, :3, 3]

@@ -1,8 +1,8 @@
 """Poses for a folder of pictures: structure from motion by COLMAP, whose Python package `pycolmap` is an extra.
 
-Features (SIFT) of every picture, matches of every pair, then global mapping (GLOMAP), which places pictures all at once;
-then those that it leaves out, one by one; where it leaves too many out, all of them one by one. All is kept in a folder beside the views, so
-that the same command goes on where it was stopped:
+Features (SIFT) of every picture, matches of every pair, then global mapping (GLOMAP), which places pictures all at
+once; then those that it leaves out, one by one; where it leaves too many out, all of them one by one. All is kept in a
+folder beside the views, so that the same command goes on where it was stopped:
 
     database.db     features and matches, as they are found
     pictures.json   the pictures that the database is about, with their SHA-256
@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from recon.capture.colmap import Project, find_masks, find_pictures, views_from_project
-from recon.capture.framing import Wishes
+from recon.capture.framing import NO_WISHES, Wishes
 from recon.capture.notes import listed
 from recon.capture.progress import Progress
 from recon.errors import ReconError
@@ -68,7 +68,7 @@ class Pictures(NamedTuple):
     masks: list[Path | None]
 
 
-def views_from_pictures(folder: Path, out: Path, set_name: str, wishes: Wishes = Wishes()) -> Views:
+def views_from_pictures(folder: Path, out: Path, set_name: str, wishes: Wishes = NO_WISHES) -> Views:
     """The viewpoint set of a folder of pictures without poses; what finds them is kept beside `out` (`work_folder`).
 
     Raises:
@@ -154,7 +154,8 @@ def reconstruct(pictures: Pictures, work: Path, source: str) -> tuple[Path, list
     pycolmap = _pycolmap(source)
     if len(pictures.names) < FEWEST:
         raise ReconError(
-            f"{source}: holds {len(pictures.names)} pictures; structure from motion needs {FEWEST}, and 30 or more do better"
+            f"{source}: holds {len(pictures.names)} pictures; structure from motion needs {FEWEST}, "
+            "and 30 or more do better"
         )
     notes = [f"{source}: the scale is unknown: lengths are in a unit of structure from motion's own"]
     cameras = _cameras(pictures, source, notes)
@@ -206,13 +207,14 @@ def _cameras(pictures: Pictures, source: str, notes: list[str]) -> list[list[str
             without.append(name)
     if without:
         notes.append(
-            f"{source}: {listed(without)}: no focal length in EXIF: it is found from the pictures, from 1.2 times their "
-            "longer side on, which may fail; pictures as the camera wrote them do better"
+            f"{source}: {listed(without)}: no focal length in EXIF: it is found from the pictures, from 1.2 times "
+            "their longer side on, which may fail; pictures as the camera wrote them do better"
         )
     if len(groups) > 1:
         cameras = [f"{key[1] or 'unknown'} {key[0][0]}x{key[0][1]} ({len(names)})" for key, names in groups.items()]  # type: ignore[index]
         notes.append(
-            f"{source}: pictures of {len(groups)} cameras or focal lengths, each with a lens of its own: {listed(cameras)}"
+            f"{source}: pictures of {len(groups)} cameras or focal lengths, each with a lens of its own: "
+            f"{listed(cameras)}"
         )
     if min(sides) < SMALL:
         notes.append(
@@ -324,7 +326,8 @@ def _map(pycolmap: Any, pictures: Pictures, database: Path, source: str, notes: 
         pairs = sum(inliers > 0 for inliers in opened.read_two_view_geometry_num_inliers()[1])
     if pairs == 0:
         raise ReconError(
-            f"{source}: no two pictures show the same: structure from motion needs neighbours that overlap by two thirds"
+            f"{source}: no two pictures show the same: structure from motion needs neighbours that overlap by two "
+            "thirds"
             + ("; and no EXIF says their focal length" if any("no focal length" in note for note in notes) else "")
         )
     found = _global(pycolmap, pictures, database)
@@ -334,8 +337,8 @@ def _map(pycolmap: Any, pictures: Pictures, database: Path, source: str, notes: 
         found = max(found, _incremental(pycolmap, pictures, database), key=_placed)
     if not found:
         raise ReconError(
-            f"{source}: structure from motion places no picture: {pairs} pairs of {len(pictures.names)} pictures overlap, "
-            "but they do not hold together; take more pictures, with smaller steps, of an object with texture"
+            f"{source}: structure from motion places no picture: {pairs} pairs of {len(pictures.names)} pictures "
+            "overlap, but they do not hold together; take more pictures, with smaller steps, of an object with texture"
         )
     return found
 
@@ -443,7 +446,10 @@ def _reason(features: int, partners: set[str], placed: set[str]) -> str:
         return "no other picture shows the same from nearby: take some in between"
     if not placed:
         return "it matches only others that are not placed: take some in between"
-    return "what it has in common with the others is too little, or contradicts them: a side that looks alike, or things that moved"
+    return (
+        "what it has in common with the others is too little, or contradicts them: a side that looks alike, or things "
+        "that moved"
+    )
 
 
 def _partners(pycolmap: Any, opened: Any, images: dict[str, Any]) -> dict[str, set[str]]:

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from recon.capture.framing import Points, Wishes, framed
+from recon.capture.framing import NO_WISHES, Points, Wishes, framed
 from recon.capture.notes import listed, merged
 from recon.capture.photographs import Photo, Shot, like_picture, picture_notes, upright
 from recon.capture.poses import rigid_pose, scale_note
@@ -108,7 +108,7 @@ class Listed(NamedTuple):
         return f"frame {self.number}"
 
 
-def views_from_transforms(path: Path, set_name: str, wishes: Wishes = Wishes()) -> Views:
+def views_from_transforms(path: Path, set_name: str, wishes: Wishes = NO_WISHES) -> Views:
     """The viewpoint set of a `transforms.json`, recentred and scaled into the unit sphere.
 
     The unit sphere comes from the masks, else from the points of a sparse model beside the file, from what moves, or
@@ -144,8 +144,8 @@ def views_from_transforms(path: Path, set_name: str, wishes: Wishes = Wishes()) 
 
 
 def _points_beside(path: Path, transforms: Transforms, frames: list[Listed], notes: list[str]) -> Points | None:
-    """The points of a sparse model of COLMAP in the file's folder, carried to the file's frame; None where there is none,
-    or where its cameras do not stand like the file's."""
+    """The points of a sparse model of COLMAP in the file's folder, carried to the file's frame; None where there is
+    none, or where its cameras do not stand like the file's."""
     from recon.capture.colmap import find_project
     from recon.capture.sparse_points import points_in_frame
 

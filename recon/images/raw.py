@@ -39,8 +39,10 @@ def development(paths: Iterable[Path]) -> Development | None:
         return None
     with _opened(first) as raw:
         red, green, blue, other = (float(value) for value in raw.daylight_whitebalance)
-        black = tuple(int(value) for value in raw.black_level_per_channel)
-        return Development((red, green, blue, other or green), (*black, 0, 0, 0, 0)[:4], int(raw.white_level))
+        first_black, *rest = (int(value) for value in raw.black_level_per_channel)
+        black = (first_black, *rest, *([first_black] * 3))
+        levels = black[0], black[1], black[2], black[3]
+        return Development((red, green, blue, other or green), levels, int(raw.white_level))
 
 
 def read_raw(path: Path, how: Development | None) -> tuple[UInt16[np.ndarray, "h w 3"], int]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from recon.inspection.coverage import Coverage
 from recon.inspection.falloff import Falloff
+from recon.inspection.light import Light, light_of
 from recon.inspection.measure import Measures
 from recon.inspection.sphere import MANY, points_outside
 from recon.views import Views
@@ -65,6 +66,7 @@ def find(views: Views, measures: Measures, covered: Coverage, fall: Falloff) -> 
         *_cameras(views, measures, covered),
         *_sphere(views),
         *_fall(fall),
+        *_light(light_of(views, covered)),
     ]
 
 
@@ -147,8 +149,8 @@ def _sphere(views: Views) -> Iterator[Finding]:
     if found is not None and found.many_outside > OUTSIDE * found.many:
         yield Finding(
             "sphere",
-            f"{found.many_outside} of the {found.many} points that {MANY} or more views see lie outside the unit sphere, "
-            "where no surface is fitted: look whether it cuts the object ('recon extract --sphere' moves it)",
+            f"{found.many_outside} of the {found.many} points that {MANY} or more views see lie outside the unit "
+            "sphere, where no surface is fitted: look whether it cuts the object ('recon extract --sphere' moves it)",
         )
 
 
@@ -183,6 +185,19 @@ def _fall(fall: Falloff) -> Iterator[Finding]:
             "fall-off",
             f"brightness goes as distance^{-fall.exponent:.1f} ± {fall.error:.1f}, expected distance^-2: is there "
             "other light, do exposures differ, are the pictures linear?",
+        )
+
+
+def _light(light: Light) -> Iterator[Finding]:
+    if light.kind == "mixed":
+        yield Finding(
+            "mixed light", f"the light is {light.sentence}: darken the room, or let training learn the other light too"
+        )
+    if light.kind == "fixed":
+        yield Finding(
+            "fixed light",
+            f"the light is {light.sentence}: shading tells no shape here; give masks and fit outlines "
+            "('--set loss.silhouette=1'), or photograph with the camera's flash in the dark",
         )
 
 

@@ -57,7 +57,8 @@ def draw(title: str, views: Views, covered: Coverage, fall: Falloff, findings: l
 def subtitle(views: Views) -> str:
     """What the set comes with, in words."""
     masks = "no masks" if views.masks is None else "masks outlined"
-    return f"{masks}   ·   unit sphere dashed   ·   light: {light_name(views)}   ·   radiance scale {views.radiance_scale:.4g}"
+    scale = f"radiance scale {views.radiance_scale:.4g}"
+    return "   ·   ".join([masks, "unit sphere dashed", f"light: {light_name(views)}", scale])
 
 
 def _warnings(figure: Figure, top: float, lines: list[str]) -> None:

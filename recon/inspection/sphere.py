@@ -14,8 +14,8 @@ MANY = 4
 def outline(
     pose: Float[np.ndarray, "4 4"], matrix: Float[np.ndarray, "3 3"], count: int = 90
 ) -> Float[np.ndarray, "k 2"] | None:
-    """The outline of the unit sphere in a camera's picture, in pixels; None where the camera is inside, or sees a part of
-    the sphere behind itself.
+    """The outline of the unit sphere in a camera's picture, in pixels; None where the camera is inside, or sees a part
+    of the sphere behind itself.
 
     From distance d the outline is the circle of radius √(1 - 1/d²) about 1/d of the way to the camera, across it.
     """

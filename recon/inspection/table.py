@@ -5,6 +5,7 @@ import numpy as np
 from recon.inspection.coverage import Coverage
 from recon.inspection.falloff import Falloff
 from recon.inspection.findings import Finding
+from recon.inspection.light import light_of
 from recon.inspection.measure import Measures
 from recon.inspection.sphere import points_outside
 from recon.views import Views
@@ -55,6 +56,7 @@ def _summary(views: Views, measures: Measures, covered: Coverage, fall: Falloff)
         f"coverage   no view sees {covered.share(0, 0):.0%} of the object, one {covered.share(1, 1):.0%}, "
         f"two or more {covered.share(2):.0%}; half of it is seen by {np.median(covered.seen):.0f} or more",
         f"fall-off   {fall_name(fall)}",
+        f"lit by     {light_of(views, covered).sentence}",
     ]
 
 
