@@ -7,6 +7,9 @@ CORES ?= all
 # Blender's Python package is made for one version of Python and wants numpy < 2, so it has an environment of its own.
 BLENDER := $(VENV)/blender/installed
 BLENDER_PYTHON ?= $(firstword $(foreach p,python3.11 $(PYTHON),$(shell $(p) -c 'import sys; print("$(p)" if sys.version_info[:2] == (3, 11) else "")' 2>/dev/null)))
+# The Khronos glTF validator, for the tests of mesh.glb.
+VALIDATOR := $(VENV)/gltf/installed
+NPM := $(shell command -v npm)
 
 # The commands of the rules are those of the environment.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -14,7 +17,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 STORE := $(or $(MLFLOW_TRACKING_URI),sqlite:///results/mlflow.db)
 
-.PHONY: help setup blender demo experiments check test ui benchmark schemas clean
+.PHONY: help setup blender validator demo experiments check test ui benchmark schemas clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -35,6 +38,13 @@ $(BLENDER): | $(SETUP)
 	@echo "installing Blender into $(@D): a gigabyte"
 	$(BLENDER_PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --quiet bpy==5.0.1
+	@touch $@
+
+validator: $(VALIDATOR) ## install the Khronos glTF validator, for the tests
+
+$(VALIDATOR): | $(SETUP)
+	@test -n '$(NPM)' || { echo 'make: the glTF validator needs node and npm' >&2; exit 1; }
+	npm install --silent --prefix $(@D) gltf-validator@2.0.0-dev.3.10
 	@touch $@
 
 demo: $(SETUP) ## extract the embedded scene, train, validate, report (config/config.yaml)
@@ -58,7 +68,7 @@ check: $(SETUP) ## for every change, two minutes: style, types, floors, the fast
 	$(style)
 	$(VENV)/bin/pytest --numprocesses auto --dist loadfile -m 'not slow'
 
-test: $(SETUP) $(if $(BLENDER_PYTHON),$(BLENDER)) ## everything, ten minutes: browser, Blender, Slurm and Snakemake too
+test: $(SETUP) $(if $(BLENDER_PYTHON),$(BLENDER)) $(if $(NPM),$(VALIDATOR)) ## everything, ten minutes: browser, Blender, Slurm and Snakemake too
 	$(style)
 	$(VENV)/bin/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 

@@ -5,8 +5,10 @@ from collections.abc import Callable
 
 from benchmarks.extract import extraction
 from benchmarks.flow import flow_passes
+from benchmarks.gpu import gpu
 from benchmarks.render import crop, one_view
 from benchmarks.report import report_page
+from benchmarks.shader import shader
 from benchmarks.startup import help_time
 from benchmarks.sweep import sweep
 from benchmarks.tracking import tracking_share
@@ -18,7 +20,13 @@ BENCHMARKS: dict[str, Callable[[], str]] = {
     "crop": crop,
     "flow": flow_passes,
 }
-ON_DEMAND: dict[str, Callable[[], str]] = {"report": report_page, "sweep": sweep, "tracking": tracking_share}
+ON_DEMAND: dict[str, Callable[[], str]] = {
+    "gpu": gpu,
+    "report": report_page,
+    "shader": shader,
+    "sweep": sweep,
+    "tracking": tracking_share,
+}
 
 
 def main() -> int:

@@ -7,9 +7,9 @@ import trimesh
 from trimesh import Trimesh
 
 
-def star() -> Trimesh:
-    """A ball with six spikes."""
-    ball = trimesh.creation.icosphere(subdivisions=5)
+def star(level: int = 5) -> Trimesh:
+    """A ball with six spikes, from the icosphere of a level."""
+    ball = trimesh.creation.icosphere(subdivisions=level)
     spikes = np.array([[1, 0.2, 0.1], [-1, 0.1, -0.2], [0.1, 1, 0.2], [-0.2, -1, 0.1], [0.2, 0.1, 1], [0, -0.2, -1]])
     spikes /= np.linalg.norm(spikes, axis=1, keepdims=True)
     radius = 0.38 + 0.6 * np.exp(-14 * (1 - ball.vertices @ spikes.T)).sum(axis=1)

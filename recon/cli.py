@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from recon import __version__
 from recon.errors import ReconError
@@ -66,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
         _add_reference,
         _add_train,
         _add_validate,
+        _add_render,
         _add_report,
         _add_view,
         _add_inspect,
@@ -106,7 +107,7 @@ def _add_extract(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parse
     command.add_argument(
         "--sphere", type=_sphere, metavar="X,Y,Z,R", help="sphere around the object of photographs, in their own frame"
     )
-    command.add_argument("--size", type=_size, metavar="N", help="make views of N×N pixels of photographs")
+    command.add_argument("--size", type=_side, metavar="N", help="make views of N×N pixels of photographs")
     command.add_argument(
         "--hold-out",
         type=_every,
@@ -164,6 +165,53 @@ def _add_validate(commands: "argparse._SubParsersAction[_Parser]", debug: "_Pars
     command.add_argument("--tone", choices=("clamp", "scale"), default="clamp", help="radiance above 1 in pictures")
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     command.set_defaults(command=_validate)
+
+
+def _add_render(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser") -> None:
+    command = commands.add_parser("render", parents=[debug], help="pictures of a run's object, in any light")
+    command.add_argument("run", type=Path, metavar="RUN", help="folder that training wrote")
+    command.add_argument(
+        "--path",
+        default="turntable",
+        metavar="PATH",
+        help="turntable (default), or the cameras of views.npz or keyframes.npz, in the source's frame",
+    )
+    command.add_argument(
+        "--light",
+        default="camera",
+        metavar="LIGHT",
+        help="camera (default), a point X,Y,Z in the source's frame, or an environment (.hdr, .exr; z is up)",
+    )
+    command.add_argument(
+        "--size", type=_picture_size, metavar="WxH", help="pixels (default: the path's; turntable 512x512)"
+    )
+    command.add_argument("--level", type=_level, metavar="N", help="of the icosphere, 0 to 7 (default: the run's)")
+    command.add_argument(
+        "--frames", type=_count, metavar="N", help="of a turntable (72), or along a curve through the path's cameras"
+    )
+    command.add_argument(
+        "--samples", type=_count, default=256, metavar="S", help="directions drawn from an environment (default: 256)"
+    )
+    command.add_argument(
+        "--intensity", type=_positive, default=1.0, metavar="Q", help="of the light, relative to the flash (default: 1)"
+    )
+    command.add_argument(
+        "--exposure",
+        type=_stops,
+        metavar="STOPS",
+        help="brighten by 2^STOPS, where 0 is as trained (default: metered, one for all frames)",
+    )
+    command.add_argument(
+        "--backdrop",
+        choices=("black", "environment", "run"),
+        default="black",
+        help="behind the object: black (default), the environment that lights it, or what the run learned",
+    )
+    command.add_argument("--linear", action="store_true", help="in a folder also EXR, linear, in the source's unit")
+    command.add_argument("--fps", type=_positive, default=24.0, metavar="R", help="frames a second of a film (24)")
+    command.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder for PNG, or .mp4 or .gif")
+    command.add_argument("--quiet", action="store_true", help="no progress line")
+    command.set_defaults(command=_render)
 
 
 def _add_report(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parser") -> None:
@@ -286,6 +334,42 @@ def _validate(options: argparse.Namespace) -> None:
     log_validation(options.run, options.out, views)
 
 
+def _render(options: argparse.Namespace) -> None:
+    _check_folders([options.run])
+    path: str | Path = options.path
+    if path != "turntable":
+        path = Path(path)
+        _check_files([path])
+
+    from recon.relighting.lights import parse_light
+    from recon.relighting.relight import Options, relight
+
+    try:
+        light = parse_light(options.light)
+    except ValueError:
+        raise ReconError(f"--light {options.light}: a point has three numbers, X,Y,Z") from None
+    if isinstance(light, Path):
+        _check_files([light])
+    relight(
+        options.run,
+        path,
+        light,
+        options.out,
+        Options(
+            size=options.size,
+            level=options.level,
+            frames=options.frames,
+            samples=options.samples,
+            intensity=options.intensity,
+            stops=options.exposure,
+            backdrop=options.backdrop,
+            linear=options.linear,
+            rate=options.fps,
+            quiet=options.quiet,
+        ),
+    )
+
+
 def _report(options: argparse.Namespace) -> None:
     _check_folders(options.runs)
 
@@ -344,7 +428,7 @@ def _sphere(text: str) -> tuple[float, float, float, float]:
     return x, y, z, radius
 
 
-def _size(text: str) -> int:
+def _side(text: str) -> int:
     if not text.isdecimal() or not 16 <= int(text) <= 4096:
         raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 16 to 4096")
     return int(text)
@@ -368,6 +452,39 @@ def _minutes(text: str) -> float:
     if not 0 < minutes < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r}: must be a positive number of minutes")
     return minutes
+
+
+def _picture_size(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.lower())
+    if found is None or "0" in (found[1].lstrip("0") or "0", found[2].lstrip("0") or "0"):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be width and height in pixels, such as 640x480")
+    return int(found[1]), int(found[2])
+
+
+def _level(text: str) -> int:
+    if not text.isdecimal() or int(text) > 7:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a level of the icosphere, from 0 to 7")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100_000:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 1 to 100000")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    number = _number(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a positive number")
+    return number
+
+
+def _stops(text: str) -> float:
+    stops = _number(text)
+    if not -64 <= stops <= 64:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a number of stops, from -64 to 64")
+    return stops
 
 
 def _cosine(text: str) -> float:
@@ -442,7 +559,11 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, with its errors in one line like every other."""
+    """argparse, with its errors in one line like every other, and points that begin with a minus as values."""
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        self._negative_number_matcher = re.compile(r"-\.?\d")
 
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_INPUT, f"recon: error: {message} (see {self.prog} --help)\n")

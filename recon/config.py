@@ -6,6 +6,7 @@ The JSON schema in `workflow/schemas` is generated from these models.
 import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -48,9 +49,13 @@ class SurfaceConfig(Section):
 
     @model_validator(mode="after")
     def _nested(self) -> "SurfaceConfig":
-        if any(fine != 2 * coarse for coarse, fine in zip(self.cells[:-1], self.cells[1:], strict=True)):
-            raise ValueError("'cells' must each be twice the one before")
+        _check_doubling(self.cells, "cells")
         return self
+
+
+def _check_doubling(sizes: Sequence[int], key: str) -> None:
+    if any(fine != 2 * coarse for coarse, fine in pairwise(sizes)):
+        raise ValueError(f"'{key}' must each be twice the one before")
 
 
 class CropConfig(Section):
@@ -151,6 +156,24 @@ class LossConfig(Section):
     laplacian: Weight = Field(0.0, description="mean length of the uniform Laplacian of the vertices")
 
 
+class TextureConfig(Section):
+    """The textures of a reflectance that varies over a surface of velocity grids."""
+
+    sizes: tuple[Annotated[int, Field(ge=2, le=4096)], ...] = Field(
+        (16, 32, 64, 128, 256),
+        min_length=1,
+        description="texels of each texture along a side, each twice the one before",
+    )
+    falloff: float = Field(
+        0.25, ge=0, le=4, description="a texture n times as fine takes steps that are n^falloff times as small"
+    )
+
+    @model_validator(mode="after")
+    def _nested(self) -> "TextureConfig":
+        _check_doubling(self.sizes, "sizes")
+        return self
+
+
 class FieldConfig(Section):
     """The radiance field outside the unit sphere, with `background: field`."""
 
@@ -166,7 +189,10 @@ class FieldConfig(Section):
 class RenderConfig(Section):
     """How views are rendered in training."""
 
-    backend: Literal["torch", "pytorch3d"] = Field("torch", description="rasteriser")
+    backend: Literal["torch", "pytorch3d"] = Field(
+        "torch",
+        description="rasteriser: recon's own, on a CUDA device by Triton kernels where these serve, or PyTorch3D's",
+    )
     samples: int = Field(2, ge=1, le=8, description="shading samples along each side of a pixel")
     antialias: bool = Field(True, description="blend silhouettes; without it outlines have no gradient")
 
@@ -178,6 +204,15 @@ class ExportConfig(Section):
         "y",
         description="of mesh.glb: turn the source's z to glTF's y, or leave the source's axes (where its y is up); "
         "mesh.ply always has the source's",
+    )
+    metres: float = Field(
+        1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="a unit of the source in metres, glTF's unit: 0.001 where the source has millimetres",
+    )
+    texture: int = Field(
+        1024, ge=16, le=8192, description="texels along each side of the textures; a level of detail coarser has half"
     )
 
 
@@ -198,6 +233,7 @@ class RunConfig(Section):
     reflectance: Literal["constant", "varying", "microfacet"] = Field(
         "constant", description="one diffuse albedo, an albedo over the sphere, or albedo and Cook-Torrance lobes"
     )
+    texture: TextureConfig = TextureConfig()
     background: Literal["none", "constant", "field", "given"] = Field(
         "none",
         description="black, one colour that is learned, a radiance field outside the unit sphere, or the views "

@@ -1,7 +1,8 @@
 """Every file that a run leaves: its name, who writes it, what it holds, and which names are taken.
 
     RUN/                        `recon train --out RUN`
-        mesh.ply  mesh.glb  model.pt  train.yaml  history.csv  validation.csv  viewer.html  run_id.txt
+        mesh.ply  mesh.glb  mesh_lod1.glb …  mesh.obj …  model.pt  train.yaml  history.csv  validation.csv
+        viewer.html  run_id.txt
         checkpoints/            side files, from which a stopped training goes on; no workflow declares them
         validation/             `recon validate --run RUN --out RUN/validation`
 
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-VERSION = 3
+VERSION = 4
 """Of the files in a run folder that recon reads back, `model.pt` and the states of a training. Another is refused."""
 
 
@@ -25,7 +26,16 @@ class RunFile(NamedTuple):
 
 
 MESH_PLY = RunFile("mesh.ply", "train", "the mesh in the source's frame, in doubles, vertices coloured by albedo")
-MESH_GLB = RunFile("mesh.glb", "train", "the same mesh as glTF has it: y up, linear colours, placed by its node")
+MESH_GLB = RunFile("mesh.glb", "train", "the same mesh as glTF has it: material and textures, y up, placed by its node")
+MESH_OBJ = RunFile("mesh.obj", "train", "the same mesh in the source's frame, with all digits")
+MESH_MTL = RunFile("mesh.mtl", "train", "its material")
+LODS = (
+    RunFile("mesh_lod1.glb", "train", "as mesh.glb, a level coarser, textures of half the size"),
+    RunFile("mesh_lod2.glb", "train", "and once more"),
+)
+BASE_COLOR = RunFile("mesh_base_color.png", "train", "texture of mesh.obj: base colour, where it varies (sRGB)")
+ROUGHNESS = RunFile("mesh_roughness.png", "train", "texture of mesh.obj: roughness, where it varies (linear)")
+NORMAL_MAP = RunFile("mesh_normals.png", "train", "texture of mesh.obj: normals of a finer level in tangent space")
 MODEL = RunFile("model.pt", "train", "configuration, weights, frame and radiance scale; read with weights_only=True")
 CONFIG = RunFile("train.yaml", "train", "the resolved configuration")
 HISTORY = RunFile("history.csv", "train", "an iteration a row: seconds, level, learning rate, every loss term")
@@ -36,7 +46,13 @@ RUN_ID = RunFile("run_id.txt", "train", "MLflow's identifier of the run")
 TRAINED = (MESH_PLY, MESH_GLB, MODEL, CONFIG, HISTORY, CHECKS, RUN_ID)
 """What a training that is over has left, wherever it ran: the outputs of the workflow's rule."""
 
-ARTIFACTS = (MESH_PLY, MESH_GLB, VIEWER, MODEL, CONFIG, HISTORY, CHECKS)
+TEXTURES = (BASE_COLOR, ROUGHNESS, NORMAL_MAP)
+"""Pictures beside `MESH_OBJ`; those that its reflectance needs none of are not there."""
+
+ASSETS = (MESH_PLY, MESH_GLB, *LODS, MESH_OBJ, MESH_MTL, *TEXTURES)
+"""The surface and its material, for other programs."""
+
+ARTIFACTS = (*ASSETS, VIEWER, MODEL, CONFIG, HISTORY, CHECKS)
 """What MLflow gets of them."""
 
 REQUIRED_OF_A_RUN = (CONFIG, HISTORY)
@@ -47,7 +63,8 @@ GEOMETRY = RunFile("geometry.json", "validate", "with a reference: how far the m
 SURFACE = RunFile("surface.npz", "validate", "what is known at the mesh's vertices, for the page")
 OVERSHOOT = RunFile("overshoot.npz", "validate", "the brightest prediction, as radiance")
 TURNTABLE = RunFile("turntable.gif", "validate", "the reconstruction, turning")
-MEASURED = (CERTIFICATE, GEOMETRY, SURFACE, OVERSHOOT, TURNTABLE)
+RELIT = RunFile("relit.gif", "validate", "the reconstruction, turning, lit by a lamp beside the camera")
+MEASURED = (CERTIFICATE, GEOMETRY, SURFACE, OVERSHOOT, TURNTABLE, RELIT)
 """The files of a validation that belong to no viewpoint set."""
 
 RESERVED_SETS = tuple(Path(file.name).stem for file in MEASURED)

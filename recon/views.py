@@ -17,7 +17,10 @@ ROTATION_TOLERANCE = 1e-4
 LIGHTS = ("light_position", "light_direction")
 """The keys that say where the light is; without either it is at the camera."""
 
-OPTIONAL = ("masks", "known", "backgrounds", *LIGHTS)
+TRUTH = ("albedo", "roughness")
+"""The keys that only scenes with declared materials have: what a reconstruction is measured against."""
+
+OPTIONAL = ("masks", "known", "backgrounds", *LIGHTS, *TRUTH)
 """The keys that a set may lack; each has an entry a view."""
 
 POINTS = ("points", "observations")
@@ -48,6 +51,10 @@ class Views:
         backgrounds: what the same viewpoints show without the object, as `images`, or None where unknown.
         known: 255 where a photograph shows the pixel, 0 where none does, as beyond the border of a picture whose
             lens was straightened; None where all are known. What is not known is compared with nothing.
+        albedo: where it is known, the object's linear diffuse albedo, 0 beside it; relative to white, not to
+            `radiance_scale`.
+        roughness: where it is known, that of the object's glossy layer, whose GGX alpha is its square; 0 where all
+            is diffuse and beside the object.
         radiance_scale: the source's radiance that an image value of 1 stands for.
         world_from_unit: the similarity from the unit frame to the source's frame.
         metadata: format version, set name, source, settings, tool versions.
@@ -70,6 +77,8 @@ class Views:
     light_direction: Float64[np.ndarray, "n 3"] | None = None
     backgrounds: Float32[np.ndarray, "n h w 3"] | None = None
     known: UInt8[np.ndarray, "n h w"] | None = None
+    albedo: Float32[np.ndarray, "n h w 3"] | None = None
+    roughness: Float32[np.ndarray, "n h w"] | None = None
     points: Float32[np.ndarray, "p 3"] | None = None
     observations: Int32[np.ndarray, "o 2"] | None = None
 
@@ -194,6 +203,8 @@ def load_views(path: str | Path, *, empty_masks: bool = False) -> Views:
         light_direction=arrays.get("light_direction"),
         backgrounds=arrays.get("backgrounds"),
         known=arrays.get("known"),
+        albedo=arrays.get("albedo"),
+        roughness=arrays.get("roughness"),
         points=arrays.get("points"),
         observations=arrays.get("observations"),
     )
@@ -236,6 +247,8 @@ def _check_arrays(arrays: dict[str, np.ndarray], path: str | Path) -> None:
         "masks": ((n, height, width), "uint8"),
         "known": ((n, height, width), "uint8"),
         "backgrounds": (images.shape, "float32"),
+        "albedo": (images.shape, "float32"),
+        "roughness": ((n, height, width), "float32"),
         "camera_to_world": ((n, 4, 4), "float64"),
         "intrinsics": ((n, 3, 3), "float64"),
         "radiance_scale": ((), "float64"),

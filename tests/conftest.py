@@ -17,23 +17,18 @@ PROGRAMS = ("browser", "cluster", "workflow")
 
 
 WHOLE_RUNS = {
-    *("test_blender", "test_delivered", "test_diligent", "test_evaluation", "test_faults", "test_gallery"),
-    *("test_parallel_store", "test_report", "test_report_figures", "test_report_publish", "test_resume"),
-    *(
-        "test_security",
-        "test_stopping",
-        "test_structure_from_motion",
-        "test_sync",
-        "test_tracking",
-        "test_training",
-        "test_viewer",
-    ),
+    *("test_asset_in_blender", "test_blender", "test_delivered", "test_diligent", "test_evaluation", "test_faults"),
+    *("test_gallery", "test_parallel_store", "test_report", "test_report_figures", "test_report_publish"),
+    *("test_resume", "test_security", "test_stopping", "test_structure_from_motion", "test_sync", "test_tracking"),
+    *("test_training", "test_viewer"),
 }
 """Modules of tests that train, validate, write pages or talk to MLflow as a person does."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
         if item.path.parent.name in PROGRAMS or item.path.stem in WHOLE_RUNS:
             item.add_marker(pytest.mark.slow)
 

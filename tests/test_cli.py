@@ -67,7 +67,7 @@ def test_help_imports_neither_torch_nor_mlflow() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["extract", "keyframes", "reference", "inspect", "train", "validate", "report", "view", "store", "sync"],
+    ["extract", "keyframes", "reference", "inspect", "train", "validate", "render", "report", "view", "store", "sync"],
 )
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:

@@ -23,6 +23,7 @@ from recon.training.crop import (
     views_per_iteration,
 )
 from recon.training.data import TrainingData
+from recon.training.draws import Draws
 from recon.training.initialise import initial_model
 from recon.training.losses import weighted_mean
 from recon.training.objective import evaluate
@@ -168,7 +169,9 @@ def test_pixels_that_are_not_known_pull_at_nothing(crop: str, background: str) -
         model = initial_model(config, replace(views, known=known), CPU)
         data = TrainingData.from_views(marked, CPU)
         curriculum = Curriculum.of(model.background, config.loss, data.cameras)
-        terms = evaluate(model, curriculum, data.batch(torch.arange(6)), 0.0, torch.Generator().manual_seed(0))
+        terms = evaluate(
+            model, curriculum, data.batch(torch.arange(6)), 0.0, Draws(torch.Generator().manual_seed(0), CPU)
+        )
         terms["image"].backward()
         gradient = [p.grad for p in model.parameters() if p.grad is not None]
         found.append((terms["image"].item(), torch.cat([each.flatten() for each in gradient])))
@@ -209,11 +212,11 @@ def test_cropped_training_sees_the_full_loss_on_average() -> None:
     options = ["train.levels=[2]", "train.random_rotation=false", "loss.velocity=0", "loss.fold=0"]
     whole, crops = load_config(None, options), load_config(None, [*options, "train.crop.size=14"])
     data = TrainingData.from_views(views, CPU).batch(torch.arange(6))
-    generator = torch.Generator().manual_seed(0)
+    draws = Draws(torch.Generator().manual_seed(0), CPU)
     with torch.no_grad():
-        expected = evaluate(initial_model(whole, views, CPU), None, data, 0.0, generator)["image"].item()
+        expected = evaluate(initial_model(whole, views, CPU), None, data, 0.0, draws)["image"].item()
         model = initial_model(crops, views, CPU)
-        found = [evaluate(model, None, data, 0.0, generator)["image"].item() for _ in range(60)]
+        found = [evaluate(model, None, data, 0.0, draws)["image"].item() for _ in range(60)]
     assert np.mean(found) == pytest.approx(expected, abs=4 * np.std(found) / 60**0.5)
 
 

@@ -18,7 +18,7 @@ from recon.evaluation.gallery import Gallery, LargestValues
 from recon.evaluation.match import Match, match
 from recon.evaluation.overshoot import brightest, write_overshoot
 from recon.evaluation.surface_file import SurfaceFile, decimated, source_poses
-from recon.evaluation.turntable import turntable, write_turntable
+from recon.evaluation.turntable import turntable, write_relit_turntable, write_turntable
 from recon.evaluation.visibility import times_seen
 from recon.images.colour_maps import Range, colours, depth_range, difference_range, normal_colours
 from recon.images.pictures import Tone
@@ -219,6 +219,12 @@ def test_the_turntable_goes_around_the_upright_axis(tmp_path: Path, monkeypatch:
     assert frames.shape == (4, 32, 32, 3)
     assert (frames.reshape(4, -1).max(axis=1) > 100).all()
     assert not (frames[0] == frames[1]).all()
+    lit = turntable(model, model.mesh(2), count=4, size=32, lamp=True)
+    # The lamp is to the right and above: what is below to the left is dark.
+    above, below = lit[:, 8:16, 16:24].mean(axis=(1, 2, 3)), lit[:, 17:25, 9:16].mean(axis=(1, 2, 3))
+    assert (above > 2 * below).all()
+    write_relit_turntable(model, model.mesh(2), tmp_path / "relit.gif")
+    assert imageio.imread(tmp_path / "relit.gif", plugin="pillow", index=None).shape == (3, 16, 16, 3)
     write_turntable(model, model.mesh(2), tmp_path / "turntable.gif")
     film = imageio.imread(tmp_path / "turntable.gif", plugin="pillow", index=None)
     assert film.shape == (3, 16, 16, 3)
@@ -250,3 +256,26 @@ def test_a_quantile_of_parts_is_that_of_the_whole() -> None:
         for part in values:
             largest.add(part)
         assert largest.quantile() == pytest.approx(np.quantile(values, below), rel=1e-6)
+
+
+@pytest.mark.parametrize(("reflectance", "more"), [("constant", set()), ("varying", {"albedo"})])
+def test_base_colour_is_shown_where_it_varies(tmp_path: Path, reflectance: str, more: set[str]) -> None:
+    tree = {"train": {"levels": [2]}, "surface": {"width": 8, "steps": 2}, "reflectance": reflectance}
+    model, views = Model(RunConfig.model_validate(tree), FRAME, 1.0), views_of(1)
+    write_gallery(tmp_path, views, found_by(model, views), "clamp")
+    kinds = {path.stem.partition("_")[2] for path in tmp_path.glob("*.png")}
+    assert kinds == {"truth", "prediction", "difference", "normals", "depth"} | more
+
+
+def test_roughness_is_shown_as_it_is_and_without_light(tmp_path: Path) -> None:
+    """One lobe of roughness 0.5, everywhere: grey of half of 255, to the outline; base colour is white."""
+    tree = {"train": {"levels": [3]}, "surface": {"width": 8, "steps": 2}, "reflectance": "microfacet"}
+    model, views = Model(RunConfig.model_validate(tree), FRAME, 1.0), views_of(1)
+    mesh = model.mesh(3)
+    lobes = torch.tensor([0.5, 0.5, 0.5, 0.03, 0, 0, 0.5, 0.3, 0.4]).expand(len(mesh.vertices), 9)
+    found = match(model, mesh._replace(attributes=lobes), views)
+    write_gallery(tmp_path, views, found, "clamp")
+    inside = found.alpha[0] > 0.999
+    roughness = imageio.imread(tmp_path / "000_roughness.png")[inside]
+    assert np.abs(roughness.astype(int) - 127).max() <= 2
+    assert (imageio.imread(tmp_path / "000_albedo.png")[inside] >= 254).all()

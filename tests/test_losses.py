@@ -8,6 +8,7 @@ from recon.model.model import Model, SurfaceMesh
 from recon.render.renderer import Rendering
 from recon.surface.icosphere import icosphere
 from recon.training.data import Batch
+from recon.training.draws import Draws
 from recon.training.losses import (
     distortion_loss,
     edge_loss,
@@ -19,6 +20,10 @@ from recon.training.losses import (
     sample_path,
     weighted_mean,
 )
+
+
+def draws() -> Draws:
+    return Draws(torch.Generator().manual_seed(0), torch.device("cpu"))
 
 
 def scalings(along_x: list[float]) -> torch.Tensor:
@@ -53,7 +58,7 @@ def test_distortion_is_of_shape_and_not_of_size() -> None:
 
 def test_sampled_points_lie_on_the_path_before_its_end() -> None:
     path = [torch.full((4, 3), float(i), requires_grad=True) for i in range(4)]
-    points = sample_path(path, 200, torch.Generator().manual_seed(0))
+    points = sample_path(path, 200, draws())
     assert points.shape == (200, 3)
     assert set(points[:, 0].tolist()) == {0.0, 1.0, 2.0}
     assert not points.requires_grad
@@ -90,7 +95,7 @@ def test_only_terms_with_a_weight_are_computed() -> None:
             mesh(),
             model.flow(),
             path,
-            torch.Generator(),
+            draws(),
         )
 
     assert set(terms(LossConfig(), None)) == {"image", "velocity", "fold", "distortion"}
@@ -140,7 +145,7 @@ def test_no_term_but_those_with_a_weight() -> None:
         model = Model(RunConfig(loss=LossConfig(**{**nothing, name: 1.0})), np.eye(4), 1.0)
         batch = Batch(ring(1, 2, 2), image, torch.ones(1, 2, 2), torch.tensor([0]))
         path = [mesh().vertices, mesh().vertices]
-        assert set(loss_terms(model, rendering, batch, mesh(), model.flow(), path, torch.Generator())) == {name}
+        assert set(loss_terms(model, rendering, batch, mesh(), model.flow(), path, draws())) == {name}
 
 
 def test_without_masks_there_is_no_silhouette_term() -> None:
@@ -149,7 +154,7 @@ def test_without_masks_there_is_no_silhouette_term() -> None:
     model = Model(RunConfig(loss=LossConfig(silhouette=1)), np.eye(4), 1.0)
     batch = Batch(ring(1, 2, 2), image, None, torch.tensor([0]))
     path = [mesh().vertices, mesh().vertices]
-    assert "silhouette" not in loss_terms(model, rendering, batch, mesh(), model.flow(), path, torch.Generator())
+    assert "silhouette" not in loss_terms(model, rendering, batch, mesh(), model.flow(), path, draws())
 
 
 def test_edges_are_drawn_towards_a_mean_that_stands_still() -> None:

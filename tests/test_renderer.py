@@ -63,7 +63,7 @@ def test_a_point_light_at_the_camera_is_its_flash(reflectance: str) -> None:
     (vertices, faces), cameras = bumpy(3), ring(2, 32, 32).to(torch.float64)
     vertices = vertices.double().requires_grad_()
     model = Model(RunConfig(reflectance=reflectance), np.eye(4), 1.0).double()
-    attributes = model.reflectance(vertices.detach()).detach()
+    attributes = model.reflectance.attributes(vertices.detach()).detach()
     weights = torch.rand(2, 32, 32, 3, dtype=torch.float64)
     images, gradients = [], []
     for each in (cameras, at_cameras(cameras)):

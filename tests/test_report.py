@@ -1,3 +1,4 @@
+import base64
 import hashlib
 import json
 import re
@@ -8,6 +9,7 @@ from pathlib import Path
 import imageio.v3 as imageio
 import numpy as np
 import pytest
+import yaml
 from runs import VIEWS, write_run, write_training
 
 from recon.errors import ReconError
@@ -18,6 +20,7 @@ from recon.report.records import load_records
 from recon.report.sprite_sheet import LOSSLESS, gallery_files, sprite_sheets
 from recon.report.tables import number
 from recon.report.three import threejs
+from recon.tracking.record import Record
 
 
 class Page(HTMLParser):
@@ -68,6 +71,23 @@ def test_the_page_needs_nothing_else(runs: list[Path], tmp_path: Path) -> None:
 
 def test_it_is_the_same_page_each_time(runs: list[Path]) -> None:
     assert report_page(runs) == report_page(runs)
+
+
+def test_a_run_that_the_clock_cut_is_marked(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its numbers depend on what else the machine did. Runs by iterations, and longer ones, have no mark."""
+    (runs[0] / "checkpoints").mkdir(exist_ok=True)
+    record = Record("run", "recon", 0, params={"max_minutes": "6.0"})
+    for planned, marked in ((100_000, True), (2, False)):
+        config = yaml.safe_load((runs[0] / "train.yaml").read_text()) or {}
+        config.setdefault("train", {})["iterations"] = planned
+        (runs[0] / "train.yaml").write_text(yaml.safe_dump(config))
+        record.write(runs[0])
+        report(runs, tmp_path / "out")
+        said = "cut by the clock: --max-minutes 6.0 gave it"
+        assert (said in (tmp_path / "out" / "index.html").read_text()) == marked
+        assert (said in capsys.readouterr().err) == marked
 
 
 def test_the_best_of_each_set_is_marked_and_published_losses_stand_beside(runs: list[Path]) -> None:
@@ -213,6 +233,26 @@ def test_json_cannot_end_its_element() -> None:
     text = str(embedded_json({"name": "</script><!--&"}))
     assert not set("<>&") & set(text)
     assert json.loads(text) == {"name": "</script><!--&"}
+
+
+def test_the_film_in_another_light_is_in_the_page_and_a_broken_one_is_told(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    assert "lit by a lamp" not in report_page([folder])
+    path = folder / "validation" / "relit.gif"
+    frames = np.zeros((3, 20, 30, 3), np.uint8)
+    frames[1:, 5:, 5:] = 200
+    imageio.imwrite(path, frames, plugin="pillow", extension=".gif", duration=100, loop=0)
+    page = Page(report_page([folder]))
+    (film,) = [tag for _, tag in page.tags if "lit by a lamp" in (tag.get("alt") or "")]
+    assert (film["width"], film["height"]) == ("30", "20")
+    stored = imageio.imread(base64.b64decode(page.figures[f"part-{film['data-part']}"]), extension=".webp", index=...)
+    assert stored.shape[1:] == (20, 30, 3) and stored[0].max() < 30 and stored[-1].max() > 170
+    path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(ReconError, match="relit.gif: not a readable film"):
+        report_page([folder])
+    path.write_bytes(b"")
+    (folder / "validation" / "certificate.json").unlink()  # of which model the film is, nobody knows
+    assert "lit by a lamp" not in report_page([folder])
 
 
 def test_a_run_that_was_not_validated_yet(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_a_files_name_is_written_once(file: RunFile) -> None:
 def test_names_are_apart() -> None:
     names = [file.name for file in FILES]
     assert len(set(names)) == len(names)
-    assert {"geometry", "certificate", "surface", "overshoot", "turntable"} <= set(RESERVED_SETS)
+    assert {"geometry", "certificate", "surface", "overshoot", "turntable", "relit"} <= set(RESERVED_SETS)
     assert all(file.writer == "train" for file in (*TRAINED, *ARTIFACTS))
     assert all(file.writer == "validate" for file in MEASURED)
 

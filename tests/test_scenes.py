@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import trimesh
 import yaml
 
 from recon.camera import Cameras, intrinsics_from_fov
 from recon.capture.keyframes import Keyframes, write_keyframes
+from recon.capture.materials import paint
 from recon.capture.paths import arc, even_sphere
-from recon.capture.scene import ArcPath, load_scene
+from recon.capture.scene import ArcPath, Pattern, load_scene
 from recon.capture.synthetic import views_from_scene
 from recon.capture.world import build_world, objects_mesh
 from recon.errors import ReconError
@@ -238,6 +240,72 @@ def test_the_tiny_scene_renders() -> None:
     assert views.metadata["versions"]["torch"]
 
 
+# Materials
+
+
+def test_a_checker_has_two_colours_in_cubes_of_its_objects_own_frame(tmp_path: Path) -> None:
+    pattern = {"pattern": "checker", "size": 0.3, "colors": [[0.8, 0.6, 0.4], [0.1, 0.2, 0.3]]}
+    ball = {"shape": "sphere", "radius": 0.5, "albedo": pattern}
+    albedo = views_from_scene(scene(tmp_path, objects=[ball]), "front").albedo
+    assert albedo is not None
+    pure = np.isclose(albedo[..., None, :], pattern["colors"], atol=1e-5).all(axis=-1)
+    assert pure[..., 0].sum() > 50 and pure[..., 1].sum() > 50
+    turned = views_from_scene(scene(tmp_path, objects=[ball | {"rotation": [0, 0, 50]}]), "front").albedo
+    assert np.abs(turned - albedo).mean() > 0.01
+    full = {"full": {"count": 2, "azimuth": [0, 360], "elevation": [0, 0]}}
+    there = views_from_scene(scene(tmp_path, objects=[ball], sets=full, training_set="full"), "full").albedo
+    half = [ball | {"rotation": [0, 0, 180]}]
+    back = views_from_scene(scene(tmp_path, objects=half, sets=full, training_set="full"), "full").albedo
+    np.testing.assert_allclose(back[::-1], there, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "place", "share"),
+    [
+        ({"pattern": "checker", "size": 0.5}, [0.1, 0.2, 0.3], 0),
+        ({"pattern": "checker", "size": 0.5}, [-0.1, 0.2, 0.3], 1),
+        ({"pattern": "checker", "size": 0.5}, [-0.1, -0.2, 0.3], 0),
+        ({"pattern": "stripes", "size": 0.2, "axis": "x"}, [0.3, 9, 9], 1),
+        ({"pattern": "stripes", "size": 0.2, "axis": "x"}, [0.5, 9, 9], 0),
+        ({"pattern": "half", "axis": "y"}, [9, -0.1, 9], 1),
+        ({"pattern": "gradient", "size": 0.4}, [9, 9, -0.4], 0),
+        ({"pattern": "gradient", "size": 0.4}, [9, 9, 0.2], 0.75),
+        ({"pattern": "gradient", "size": 0.4}, [9, 9, 0.9], 1),
+    ],
+)
+def test_patterns(pattern: dict[str, Any], place: list[float], share: float) -> None:
+    colors = Pattern(**pattern, colors=((0, 0, 0), (1, 0.5, 0.25)))
+    found = paint(colors, torch.tensor([place]))
+    torch.testing.assert_close(found, share * torch.tensor([[1, 0.5, 0.25]]))
+
+
+def test_a_glossy_layer_adds_the_lobe_of_its_roughness(tmp_path: Path) -> None:
+    """In the middle of a picture of a ball, whose surface faces camera and flash there."""
+    front = {"front": {"count": 1, "azimuth": [0, 0], "elevation": [0, 0]}}
+    camera = {"width": 25, "height": 25, "field_of_view": 20, "samples": 1}
+    ball = {"shape": "sphere", "radius": 0.5, "albedo": [0.5, 0.5, 0.5]}
+    changes = {"sets": front, "camera": camera, "light": {"intensity": 3}}
+    glossy = scene(tmp_path / "b", objects=[ball | {"roughness": 0.6, "specular": 0.1}], **changes)
+    dull, shiny = (views_from_scene(path, None) for path in (scene(tmp_path / "a", objects=[ball], **changes), glossy))
+    middle = [views.images[0, 12, 12, 0] * views.radiance_scale for views in (dull, shiny)]
+    assert middle[1] - middle[0] == pytest.approx(3 * 0.1 / (4 * 0.6**4) / 2**2, rel=0.02)
+    assert dull.roughness is None and shiny.roughness is not None and shiny.albedo is not None
+    assert shiny.roughness[0, 12, 12] == pytest.approx(0.6) and shiny.roughness[0, 0, 0] == 0
+    np.testing.assert_allclose(shiny.albedo[0, 12, 12], 0.5, rtol=1e-5)
+
+
+def test_known_materials_are_of_the_object_alone(tmp_path: Path) -> None:
+    """What a pixel shows of it: beside the background, too, the mean is of the object."""
+    wall = {"shape": "cube", "radius": 1.0, "position": [-2.5, 0, 0], "albedo": [1, 0, 0]}
+    ball = {"shape": "sphere", "radius": 0.5, "albedo": {"pattern": "half", "colors": [[0, 0, 1], [0, 0, 1]]}}
+    views = views_from_scene(scene(tmp_path, objects=[ball], background=[wall]), "front")
+    assert views.albedo is not None and views.masks is not None and views.images[..., 0].max() > 0.05
+    np.testing.assert_allclose(
+        views.albedo[views.masks > 0], np.tile([0, 0, 1], ((views.masks > 0).sum(), 1)), atol=1e-5
+    )
+    assert views.albedo[..., 0].max() == 0
+
+
 # Bad input
 
 
@@ -266,6 +334,17 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "neither": ({"objects": [{}]}, "key 'objects.0': expected either 'shape' or 'mesh'"),
     "negative radius": ({"objects": [BALL | {"radius": -1}]}, "key 'objects.0.radius': .* got -1"),
     "negative albedo": ({"objects": [BALL | {"albedo": [1, 1, -1]}]}, "key 'objects.0.albedo"),
+    "no such pattern": ({"objects": [BALL | {"albedo": {"pattern": "dots"}}]}, "key 'objects.0.albedo.*'dots'"),
+    "one colour": (
+        {"objects": [BALL | {"albedo": {"pattern": "half", "colors": [[1, 1, 1]]}}]},
+        "key 'objects.0.albedo.*colors.*",
+    ),
+    "stripes of no width": (
+        {"objects": [BALL | {"albedo": {"pattern": "stripes", "size": 0}}]},
+        "key 'objects.0.albedo.*size.* got 0",
+    ),
+    "mirror": ({"objects": [BALL | {"roughness": 0}]}, "key 'objects.0.roughness': .* got 0"),
+    "more than all light": ({"objects": [BALL | {"specular": 1.5}]}, "key 'objects.0.specular': .* got 1.5"),
     "dark light": ({"light": {"intensity": 0}}, "key 'light.intensity': .* got 0"),
     "field of view": ({"camera": {"field_of_view": 180}}, "key 'camera.field_of_view': .* got 180"),
     "two lenses": (

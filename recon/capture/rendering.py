@@ -2,13 +2,14 @@
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from recon.camera import Cameras
 from recon.capture.world import World
 from recon.errors import ReconError
-from recon.render.renderer import render
+from recon.geometry.winding import inside
+from recon.render.renderer import Rendering, Shader, diffuse, render
 from recon.render.shade import Angles
 
 
@@ -27,28 +28,55 @@ def photograph(
     Raises:
         ReconError: a camera stands inside a mesh, or no object is seen from it.
     """
-    inside = _inside(world, camera_to_world[:, :3, 3])
-    if inside.any():
-        raise ReconError(f"{source}: the camera of view {inside.argmax()} stands inside an object")
-    vertices, faces, albedo = torch.tensor(world.vertices).float(), torch.tensor(world.faces), world.albedo
-    # A fourth channel tells object from background; the shader passes it on unlit.
-    attributes = torch.tensor(np.column_stack([albedo, world.is_object])).float()
+    within = inside(camera_to_world[:, :3, 3], world.vertices, world.faces)
+    if within.any():
+        raise ReconError(f"{source}: the camera of view {within.argmax()} stands inside an object")
     cameras = Cameras(torch.tensor(camera_to_world).float(), torch.tensor(intrinsics).float(), height, width)
     images, masks = [], []
     for i in range(len(cameras)):  # one by one bounds the memory
-        view = cameras[i : i + 1]
-        lit = render(vertices, faces, view, albedo=attributes[:, :3], antialias=False, samples=samples)
+        lit = _lit(world, cameras[i : i + 1], samples)
         share = lit.alpha
         if world.has_background:
-            marked = render(
-                vertices, faces, view, albedo=attributes[:, 3:], shader=_unlit, antialias=False, samples=samples
-            )
-            share = marked.radiance[..., 0]
+            share = _rendered(world, world.is_object[:, None], cameras[i : i + 1], samples, _unlit).radiance[..., 0]
         if not (share > 0.5).any():
             raise ReconError(f"{source}: view {i} shows no object: it is blocked, out of the picture or too small")
         images.append(lit.radiance[0].numpy())
         masks.append((share[0] > 0.5).numpy())
     return np.stack(images), np.stack(masks).astype(np.uint8) * 255
+
+
+def photograph_materials(
+    world: World,
+    camera_to_world: Float[np.ndarray, "n 4 4"],
+    intrinsics: Float[np.ndarray, "n 3 3"],
+    height: int,
+    width: int,
+    samples: int,
+) -> tuple[Float32[np.ndarray, "n h w 3"], Float32[np.ndarray, "n h w"]]:
+    """Linear diffuse albedo of the objects, without the light's intensity, and roughness of their glossy layers.
+
+    Both are means over what of a pixel shows an object, and 0 where it shows none.
+    """
+    cameras = Cameras(torch.tensor(camera_to_world).float(), torch.tensor(intrinsics).float(), height, width)
+    materials = world.materials
+
+    def albedo(attributes: Tensor, *light: Tensor | Angles | None) -> Tensor:
+        return attributes[:, -1:] * materials.albedo(attributes) / materials.intensity
+
+    def others(attributes: Tensor, *light: Tensor | Angles | None) -> Tensor:
+        is_object = attributes[:, -1]
+        return torch.stack([is_object * materials.roughness(attributes), is_object, is_object], dim=1)
+
+    attributes = np.column_stack([world.attributes, world.is_object])
+    albedos, roughnesses = [], []
+    for i in range(len(cameras)):
+        painted, rough = (
+            _rendered(world, attributes, cameras[i : i + 1], samples, shader).radiance for shader in (albedo, others)
+        )
+        share = rough[..., 1].clamp(min=1e-6)
+        albedos.append((painted / share[..., None]).numpy())
+        roughnesses.append((rough[..., 0] / share).numpy())
+    return np.concatenate(albedos), np.concatenate(roughnesses)
 
 
 def photograph_background(
@@ -64,10 +92,34 @@ def photograph_background(
     if not world.has_background:
         return np.zeros((len(cameras), height, width, 3), np.float32)
     faces = torch.tensor(world.faces[~world.is_object[world.faces].any(axis=1)])
-    vertices, albedo = torch.tensor(world.vertices).float(), torch.tensor(world.albedo).float()
-    views = (cameras[i : i + 1] for i in range(len(cameras)))
-    lit = [render(vertices, faces, view, albedo=albedo, antialias=False, samples=samples) for view in views]
+    lit = [_lit(world, cameras[i : i + 1], samples, faces) for i in range(len(cameras))]
     return np.concatenate([each.radiance.numpy() for each in lit])
+
+
+def _lit(world: World, view: Cameras, samples: int, faces: Tensor | None = None) -> Rendering:
+    """What a camera sees of the world by its flash; of some of its `faces`, where these are given."""
+    if world.materials.plain:
+        return _rendered(world, world.albedo, view, samples, diffuse, faces)
+    return _rendered(world, world.attributes, view, samples, world.materials.shade, faces)
+
+
+def _rendered(
+    world: World,
+    attributes: Float[np.ndarray, "v k"],
+    view: Cameras,
+    samples: int,
+    shader: Shader,
+    faces: Tensor | None = None,
+) -> Rendering:
+    return render(
+        torch.tensor(world.vertices).float(),
+        torch.tensor(world.faces) if faces is None else faces,
+        view,
+        albedo=torch.tensor(attributes).float(),
+        shader=shader,
+        antialias=False,
+        samples=samples,
+    )
 
 
 def _unlit(
@@ -77,17 +129,3 @@ def _unlit(
     angles: Angles | None = None,
 ) -> Float[Tensor, "p 3"]:
     return attributes.expand(-1, 3)
-
-
-def _inside(world: World, points: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, " n"]:
-    """Whether closed parts of the world wind around each point (solid angles: Van Oosterom, Strackee 1983)."""
-    low, high = world.vertices.min(axis=0), world.vertices.max(axis=0)
-    inside = ((points > low) & (points < high)).all(axis=1)
-    for i in np.flatnonzero(inside):
-        a, b, c = (world.vertices[world.faces[:, k]] - points[i] for k in range(3))
-        la, lb, lc = (np.linalg.norm(corner, axis=1) for corner in (a, b, c))
-        dot = np.einsum
-        volume = dot("fi,fi->f", a, np.cross(b, c))
-        product = la * lb * lc + dot("fi,fi->f", a, b) * lc + dot("fi,fi->f", b, c) * la + dot("fi,fi->f", c, a) * lb
-        inside[i] = abs(2 * np.arctan2(volume, product).sum()) > 2 * np.pi
-    return inside

@@ -22,8 +22,19 @@ Elevation = Annotated[float, Field(ge=-89, le=89)]
 SetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
+class Pattern(Section):
+    """Paint in two colours, in the frame of the object before it is rotated and moved."""
+
+    pattern: Literal["checker", "stripes", "gradient", "half"] = Field(
+        description="cubes, slabs or a course along the axis, or a half on either side of the centre"
+    )
+    colors: tuple[Color, Color] = Field(((0.8, 0.8, 0.8), (0.15, 0.15, 0.15)), description="linear RGB")
+    size: Positive = Field(0.25, description="edge of a cube, width of a stripe, half the length of a gradient")
+    axis: Literal["x", "y", "z"] = Field("z", description="of stripes, gradient and halves")
+
+
 class ObjectConfig(Section):
-    """A mesh and its pose: fitted, then rotated, then moved."""
+    """A mesh, its pose (fitted, then rotated, then moved) and its material."""
 
     shape: Literal["bunny", "bunny_head"] | Primitive | None = Field(None, description="an object that recon makes")
     mesh: Path | None = Field(None, description="or a mesh file, relative to the scene's file")
@@ -32,9 +43,13 @@ class ObjectConfig(Section):
     )
     rotation: tuple[Finite, Finite, Finite] = Field((0, 0, 0), description="degrees about x, then y, then z")
     position: tuple[Finite, Finite, Finite] = Field((0, 0, 0), description="where the centre goes")
-    albedo: Color | Literal["vertex"] = Field(
-        (1, 1, 1), description="linear RGB, or `vertex`: the file's vertex colours, which are sRGB"
+    albedo: Color | Literal["vertex"] | Pattern = Field(
+        (1, 1, 1), description="linear RGB, or `vertex`: the file's vertex colours, which are sRGB, or a pattern"
     )
+    roughness: float | None = Field(
+        None, ge=0.1, le=1, description="of a glossy layer, GGX with alpha = roughness^2; empty: all is diffuse"
+    )
+    specular: float = Field(0.04, ge=0, le=1, description="what that layer reflects along the normal (F0)")
 
     @model_validator(mode="after")
     def _one_source(self) -> "ObjectConfig":
@@ -182,5 +197,5 @@ def _explain(error: ValidationError) -> str:
 
 
 def _known_keys() -> list[str]:
-    models = (Scene, ObjectConfig, CameraConfig, LightConfig, ArcPath, SpherePath, KeyframesPath)
+    models = (Scene, ObjectConfig, Pattern, CameraConfig, LightConfig, ArcPath, SpherePath, KeyframesPath)
     return sorted({name for model in models for name in model.model_fields})

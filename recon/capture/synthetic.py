@@ -10,7 +10,7 @@ from recon.capture.keyframes import Keyframes, read_keyframes
 from recon.capture.paths import arc, even_sphere
 from recon.capture.poses import poses_in_unit_frame
 from recon.capture.provenance import provenance
-from recon.capture.rendering import photograph, photograph_background
+from recon.capture.rendering import photograph, photograph_background, photograph_materials
 from recon.capture.scene import ArcPath, CameraConfig, KeyframesPath, Scene, SpherePath, load_scene, scene_files
 from recon.capture.world import build_world, join
 from recon.errors import ReconError
@@ -51,9 +51,12 @@ def views_from_scene(path: Path, set_name: str | None, like: Frame | None = None
     if scale <= 0:
         raise ReconError(f"{path}: set '{scene.training_set}': all pictures are black")
     inputs = [path, *scene_files(scene, path)]
+    albedo, roughness = photograph_materials(world, *cameras, *size) if world.materials.varied else (None, None)
     views = Views(
         images=radiance / np.float32(scale),
         masks=masks,
+        albedo=albedo,
+        roughness=roughness,
         backgrounds=photograph_background(world, *cameras, *size) / np.float32(scale) if scene.empty_views else None,
         camera_to_world=cameras[0],
         intrinsics=cameras[1],

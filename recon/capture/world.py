@@ -1,18 +1,19 @@
 """The meshes of a scene, posed and joined."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import trimesh
 from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
-from trimesh import Trimesh
+from trimesh import Trimesh, transform_points
 from trimesh.visual.color import ColorVisuals
 
 from recon.capture.backgrounds import background_objects
-from recon.capture.scene import ObjectConfig, Scene
+from recon.capture.materials import Material, Materials
+from recon.capture.scene import ObjectConfig, Pattern, Scene
 from recon.errors import ReconError
 from recon.geometry.meshes import (
     check_inside_unit_sphere,
@@ -27,6 +28,9 @@ CREASED = ("cube", "cylinder")
 """Shapes with edges, across which normals are not interpolated."""
 
 
+PLAIN = Materials([Material()])
+
+
 @dataclass(frozen=True, eq=False)
 class World:
     """Everything that a scene shows, as one mesh.
@@ -35,12 +39,23 @@ class World:
         vertices, faces: in the source's frame, outward counter-clockwise.
         albedo: linear, at the vertices; includes the light's intensity.
         is_object: 1 at the vertices of the objects, 0 at those of the background.
+        place: the vertices in the frames of their objects, before these were rotated and moved.
+        material: the number of the vertices' material.
+        materials: the shader of these materials.
     """
 
     vertices: Float[np.ndarray, "v 3"]
     faces: Int[np.ndarray, "f 3"]
     albedo: Float[np.ndarray, "v 3"]
     is_object: Float[np.ndarray, " v"]
+    place: Float[np.ndarray, "v 3"]
+    material: Int[np.ndarray, " v"]
+    materials: Materials = PLAIN
+
+    @property
+    def attributes(self) -> Float[np.ndarray, "v 7"]:
+        """What `materials` shades."""
+        return np.column_stack([self.albedo, self.place, self.material])
 
     @property
     def has_background(self) -> bool:
@@ -61,24 +76,32 @@ def build_world(scene: Scene, path: Path) -> World:
         check_inside_unit_sphere(meshes[name], name)
     for name in background:
         check_outside_unit_sphere(meshes[name], name)
-    albedo = [_albedo(meshes[name], config, name) for name, config in (objects | background).items()]
-    return join(
+    parts = objects | background
+    albedo = [_albedo(meshes[name], config, name) for name, config in parts.items()]
+    world = join(
         [meshes[name] for name in objects],
         [meshes[name] for name in background],
         np.concatenate(albedo) * scene.light.intensity,
     )
+    place = [transform_points(meshes[name].vertices, np.linalg.inv(_pose(config))) for name, config in parts.items()]
+    number = np.repeat(np.arange(len(parts)), [len(meshes[name].vertices) for name in parts])
+    materials = Materials([Material.of(config) for config in parts.values()], scene.light.intensity)
+    return replace(world, place=np.concatenate(place), material=number, materials=materials)
 
 
 def join(objects: list[Trimesh], background: list[Trimesh], albedo: Float[np.ndarray, "v 3"]) -> World:
-    """One mesh of all; `albedo` at the vertices of the objects, then of the background."""
+    """One mesh of all, of one plain material; `albedo` at the vertices of the objects, then of the background."""
     meshes = objects + background
     starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes)])
     count = sum(len(mesh.vertices) for mesh in objects)
+    vertices = np.concatenate([mesh.vertices for mesh in meshes])
     return World(
-        np.concatenate([mesh.vertices for mesh in meshes]),
+        vertices,
         np.concatenate([mesh.faces + start for mesh, start in zip(meshes, starts[:-1], strict=True)]),
         albedo,
         (np.arange(len(albedo)) < count).astype(np.float64),
+        vertices,
+        np.zeros(len(albedo), np.int64),
     )
 
 
@@ -101,11 +124,15 @@ def _posed(config: ObjectConfig, path: Path, creased: bool) -> Trimesh:
         mesh, _ = fit_to_sphere(mesh, config.radius)
     if creased and config.shape in CREASED:
         mesh = trimesh.graph.smooth_shade(mesh, angle=np.radians(30))
+    mesh.apply_transform(_pose(config))
+    return mesh
+
+
+def _pose(config: ObjectConfig) -> Float[np.ndarray, "4 4"]:
     pose = np.eye(4)
     pose[:3, :3] = Rotation.from_euler("xyz", config.rotation, degrees=True).as_matrix()
     pose[:3, 3] = config.position
-    mesh.apply_transform(pose)
-    return mesh
+    return pose
 
 
 def _source_mesh(config: ObjectConfig, path: Path) -> Trimesh:
@@ -121,7 +148,8 @@ def _source_mesh(config: ObjectConfig, path: Path) -> Trimesh:
 
 def _albedo(mesh: Trimesh, config: ObjectConfig, name: str) -> Float[np.ndarray, "v 3"]:
     if config.albedo != "vertex":
-        return np.tile(np.array(config.albedo, np.float64), (len(mesh.vertices), 1))
+        color = np.mean(config.albedo.colors, axis=0) if isinstance(config.albedo, Pattern) else config.albedo
+        return np.tile(np.array(color, np.float64), (len(mesh.vertices), 1))
     visual = mesh.visual
     if not isinstance(visual, ColorVisuals) or visual.kind != "vertex":
         raise ReconError(f"{name}: has no vertex colours, but its albedo is to come from them")

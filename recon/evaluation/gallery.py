@@ -14,7 +14,7 @@ from recon.images.colour_maps import DEPTH, DIFFERENCE, Range, colours, normal_c
 from recon.images.pictures import Tone, absolute_difference, tone_map, write_picture
 from recon.views import Views
 
-KINDS = ("truth", "prediction", "difference", "normals", "depth", "object", "background")
+KINDS = ("truth", "prediction", "difference", "normals", "depth", "object", "background", "albedo", "roughness")
 BELOW = 0.99
 """Part of the differences that the end of their colour map is not below."""
 
@@ -27,8 +27,9 @@ class Gallery:
             ranges = gallery.finish()
 
     `prediction` is the composite; `object` and `background` are written where a background is
-    modelled. Pictures of a former validation are removed. Pictures whose colours depend on all views
-    (errors, depth, and with `scale` the radiances) wait on the disk, not in memory, for `finish`.
+    modelled, `albedo` and `roughness` where the reflectance varies. Pictures of a former validation are
+    removed. Pictures whose colours depend on all views (errors, depth, and with `scale` the radiances) wait
+    on the disk, not in memory, for `finish`.
 
     Raises:
         ReconError: the folder cannot be written.
@@ -61,6 +62,10 @@ class Gallery:
         seen = found.alpha > 0.5
         self._measure(difference, found.depth, seen)
         self._write("normals", normal_colours(found.normals, views.camera_to_world), self._done)
+        if found.albedo is not None:
+            self._write("albedo", tone_map(found.albedo), self._done)
+        if found.roughness is not None:
+            self._write("roughness", np.rint(255 * found.roughness).astype(np.uint8), self._done)
         self._keep("difference", difference)
         # What is not seen has no depth; a view lies before its camera, so 0 marks it.
         self._keep("depth", np.where(seen, found.depth, 0))

@@ -1,6 +1,6 @@
 """A model's views of a viewpoint set's cameras, and how they compare."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +10,11 @@ from torch import Tensor
 
 from recon.camera import Cameras
 from recon.images.metrics import image_metrics, mask_iou
+from recon.model.material import Material, material_of
 from recon.model.model import Model, SurfaceMesh
-from recon.render.renderer import Rendering
+from recon.model.reflectance import MicrofacetReflectance, VaryingReflectance
+from recon.render.renderer import Rendering, render
+from recon.render.shade import Angles
 from recon.views import Views
 
 PIXELS_AT_ONCE = 2**18
@@ -22,7 +25,8 @@ class Match(NamedTuple):
     """Predicted views and their metrics, one mapping a view.
 
     `prediction` is what the photograph is compared with: the object before its background. Where
-    a background is modelled, `object` and `background` are either alone. Depth (along the optical
+    a background is modelled, `object` and `background` are either alone. `albedo` (base colour, linear)
+    and `roughness` (grey) are there where the reflectance varies, in [0, 1]. Depth (along the optical
     axis, unit frame) and world normals are 0 where the object is not seen.
     """
 
@@ -33,6 +37,8 @@ class Match(NamedTuple):
     object: Float[np.ndarray, "n h w 3"] | None
     background: Float[np.ndarray, "n h w 3"] | None
     per_view: list[dict[str, float]]
+    albedo: Float[np.ndarray, "n h w 3"] | None = None
+    roughness: Float[np.ndarray, "n h w 3"] | None = None
 
 
 def batches(views: Views) -> Iterator[slice]:
@@ -55,7 +61,31 @@ def match(model: Model, mesh: SurfaceMesh, views: Views) -> Match:
     planes = [radiance, rendering.alpha, rendering.depth, rendering.normals, *_apart(rendering)]
     prediction, alpha, depth, normals, *apart = (plane.cpu().numpy() for plane in planes)
     alone, background = apart or (None, None)
-    return Match(prediction, alpha, depth, normals, alone, background, _rows(metrics))
+    return Match(prediction, alpha, depth, normals, alone, background, _rows(metrics), *_material(model, mesh, cameras))
+
+
+def _material(model: Model, mesh: SurfaceMesh, cameras: Cameras) -> list[Float[np.ndarray, "n h w 3"]]:
+    """Base colour and, of a reflectance with lobes, roughness as the cameras see them, without light."""
+    if not isinstance(model.reflectance, VaryingReflectance):
+        return []
+    white = material_of(model.reflectance, model.reflectance.parameters_of(mesh.attributes)).white
+    shown: list[Callable[[Material], Float[Tensor, "p 3"]]] = [lambda found: found.base_color(white)]
+    if isinstance(model.reflectance, MicrofacetReflectance):
+        shown.append(lambda found: found.roughness[:, None].expand(-1, 3))
+    return [_seen(model, mesh, cameras, quantity) for quantity in shown]
+
+
+def _seen(
+    model: Model, mesh: SurfaceMesh, cameras: Cameras, quantity: Callable[[Material], Float[Tensor, "p 3"]]
+) -> Float[np.ndarray, "n h w 3"]:
+    """What cameras see of the material, without light."""
+
+    def unlit(attributes: Tensor, irradiance: Tensor, cosine: Tensor, angles: Angles | None = None) -> Tensor:
+        found = material_of(model.reflectance, model.reflectance.parameters_of(attributes))
+        return quantity(found).to(model.device)
+
+    shown = render(mesh.vertices, mesh.faces, cameras, albedo=mesh.attributes, shader=unlit, samples=2)
+    return shown.radiance.clamp(0, 1).cpu().numpy()
 
 
 def _apart(rendering: Rendering) -> list[Float[Tensor, "n h w 3"]]:

@@ -20,10 +20,11 @@ from recon.evaluation.delivered import read_delivered
 from recon.evaluation.fingerprint import KEY, fingerprint
 from recon.evaluation.gallery import Gallery
 from recon.evaluation.match import Match, batches, match
+from recon.evaluation.materials import MaterialErrors
 from recon.evaluation.overshoot import Overshoot, brightest, write_overshoot
 from recon.evaluation.sheet import COLUMNS, comparison_sheet
 from recon.evaluation.surface_file import SurfaceFile
-from recon.evaluation.turntable import write_turntable
+from recon.evaluation.turntable import write_relit_turntable, write_turntable
 from recon.files import atomic, writable_folder
 from recon.geometry.meshes import load_mesh
 from recon.geometry.metrics import GeometryMetrics, geometry_metrics, near_unit
@@ -36,6 +37,7 @@ from recon.run_folder import (
     GEOMETRY,
     MODEL,
     OVERSHOOT,
+    RELIT,
     RESERVED_SETS,
     SURFACE,
     TURNTABLE,
@@ -57,8 +59,9 @@ def validate(
     prediction, error of some) and in the folder NAME pictures of every view. certificate.json says what
     holds of the mesh as it was delivered, the run's mesh.ply; geometry.json, with a `reference` in the
     source's frame, how far that is from it; surface.npz what is known at the model's vertices;
-    turntable.gif turns it; overshoot.npz has the brightest prediction. What an earlier validation left in
-    `out` is removed first. Every file of numbers has the fingerprint of `model.pt`. Prints a table of the means.
+    turntable.gif turns it, and relit.gif in another light; overshoot.npz has the brightest prediction. What an
+    earlier validation left in `out` is removed first. Every file of numbers has the fingerprint of `model.pt`. Prints
+    a table of the means.
 
     Without a background, sets that show more than black outside their masks are blackened there, as they
     are in training (`recon.background.black`).
@@ -106,6 +109,7 @@ def validate(
     surface.write(folder.file(SURFACE), weights)
     write_overshoot(folder.file(OVERSHOOT), top, weights)
     write_turntable(model, mesh, folder.file(TURNTABLE))
+    write_relit_turntable(model, mesh, folder.file(RELIT))
     _write_json(folder.file(CERTIFICATE), {**about, **delivered.as_dict(), **certificate.as_dict()})
     if geometry is not None:
         _write_json(folder.file(GEOMETRY), {**about, "reference": str(reference), **geometry.as_dict()})
@@ -156,7 +160,7 @@ def _measure(
 ) -> tuple[dict[str, Any], Overshoot | None]:
     """What NAME.json says of a set, whose pictures are written, and the brightest prediction so far."""
     per_view: list[dict[str, float]] = []
-    shown = _Shown(len(views))
+    shown, materials = _Shown(len(views)), MaterialErrors()
     with Gallery(folder.gallery(views.name), len(views), tone) as gallery:
         for first, part in views.parts():
             found = match(views.model, mesh, part)
@@ -165,9 +169,12 @@ def _measure(
             surface.add_views(views.name, part, found.depth)
             top = brightest(views.name, first, found.prediction, top)
             shown.add(first, part, found)
+            materials.add(part, found)
             per_view += found.per_view
         ranges = gallery.finish()
     write_picture(shown.sheet(tone), folder.sheet(views.name))
+    if of_materials := materials.per_view():
+        per_view = [images | material for images, material in zip(per_view, of_materials, strict=True)]
     summary = {
         "views": len(views),
         **views.size,

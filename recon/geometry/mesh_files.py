@@ -1,23 +1,13 @@
-"""Triangle meshes as files: PLY in double precision, GLB as glTF 2.0 has it, and what of either is ours.
+"""Triangle meshes as files: PLY and OBJ, with all digits of the source's coordinates.
 
-trimesh writes the vertices of both in 32 bits, and of a GLB the colours in bytes: far from the origin the
-first flattens a shape to a sheet, and the second bands in the dark.
+trimesh writes the vertices of a PLY in 32 bits, and of an OBJ with eight decimals: far from the origin the first
+flattens a shape to a sheet, and the second one of micrometres.
 """
 
-import json
-import struct
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, UInt8
-
-GLTF_FROM_Z_UP = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
-"""Turns z up into glTF's y up: (x, y, z) -> (x, z, -y)."""
-
-_MAGIC, _JSON, _BINARY = b"glTF", b"JSON", b"BIN\0"
-_FLOAT, _USHORT, _UINT = 5126, 5123, 5125
-_VERTEX_BUFFER, _INDEX_BUFFER = 34962, 34963
+from jaxtyping import Float, Int, UInt8
 
 
 def ply_bytes(
@@ -45,90 +35,76 @@ def ply_bytes(
     return "\n".join([*header, ""]).encode() + vertex.tobytes() + face.tobytes()
 
 
-def glb_bytes(
-    vertices: Float32[np.ndarray, "v 3"],
-    normals: Float[np.ndarray, "v 3"],
+@dataclass(frozen=True)
+class ObjMaterial:
+    """What an MTL file says: the linear base colour, GGX's roughness (alpha is its square), the lobe's F0, and the
+    names of picture files beside it, which stand in place of these where there are any."""
+
+    base_color: tuple[float, float, float]
+    roughness: float
+    f0: float
+    base_color_file: str | None = None
+    roughness_file: str | None = None
+    normal_file: str | None = None
+
+
+def obj_bytes(
+    vertices: Float[np.ndarray, "u 3"],
+    normals: Float[np.ndarray, "u 3"],
+    coordinates: Float[np.ndarray, "w 2"],
     faces: Int[np.ndarray, "f 3"],
-    linear: Float[np.ndarray, "v 3"],
-    source_from_local: Float[np.ndarray, "4 4"],
-    y_up: bool,
+    on_texture: Int[np.ndarray, "f 3"],
+    mtl: str,
 ) -> bytes:
-    """A GLB of one node, whose matrix carries the vertices to the source's frame: JSON has doubles, buffers have not.
+    """An OBJ whose vertices are written with the 17 digits that a double has.
 
     Args:
-        vertices, normals: in a frame about the object, where 32 bits suffice; normals of length 1.
-        linear: colour in [0, 1], as glTF defines COLOR_0; kept in 16 bits.
-        source_from_local: a similarity.
-        y_up: turn the source's z to glTF's y, and say so in the file, so that `source_is_turned` knows.
+        coordinates: on textures, from their upper left corner; OBJ counts from the lower one.
+        faces: of vertices and normals. on_texture: the same faces, of coordinates.
+        mtl: name of the file with the material, beside it.
     """
-    # A vertex whose triangles have no area has no normal, and glTF wants one of length 1.
-    normals = np.where(np.linalg.norm(normals, axis=1, keepdims=True) > 0.5, normals, (0, 0, 1))
-    color = np.full((len(vertices), 4), 65535, dtype="<u2")  # four, for an element has to fill 32-bit words
-    color[:, :3] = np.rint(linear * 65535)
-    parts: list[tuple[np.ndarray, dict[str, Any]]] = [
-        (
-            vertices.astype("<f4"),
-            {
-                "componentType": _FLOAT,
-                "type": "VEC3",
-                "min": vertices.min(axis=0).tolist(),
-                "max": vertices.max(axis=0).tolist(),
-            },
-        ),
-        (normals.astype("<f4"), {"componentType": _FLOAT, "type": "VEC3"}),
-        (color, {"componentType": _USHORT, "type": "VEC4", "normalized": True}),
-        (faces.astype("<u4").reshape(-1, 1), {"componentType": _UINT, "type": "SCALAR"}),
+    upwards = coordinates * (1, -1) + (0, 1)
+    corners = np.stack([faces, on_texture, faces], axis=-1) + 1
+    return b"".join(
+        [
+            f"# recon: coordinates of the source\nmtllib {mtl}\nusemtl {MATERIAL}\n".encode(),
+            _lines("v %.17g %.17g %.17g\n", vertices),
+            _lines("vt %.7g %.7g\n", upwards),
+            _lines("vn %.6g %.6g %.6g\n", normals),
+            _lines("f %d/%d/%d %d/%d/%d %d/%d/%d\n", corners.reshape(-1, 9)),
+        ]
+    )
+
+
+MATERIAL = "recon"
+"""Name of the material in MTL files."""
+
+
+def mtl_bytes(material: ObjMaterial) -> bytes:
+    """The material, with the usual extension for physically based rendering (Pr, Pm, map_Pr, norm).
+
+    A map is multiplied with the value beside it. Readers without the extension have Phong's: an exponent of
+    2 / alpha^2 - 2 has a highlight as wide (Walter et al. 2007).
+    """
+    alpha2 = material.roughness**4
+    lines = [
+        f"newmtl {MATERIAL}",
+        "Kd {:.6g} {:.6g} {:.6g}".format(*(material.base_color if material.base_color_file is None else (1, 1, 1))),
+        f"Ks {material.f0:.6g} {material.f0:.6g} {material.f0:.6g}",
+        f"Ns {min(max(2 / alpha2 - 2, 0), 1000):.6g}",
+        f"illum {2 if material.f0 else 1}",
+        f"Pr {material.roughness if material.roughness_file is None else 1:.6g}",
+        "Pm 0",
     ]
-    sizes = [array.nbytes for array, _ in parts]
-    targets = [_VERTEX_BUFFER] * 3 + [_INDEX_BUFFER]
-    matrix = GLTF_FROM_Z_UP @ source_from_local if y_up else source_from_local
-    tree = {
-        "asset": {"version": "2.0", "generator": "recon", "extras": {"recon": {"source_up": "z" if y_up else None}}},
-        "scene": 0,
-        "scenes": [{"nodes": [0]}],
-        # By columns. A matrix of doubles: a shape of centimetres stays one at millions of metres.
-        "nodes": [{"name": "recon", "mesh": 0, "matrix": matrix.T.reshape(-1).tolist()}],
-        "meshes": [
-            {
-                "name": "recon",
-                "primitives": [{"attributes": {"POSITION": 0, "NORMAL": 1, "COLOR_0": 2}, "indices": 3, "material": 0}],
-            }
-        ],
-        # Without a material glTF's metallic factor is 1, and the object a mirror.
-        "materials": [
-            {
-                "name": "albedo",
-                "pbrMetallicRoughness": {"metallicFactor": 0, "roughnessFactor": 1},
-                "doubleSided": False,
-            }
-        ],
-        "buffers": [{"byteLength": sum(sizes)}],
-        "bufferViews": [
-            {"buffer": 0, "byteOffset": sum(sizes[:i]), "byteLength": size, "target": target}
-            for i, (size, target) in enumerate(zip(sizes, targets, strict=True))
-        ],
-        "accessors": [{"bufferView": i, "count": len(array), **accessor} for i, (array, accessor) in enumerate(parts)],
+    maps = {
+        "map_Kd": material.base_color_file,
+        "map_Pr": material.roughness_file,
+        "norm": material.normal_file,
     }
-    text = json.dumps(tree, separators=(",", ":"), allow_nan=False).encode()
-    chunks = [(_JSON, text + b" " * (-len(text) % 4)), (_BINARY, b"".join(array.tobytes() for array, _ in parts))]
-    body = b"".join(struct.pack("<I4s", len(content), kind) + content for kind, content in chunks)
-    return struct.pack("<4sII", _MAGIC, 2, 12 + len(body)) + body
+    lines += [f"{key} {file}" for key, file in maps.items() if file is not None]
+    return "\n".join([*lines, ""]).encode()
 
 
-def source_is_turned(path: Path) -> bool:
-    """Whether the GLB or glTF file is one of ours whose source's z was turned to y; False where it is anything else."""
-    try:
-        asset = _gltf_tree(path).get("asset")
-        return asset["extras"]["recon"]["source_up"] == "z"  # type: ignore[index]
-    except (KeyError, TypeError, ValueError, AttributeError, struct.error):
-        return False
-
-
-def _gltf_tree(path: Path) -> dict[str, Any]:
-    """The JSON of a GLB or glTF file."""
-    with open(path, "rb") as file:
-        start = file.read(12)
-        if start[:4] != _MAGIC:
-            return json.loads(start + file.read())
-        length, kind = struct.unpack("<I4s", file.read(8))
-        return json.loads(file.read(length)) if kind == _JSON else {}
+def _lines(form: str, rows: np.ndarray) -> bytes:
+    """A line for each row."""
+    return (form * len(rows) % tuple(rows.reshape(-1).tolist())).encode()

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from trimesh import Trimesh
 
 from recon.errors import ReconError
-from recon.geometry.mesh_files import GLTF_FROM_Z_UP, source_is_turned
+from recon.geometry.glb import source_from_gltf
 
 SUFFIXES = (".ply", ".obj", ".stl", ".glb", ".gltf", ".off")
 MERGED = 1e-9
@@ -35,9 +35,9 @@ _PRIMITIVES: dict[Primitive, Callable[[], Trimesh]] = {
 def load_mesh(path: str | Path) -> Trimesh:
     """The triangle mesh in a file, in double precision; the parts of a file that holds several are joined.
 
-    Equal vertices are merged, so that a closed STL, which stores every corner apart, is closed. A GLB that
-    recon wrote with its source's z turned to glTF's y is turned back, so that it lies where the PLY does; one
-    of another program has the coordinates that it holds.
+    Equal vertices are merged, so that a closed STL, which stores every corner apart, is closed, and so is a GLB, which
+    is cut where its texture is. A GLB that recon wrote is brought back to its source's axes and unit, so that it lies
+    where the PLY does; one of another program has the coordinates that it holds.
 
     Raises:
         ReconError: no such file, an unknown or broken format, no triangles, a coordinate that is not finite,
@@ -71,8 +71,8 @@ def read_mesh(path: str | Path) -> Trimesh:
     if np.abs(mesh.vertices).max() > LARGEST:
         vertex = np.argwhere(np.abs(mesh.vertices) > LARGEST)[0][0]
         raise ReconError(f"{path}: vertex {vertex} has a coordinate above {LARGEST:g}, whose square is no number")
-    if path.suffix.lower() in (".glb", ".gltf") and source_is_turned(path):
-        mesh.vertices = np.asarray(mesh.vertices) @ GLTF_FROM_Z_UP[:3, :3]  # the inverse of a rotation, on the right
+    if path.suffix.lower() in (".glb", ".gltf"):
+        mesh.vertices = np.asarray(mesh.vertices) @ source_from_gltf(path).T
     return mesh
 
 

@@ -48,8 +48,9 @@ def mask_iou(
 
 
 def mean_metrics(per_view: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean over views of each metric, so that views weigh alike however they were batched."""
-    return {name: fmean(view[name] for view in per_view) for name in per_view[0]}
+    """The mean of each metric over the views that have it, so that views weigh alike however they were batched."""
+    names = dict.fromkeys(name for view in per_view for name in view)
+    return {name: fmean(view[name] for view in per_view if name in view) for name in names}
 
 
 def _mean_of_known(values: Float[Tensor, "n h w c"], known: Bool[Tensor, "n h w"]) -> Float[Tensor, " n"]:

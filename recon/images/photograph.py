@@ -28,17 +28,27 @@ from recon.images.encoding import (
 
 HEIF = (".heic", ".heif")
 
-SUFFIXES = (".exr", ".png", ".jpg", ".jpeg", ".tif", ".tiff", *raw.SUFFIXES, *HEIF)
+SUFFIXES = (".exr", ".hdr", ".png", ".jpg", ".jpeg", ".tif", ".tiff", *raw.SUFFIXES, *HEIF)
 """The formats that are read, in the order in which a path without suffix is tried."""
 
 ColorSpace = Literal["srgb", "linear"]
 """What samples of a picture mean, where a person says it."""
 
-MAGIC = {b"\x89PNG": ".png", b"\xff\xd8": ".jpg", b"II": ".tif", b"MM": ".tif", b"\x76\x2f\x31\x01": ".exr"}
+MAGIC = {
+    b"\x89PNG": ".png",
+    b"\xff\xd8": ".jpg",
+    b"II": ".tif",
+    b"MM": ".tif",
+    b"\x76\x2f\x31\x01": ".exr",
+    b"#?": ".hdr",
+}
 """How files of each format begin."""
 
 EXR = Encoding(linear, associated=True)
 """What all of them are."""
+
+RADIANCE = Encoding(linear)
+"""What files of Radiance (.hdr, RGBE) are."""
 
 FAINT = 0.1
 """Brightness up to which a mask that is not of two levels was not made to be seen."""
@@ -68,8 +78,8 @@ class Picture(NamedTuple):
 def read_picture(
     path: Path, color_space: ColorSpace | None = None, development: raw.Development | None = None
 ) -> Picture:
-    """Read a picture. EXR is linear, and so is a raw file by its `development`; other samples are what `color_space`
-    says.
+    """Read a picture. EXR and HDR are linear, and so is a raw file by its `development`; other samples are what
+    `color_space` says.
 
     Without `color_space` the file is asked: floats are linear; a colour profile, or PNG's own chunks, have
     the curve. Where it says nothing, integers are sRGB. A grey picture becomes three equal channels.
@@ -85,7 +95,7 @@ def read_picture(
     has_alpha = samples.shape[2] in (2, 4)
     color, alpha = (samples[..., :-1], _shares(samples[..., -1])) if has_alpha else (samples, None)
     curve = encoding.curve or linear_from_srgb
-    if encoding is EXR or path.suffix.lower() in raw.SUFFIXES:
+    if encoding is EXR or encoding is RADIANCE or path.suffix.lower() in raw.SUFFIXES:
         curve = linear
     elif color_space is not None:
         curve = linear if color_space == "linear" else linear_from_srgb
@@ -233,6 +243,8 @@ def _read_lossless(path: Path) -> tuple[Shaped[np.ndarray, "..."], Encoding]:
     with suppress(ValueError, struct.error, zlib.error):
         if data.startswith(b"\x89PNG"):
             encoding = png_encoding(data)
+        elif data.startswith(b"#?"):
+            encoding = RADIANCE
         else:
             encoding, data = tiff_encoding(data)
         if encoding.fault:

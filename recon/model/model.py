@@ -72,7 +72,7 @@ class Model(nn.Module):
     def mesh(self, level: int) -> SurfaceMesh:
         """The icosphere of `level` (10 * 4^level + 2 vertices) carried by the flow, with gradient."""
         points, faces = icosphere(level, self.device)
-        return SurfaceMesh(self.flow().trajectory(points)[-1], faces, self.reflectance(points))
+        return SurfaceMesh(self.flow().trajectory(points)[-1], faces, self.reflectance.attributes(points))
 
     def albedo(self, level: int) -> Float[Tensor, "v 3"]:
         """The diffuse albedo (times flash intensity / pi) at the vertices of that level's mesh."""
@@ -120,6 +120,6 @@ def _reflectance(config: RunConfig, brightness: float) -> ConstantReflectance:
         case "constant":
             return ConstantReflectance(brightness)
         case "varying":
-            return VaryingReflectance(brightness, config.surface)
+            return VaryingReflectance(brightness, config)
         case "microfacet":
-            return MicrofacetReflectance(brightness, config.surface)
+            return MicrofacetReflectance(brightness, config)

@@ -10,7 +10,9 @@ from recon.camera import Cameras
 from recon.render.antialias import antialias as blend_edges
 from recon.render.antialias import find_crossings
 from recon.render.box_filter import average
-from recon.render.intersect import Hits, interpolate, intersect
+from recon.render.intersect import Hits, interpolate, intersect, of_views
+from recon.render.kernels.serving import serves
+from recon.render.lighting import Lighting
 from recon.render.normals import face_normals, unit, vertex_normals
 from recon.render.rasterize import on_screen, visible_faces
 from recon.render.shade import Angles, illuminate
@@ -83,6 +85,7 @@ def render(
     smooth: bool = True,
     cull: bool = True,
     samples: int = 1,
+    lighting: Lighting | None = None,
 ) -> Rendering:
     """Render a mesh in every camera.
 
@@ -97,18 +100,22 @@ def render(
         cull: leave out faces seen from inside, which a closed mesh never shows.
         samples: shade samples x samples points a pixel and average them; depth and normals are
             averages over the seen ones.
+        lighting: light in place of the cameras' own (`Cameras.lights`), with cast shadows.
 
     Returns:
         Pictures of h x w pixels. Radiance and alpha carry gradient to `vertices`, `albedo` and `background`.
     """
     margin = MARGIN if antialias else 0
     fine = cameras.scaled(samples).padded(margin)
-    image, details = (
-        average(planes, samples, margin)
-        for planes in _render_samples(
-            vertices, faces, fine, albedo, shader, antialias=antialias, smooth=smooth, cull=cull
+    if lighting is None and smooth and vertices.dtype == torch.float32 and kernels_work(vertices.device):
+        from recon.render.kernels.samples import render_samples
+
+        planes = render_samples(vertices, faces, fine, albedo, shader, antialias=antialias, cull=cull)
+    else:
+        planes = torch_samples(
+            vertices, faces, fine, albedo, shader, lighting, antialias=antialias, smooth=smooth, cull=cull
         )
-    )
+    image, details = (average(part, samples, margin) for part in planes)
     radiance, alpha = image[:3].permute(1, 2, 3, 0), image[3]
     if background is not None:
         radiance = radiance + (1 - alpha)[..., None] * background
@@ -116,26 +123,46 @@ def render(
     return Rendering(radiance, alpha, depth, unit(details[:3].flatten(1)).T.view(*depth.shape, 3))
 
 
-def _render_samples(
+def kernels_work(device: torch.device) -> bool:
+    """Whether `recon.render.kernels` serve on this device; the first time, which takes seconds, they are tried out."""
+    return serves(_trial, device, "rendering")
+
+
+def _trial(device: torch.device) -> None:
+    from recon.render.kernels.trial import check
+
+    check(device)
+
+
+def torch_samples(
     vertices: Float[Tensor, "v 3"],
     faces: Int[Tensor, "f 3"],
     cameras: Cameras,
     albedo: Float[Tensor, "v k"],
     shader: Shader,
+    lighting: Lighting | None = None,
     *,
     antialias: bool,
-    smooth: bool,
+    smooth: bool = True,
     cull: bool,
 ) -> tuple[Float[Tensor, "4 n h w"], Float[Tensor, "5 n h w"]]:
-    """One sample a pixel: (radiance, alpha) with gradient, and (normals, depth, 1 where there is a surface) without.
+    """One sample a pixel, in torch.
+
+    Returns:
+        (radiance, alpha) with gradient, and (normals, depth, 1 where there is a surface) without.
 
     All stay together in two arrays, channels first, so that blending and averaging go over each once.
+    `recon.render.kernels.samples.render_samples` does the same.
     """
     screen = on_screen(vertices, faces, cameras)
     pix_to_face = visible_faces(screen, faces, cameras.height, cameras.width, cull)
     hits = intersect(vertices, faces, cameras, pix_to_face)
     attributes, normals = _surface_at(vertices, faces, albedo, hits, pix_to_face, smooth)
-    radiance = shader(attributes.T, *illuminate(hits.points.T, normals.T, cameras, hits.view))
+    if lighting is None:
+        radiance = shader(attributes.T, *illuminate(hits.points.T, normals.T, cameras, hits.view))
+    else:
+        centers = of_views(cameras.centers, hits.view).T
+        radiance = lighting(hits.points.T, normals.T, centers, attributes.T, shader)
     ones = torch.ones_like(hits.depth)[None]
     image = _scatter(hits, torch.cat([radiance.T, ones]), pix_to_face.shape)
     with torch.no_grad():

@@ -12,9 +12,11 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from recon.files import atomic
+from recon.report.asset import asset_files
 from recon.report.certificate import certificate, certificate_table
 from recon.report.colours import SCALES, run_color, scale_table
 from recon.report.figures import curve_names, dash, loss_curves, parallel_coordinates, time_curves
+from recon.report.film import film
 from recon.report.paper import PaperFigure, paper_figures, write_figures
 from recon.report.payload import Payload
 from recon.report.records import RunRecord, load_records, set_names
@@ -22,9 +24,10 @@ from recon.report.sprite_sheet import QUALITIES, SpriteSheet, sprite_sheets, web
 from recon.report.stages import run_stage
 from recon.report.tables import configuration, geometry_table, image_tables, tiles
 from recon.report.three import threejs
+from recon.run_folder import MESH_GLB
 
 PICTURE_BYTES = 11_000_000
-"""Of all views of all runs, before base64: what keeps a page of ten runs below 25 MB."""
+"""Of all views and assets of all runs, before base64: what keeps a page of ten runs below 25 MB."""
 LARGEST_TILE = 320
 SMALLEST_TILE = 24
 
@@ -62,8 +65,10 @@ def report_page(runs: Sequence[Path], live: bool = False) -> str:
 def _report_page(records: Sequence[RunRecord], figures: Sequence[PaperFigure], live: bool = False) -> str:
     sets = set_names(name for record in records for name in record.sets)
     payload = Payload()
-    pictures = _pictures(payload, records)
-    stages = [run_stage(payload, record) for record in records]
+    assets = asset_files([record.folder for record in records])
+    room = PICTURE_BYTES - sum(path.stat().st_size for path in assets if path is not None)
+    pictures = _pictures(payload, records, room)
+    stages = [run_stage(payload, record, asset) for record, asset in zip(records, assets, strict=True)]
     sweep = parallel_coordinates(records)
     return render_template(
         "report.html.j2",
@@ -80,6 +85,7 @@ def _report_page(records: Sequence[RunRecord], figures: Sequence[PaperFigure], l
                 "notes": record.notes,
                 "pictures": pictures[i],
                 "stage": stages[i],
+                "relit": None if record.relit is None else film(payload, record.relit),
             }
             for i, record in enumerate(records)
         ],
@@ -95,6 +101,7 @@ def _report_page(records: Sequence[RunRecord], figures: Sequence[PaperFigure], l
         sweep_axes=0 if sweep is None else len(sweep.data[0].x),
         geometry=geometry_table(records),
         configuration=configuration(records),
+        asset_name=MESH_GLB.name,
         figures=[_figure(payload, figure) for figure in figures if figure.found and not figure.plot],
         missing=[figure for figure in figures if not figure.found],
         page={
@@ -136,20 +143,20 @@ def _figure(payload: Payload, figure: PaperFigure) -> dict[str, Any]:
     return {"title": figure.title, "caption": figure.caption, "key": key, "width": width, "height": height}
 
 
-def _pictures(payload: Payload, records: Sequence[RunRecord]) -> list[dict[str, Any]]:
-    """For each run and viewpoint set the keys of its sprite_sheets and how to find a view in them."""
+def _pictures(payload: Payload, records: Sequence[RunRecord], most: int) -> list[dict[str, Any]]:
+    """For each run and viewpoint set the keys of its sprite sheets, `most` bytes of them, and how to find a view."""
     files = [record.galleries for record in records]
     tile, found = LARGEST_TILE, []
     for quality in QUALITIES:
         found = [_all_sheets(run, tile, quality) for run in files]
-        if _bytes(found) <= PICTURE_BYTES:
+        if _bytes(found) <= most:
             break
-    while (size := _bytes(found)) > PICTURE_BYTES and tile > SMALLEST_TILE:
+    while (size := _bytes(found)) > most and tile > SMALLEST_TILE:
         # Tiles smaller than this one's pictures are what counts.
         largest = max(
             max(sheet.height, sheet.width) for run in found for kinds in run.values() for sheet in kinds.values()
         )
-        tile = max(SMALLEST_TILE, int(min(tile, largest) * 0.95 * (PICTURE_BYTES / size) ** 0.5))
+        tile = max(SMALLEST_TILE, int(min(tile, largest) * 0.95 * (most / size) ** 0.5))
         found = [_all_sheets(run, tile, QUALITIES[-1]) for run in files]
     return [
         {

@@ -20,6 +20,10 @@ class Payload:
         """Keep an encoded picture; returns its key."""
         return self._add(encoded)
 
+    def file(self, content: bytes) -> str:
+        """Keep a file as it is; returns its key."""
+        return self._add(content)
+
     def indices(self, values: Int[np.ndarray, "*shape"]) -> dict[str, Any]:
         """Keep indices exactly."""
         small = values.max(initial=0) < 2**16

@@ -18,7 +18,8 @@ from recon.errors import ReconError
 from recon.evaluation.fingerprint import KEY, fingerprint
 from recon.files import read_npz
 from recon.report.sprite_sheet import gallery_files, view_of
-from recon.run_folder import CERTIFICATE, CHECKS, CONFIG, GEOMETRY, HISTORY, MODEL, OVERSHOOT, SURFACE, RunFolder
+from recon.run_folder import CERTIFICATE, CHECKS, CONFIG, GEOMETRY, HISTORY, MODEL, OVERSHOOT, RELIT, SURFACE, RunFolder
+from recon.tracking.record import read_record
 
 TEXTS = ("run", "mesh", "reference", KEY)
 """Keys of certificate.json and geometry.json that hold no numbers."""
@@ -42,9 +43,10 @@ class RunRecord:
         galleries: the pictures of every view of each, by kind and in the order of the views.
         surface: the arrays of surface.npz.
         overshoot: the file of the brightest prediction.
+        relit: the film in the light of a lamp.
         snapshots: the surface at checkpoints, by iteration.
         mesh: the mesh's file.
-        notes: what lies in the folder and is left out, a line each.
+        notes: what a reader has to know, a line each: that the clock cut the training, what of the folder is left out.
     """
 
     name: str
@@ -58,6 +60,7 @@ class RunRecord:
     certificate: dict[str, Any] | None
     surface: dict[str, np.ndarray] | None
     overshoot: Path | None
+    relit: Path | None
     snapshots: dict[int, Path]
     mesh: Path | None
     notes: list[str]
@@ -107,28 +110,46 @@ def _load_record(run: Path, name: str) -> RunRecord:
     if history is None:
         raise ReconError(f"{run}: not a training run: {HISTORY.name} is missing or empty; `recon train` writes it")
     checkpoints = _read_table(files.file(CHECKS), ("iteration", "seconds", "set", "mean_absolute_error"))
+    config = _read_config(files.file(CONFIG))
     measured = _Measured(validation.path, fingerprint(run))
     sets = {}
     for set_name in validation.sets():
         if measured.is_ours(validation.metrics(set_name), summary := _read_metrics(validation.metrics(set_name))):
             sets[set_name] = summary
     galleries = {each: measured.pictures(validation.gallery(each), summary) for each, summary in sets.items()}
+    certificate = measured.json(validation.file(CERTIFICATE))
+    relit = validation.file(RELIT)
     return RunRecord(
         name=name,
         folder=run,
         history=history,
         checkpoints=checkpoints,
-        config=_read_config(files.file(CONFIG)),
+        config=config,
         sets=sets,
         galleries={each: pictures for each, pictures in galleries.items() if pictures},
         geometry=measured.json(validation.file(GEOMETRY)),
-        certificate=measured.json(validation.file(CERTIFICATE)),
+        certificate=certificate,
         surface=measured.arrays(validation.file(SURFACE), _read_surface),
         overshoot=measured.overshoot(validation.file(OVERSHOOT)),
+        # A film says not of which model it is; what was written with it does.
+        relit=relit if certificate is not None and relit.is_file() else None,
         snapshots=_snapshots(files, checkpoints),
         mesh=files.mesh,
-        notes=measured.notes(),
+        notes=[*_cut_short(run, history, config), *measured.notes()],
     )
+
+
+def _cut_short(run: Path, history: pd.DataFrame, config: Mapping[str, Any]) -> list[str]:
+    """Whether the clock of `--max-minutes` left a training fewer iterations than its configuration has, in a line.
+
+    Such a result depends on what else the machine did.
+    """
+    record = read_record(run)
+    minutes = None if record is None else record.params.get("max_minutes")
+    taken, planned = int(history["iteration"].iloc[-1]), config.get("train.iterations")
+    if minutes is None or planned is None or taken >= planned:
+        return []
+    return [f"{run}: cut by the clock: --max-minutes {minutes} gave it {taken} of {planned} iterations"]
 
 
 class _Measured:

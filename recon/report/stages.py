@@ -13,6 +13,7 @@ from recon.evaluation.surface_file import FINEST_LEVEL, REFERENCE_FACES, decimat
 from recon.files import read_npz
 from recon.geometry.meshes import load_mesh
 from recon.geometry.metrics import NearUnit, near_unit
+from recon.report.asset import asset_stage
 from recon.report.payload import Payload
 from recon.report.records import RunRecord, set_names
 from recon.surface.icosphere import icosphere
@@ -25,8 +26,8 @@ FRUSTUM = 0.12
 """Length of a drawn camera, as a share of its distance from the object."""
 
 
-def run_stage(payload: Payload, record: RunRecord) -> dict[str, Any]:
-    """The mesh with what is known at its vertices, the reference, the flow, the training, the cameras.
+def run_stage(payload: Payload, record: RunRecord, asset: Path | None = None) -> dict[str, Any]:
+    """The mesh with what is known at its vertices, the reference, the flow, the training, the cameras, and `asset`.
 
     Raises:
         ReconError: one of the run's files cannot be read.
@@ -37,6 +38,7 @@ def run_stage(payload: Payload, record: RunRecord) -> dict[str, Any]:
     unit = NearUnit(np.zeros(3), 1.0) if shape is None else near_unit(shape.vertices)
     return {
         "mesh": None if shape is None else payload.mesh(unit.points(shape.vertices), shape.faces, **shape.values),
+        "asset": None if shape is None else asset_stage(payload, asset, unit),
         "reference": _reference(payload, surface, unit),
         "scales": _scales(record),
         "flow": None if surface is None else _frames(payload, list(surface["flow"]), unit),
@@ -45,11 +47,15 @@ def run_stage(payload: Payload, record: RunRecord) -> dict[str, Any]:
     }
 
 
-def mesh_stage(payload: Payload, mesh: trimesh.Trimesh) -> dict[str, Any]:
-    """A mesh alone."""
+def mesh_stage(payload: Payload, mesh: trimesh.Trimesh, asset: Path | None = None) -> dict[str, Any]:
+    """A mesh alone, and the GLB that it is from."""
     shown = decimated(mesh, 5 * REFERENCE_FACES)
     vertices = np.asarray(shown.vertices)
-    return {"mesh": payload.mesh(near_unit(vertices).points(vertices), np.asarray(shown.faces))}
+    unit = near_unit(vertices)
+    return {
+        "mesh": payload.mesh(unit.points(vertices), np.asarray(shown.faces)),
+        "asset": asset_stage(payload, asset, unit),
+    }
 
 
 def views_stage(payload: Payload, views: Views) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from recon.errors import ReconError
 from recon.files import atomic
 from recon.geometry.meshes import load_mesh
 from recon.images.pictures import tone_map
+from recon.report.asset import LARGEST
 from recon.report.page import render_template, report_page
 from recon.report.payload import Payload
 from recon.report.sprite_sheet import webp
@@ -156,7 +157,15 @@ def mesh_page(path: Path, live: bool = True) -> str:
     payload = Payload()
     mesh = load_mesh(path)
     subtitle = f"{len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces"
-    return _object_page(payload, mesh_stage(payload, mesh), path.name, subtitle, f"The mesh {path.name}", live=live)
+    shown_whole = path.suffix.lower() == ".glb" and path.stat().st_size <= LARGEST
+    return _object_page(
+        payload,
+        mesh_stage(payload, mesh, path if shown_whole else None),
+        path.name,
+        subtitle,
+        f"The mesh {path.name}",
+        live=live,
+    )
 
 
 def views_page(path: Path) -> str:
@@ -183,6 +192,7 @@ def _object_page(
         "object.html.j2",
         live=live,
         page={"runs": [{"sets": {}, **stage}], "scales": {}},
+        asset=stage.get("asset"),
         parts=payload.parts,
         title=title,
         subtitle=subtitle,

@@ -1,12 +1,13 @@
 """The velocity field as a sum of grids from coarse to fine, each of which holds coefficients of B-splines."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from recon.config import SurfaceConfig
+from recon.config import Integrator, SurfaceConfig
+from recon.render.kernels.serving import serves
 from recon.surface.flow import DURATION, determinant
 from recon.surface.spline import HALF_WIDTH, Spline, refined, refinement
 
@@ -43,14 +44,45 @@ class VelocityGrid(nn.Module):
     def flow(self) -> "GridFlow":
         """The flow of the field as it is now."""
         coefficients = self.coefficients()
-        return GridFlow(coefficients, Spline.of(coefficients, self.config.degree), self.config)
+        return GridFlow(coefficients, spline(coefficients, self.config.degree), self.config)
+
+
+@runtime_checkable
+class AnySpline(Protocol):
+    """A field ready to be looked up: `recon.surface.spline.Spline`, or that of `recon.surface.kernels`."""
+
+    @property
+    def cells(self) -> int: ...
+
+    def trajectory(
+        self, points: Float[Tensor, "v 3"], step: float, steps: int, integrator: Integrator
+    ) -> list[Float[Tensor, "v 3"]]: ...
+
+    def step_jacobians(
+        self, points: Float[Tensor, "v 3"], step: float, integrator: Integrator
+    ) -> tuple[Float[Tensor, "v 3"], Float[Tensor, "v 3 3"]]: ...
+
+
+def spline(coefficients: Float[Tensor, "3 m m m"], degree: int) -> AnySpline:
+    """The field of some coefficients, by fused kernels where they serve."""
+    if coefficients.dtype == torch.float32 and serves(_trial, coefficients.device, "the flow"):
+        from recon.surface.kernels import FusedSpline
+
+        return FusedSpline.of(coefficients, degree)
+    return Spline.of(coefficients, degree)
+
+
+def _trial(device: torch.device) -> None:
+    from recon.surface.trial import check
+
+    check(device)
 
 
 class GridFlow(NamedTuple):
     """The flow along a grid's spline. See `recon.surface.flow.Flow`."""
 
     coefficients: Float[Tensor, "3 m m m"]
-    spline: Spline
+    spline: AnySpline
     config: SurfaceConfig
 
     @property
@@ -81,7 +113,7 @@ class GridFlow(NamedTuple):
 
 def laplacian(coefficients: Float[Tensor, "3 m m m"], cells: int) -> Float[Tensor, "3 m m m"]:
     """Second differences along the three axes over the squared width of a cell; the border's are one-sided."""
-    padded = nn.functional.pad(coefficients[None], (1,) * 6, mode="replicate")[0]
+    padded = _padded(coefficients)
     total = -6 * coefficients
     for axis in (1, 2, 3):
         inner = padded
@@ -91,3 +123,15 @@ def laplacian(coefficients: Float[Tensor, "3 m m m"], cells: int) -> Float[Tenso
             total + inner.narrow(axis, 0, coefficients.shape[axis]) + inner.narrow(axis, 2, coefficients.shape[axis])
         )
     return total * (cells / (2 * HALF_WIDTH)) ** 2
+
+
+def _padded(coefficients: Float[Tensor, "3 m m m"]) -> Float[Tensor, "3 _ _ _"]:
+    """With the border once more around it."""
+    if not coefficients.is_cuda:
+        return nn.functional.pad(coefficients[None], (1,) * 6, mode="replicate")[0]
+    # There torch's padding adds up its gradient in any order.
+    for axis in (1, 2, 3):
+        last = coefficients.shape[axis] - 1
+        border = coefficients.narrow(axis, 0, 1), coefficients.narrow(axis, last, 1)
+        coefficients = torch.cat([border[0], coefficients, border[1]], dim=axis)
+    return coefficients

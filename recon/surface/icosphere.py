@@ -28,7 +28,9 @@ def icosphere(level: int, device: torch.device | str = "cpu") -> Icosphere:
         return _icosahedron()
     coarse = icosphere(level - 1)
     corners = coarse.faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2).sort(dim=1).values
-    edges, midpoint = corners.unique(dim=0, return_inverse=True)
+    # An edge as one number, for which unique takes a tenth of the time that it takes for rows.
+    numbers, midpoint = (corners[:, 0] * len(coarse.vertices) + corners[:, 1]).unique(return_inverse=True)
+    edges = torch.stack([numbers // len(coarse.vertices), numbers % len(coarse.vertices)], dim=1)
     middles = coarse.vertices[edges].sum(dim=1)
     vertices = torch.cat([coarse.vertices, middles / middles.norm(dim=1, keepdim=True)])
     a, b, c = coarse.faces.unbind(1)

@@ -7,6 +7,7 @@ quadratic, 3: cubic; de Boor 1978), so that n + degree coefficients along each a
 d has d - 1 continuous derivatives, and at every point depends on (d + 1)^3 coefficients.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -64,20 +65,30 @@ class Spline(NamedTuple):
     def step_jacobians(
         self, points: Float[Tensor, "v 3"], step: float, integrator: Integrator
     ) -> tuple[Float[Tensor, "v 3"], Float[Tensor, "v 3 3"]]:
-        """Where one step takes the points, and the derivative of that step there.
+        """See `step_jacobians`."""
+        return step_jacobians(self.with_jacobian, points, step, integrator)
 
-        The gradient is to the coefficients, at stages that stay where they are.
-        """
-        stages, weights = _TABLEAUS[integrator]
-        velocities: list[Tensor] = []
-        slopes: list[Tensor] = []
-        eye = torch.eye(3, dtype=points.dtype, device=points.device)
-        for a in stages:
-            at = points + step * _weighted(a, velocities)
-            value, jacobian = self.with_jacobian(at.detach())
-            velocities.append(value)
-            slopes.append(jacobian @ (eye + step * _weighted(a, slopes)))
-        return points + step * _weighted(weights, velocities), eye + step * _weighted(weights, slopes)
+
+def step_jacobians(
+    with_jacobian: Callable[[Tensor], tuple[Tensor, Tensor]],
+    points: Float[Tensor, "v 3"],
+    step: float,
+    integrator: Integrator,
+) -> tuple[Float[Tensor, "v 3"], Float[Tensor, "v 3 3"]]:
+    """Where one step along a field takes the points, and the derivative of that step there.
+
+    The gradient is to what the field is made of, at stages that stay where they are.
+    """
+    stages, weights = _TABLEAUS[integrator]
+    velocities: list[Tensor] = []
+    slopes: list[Tensor] = []
+    eye = torch.eye(3, dtype=points.dtype, device=points.device)
+    for a in stages:
+        at = points + step * _weighted(a, velocities)
+        value, jacobian = with_jacobian(at.detach())
+        velocities.append(value)
+        slopes.append(jacobian @ (eye + step * _weighted(a, slopes)))
+    return points + step * _weighted(weights, velocities), eye + step * _weighted(weights, slopes)
 
 
 def refinement(cells: int, degree: int, like: Tensor) -> Float[Tensor, "f c"]:

@@ -19,6 +19,7 @@ from recon.run_folder import (
     CONFIG,
     GEOMETRY,
     HISTORY,
+    RELIT,
     TURNTABLE,
     VIEWER,
     RunFile,
@@ -177,7 +178,7 @@ def send_validation(
     from mlflow.entities import Metric
 
     figures: dict[str, float] = {}
-    files = [folder.file(TURNTABLE), *map(folder.sheet, names)]
+    files = [folder.file(TURNTABLE), folder.file(RELIT), *map(folder.sheet, names)]
     sets = [(folder.metrics(name), f"final/{name}") for name in names]
     for path, prefix in (*sets, (folder.file(CERTIFICATE), "mesh"), (folder.file(GEOMETRY), "mesh")):
         if path.is_file():

@@ -19,6 +19,8 @@ from recon.config import WHOLE_VIEWS, TrainConfig
 from recon.images.black import BLACK
 from recon.training.data import Batch
 
+CPU = torch.device("cpu")
+
 
 class Crops(NamedTuple):
     """Crops of `size` x `size` pixels; `offsets` are (row, column) of their first pixels.
@@ -43,14 +45,22 @@ def views_per_iteration(config: TrainConfig, height: int, width: int) -> int:
 
 
 def draw_crops(occupied: Bool[Tensor, "b h w"], size: int, generator: torch.Generator) -> Crops:
-    """One crop a view among those that hold an occupied pixel (any, where none is occupied).
+    """One crop a view among those that hold an occupied pixel (any, where none is occupied), on the CPU.
 
     A crop without one has no error, so leaving it out saves a step and biases nothing.
     """
-    probability, inclusion = _probabilities(occupied.cpu(), size)
+    return crops_at(occupied.cpu(), size, torch.rand(len(occupied), 1, generator=generator))
+
+
+def crops_at(occupied: Bool[Tensor, "b h w"], size: int, uniform: Float[Tensor, "b 1"], static: bool = False) -> Crops:
+    """The crops that numbers drawn from [0, 1) stand for, on the device of `occupied`: see `draw_crops`.
+
+    `static`: the same steps whatever is occupied, so that none has to wait for a device.
+    """
+    probability, inclusion = _static_probabilities(occupied, size) if static else _probabilities(occupied, size)
     # As multinomial does, which takes ten times as long.
     below = probability.flatten(1).double().cumsum(1)
-    values = below[:, -1:] * torch.rand(len(occupied), 1, generator=generator)
+    values = below[:, -1:] * uniform
     drawn = torch.searchsorted(below.squeeze(0), values, right=True).squeeze(1)
     offsets = torch.stack([drawn // probability.shape[2], drawn % probability.shape[2]], dim=1)
     return Crops(offsets, crop_weights(inclusion.expand(len(occupied), -1, -1), offsets, size))
@@ -60,14 +70,19 @@ def offset_probability(occupied: Bool[Tensor, "b h w"], size: int) -> Float[Tens
     """How probable each (row, column) offset is; zero for crops that hold no occupied pixel."""
     _, height, width = occupied.shape
     holds = _box_sum(occupied, size) > 0
-    probability = _uniform(height, width, size) * (holds | ~holds.any(dim=(1, 2), keepdim=True))
+    probability = _uniform(height, width, size, occupied.device) * (holds | ~holds.any(dim=(1, 2), keepdim=True))
     return probability / probability.sum(dim=(1, 2), keepdim=True)
 
 
 @functools.lru_cache(maxsize=8)
-def anywhere(height: int, width: int, size: int) -> tuple[Float[Tensor, "1 r c"], Float[Tensor, "1 h w"]]:
+def anywhere(
+    height: int, width: int, size: int, device: torch.device = CPU
+) -> tuple[Float[Tensor, "1 r c"], Float[Tensor, "1 h w"]]:
     """The probabilities of offsets, and of pixels to lie in a crop, where every crop may be drawn."""
-    offsets = _uniform(height, width, size)[None]
+    if device != CPU:
+        offsets, inclusion = anywhere(height, width, size)
+        return offsets.to(device), inclusion.to(device)
+    offsets = _uniform(height, width, size, device)[None]
     return offsets, inclusion_probability(offsets, size)
 
 
@@ -104,16 +119,24 @@ def offset_distribution(length: int, size: int) -> Float[Tensor, " o"]:
 
 
 def occupied_pixels(
-    images: Float[Tensor, "b h w 3"], cameras: Cameras, vertices: Float[Tensor, "v 3"]
+    images: Float[Tensor, "b h w 3"], cameras: Cameras, vertices: Float[Tensor, "v 3"], static: bool = False
 ) -> Bool[Tensor, "b h w"]:
     """Where a view is lit or a vertex of the mesh lies, seen or hidden: the mesh covers such a pixel, on black.
 
     Other pixels of the mesh need not be known. They lie in crops that hold one of its vertices, as long as
     its triangles are smaller than crops, and a pixel's weight is that of the crops that are drawn.
+    `static` is that of `crops_at`.
     """
     occupied = images.amax(dim=3) > BLACK
     x, y, depth = cameras.project(vertices.detach()).unbind(dim=2)
     inside = (x >= 0) & (x < cameras.width) & (y >= 0) & (y < cameras.height) & (depth > 0)
+    if static:
+        # Vertices beside the pictures go to a place behind the last pixel.
+        view = torch.arange(len(occupied), device=inside.device)[:, None]
+        pixel = (view * cameras.height + y.long()) * cameras.width + x.long()
+        pixel = torch.where(inside, pixel, occupied.numel()).flatten()
+        flat = torch.cat([occupied.flatten(), occupied.new_zeros(1)])
+        return flat.index_fill(0, pixel, True)[:-1].view(occupied.shape)
     view = inside.nonzero()[:, 0]
     occupied[view, y[inside].long(), x[inside].long()] = True
     return occupied
@@ -147,11 +170,24 @@ def _probabilities(occupied: Bool[Tensor, "b h w"], size: int) -> tuple[Float[Te
     """Those of offsets, and of pixels to lie in a crop: one table for all views, where no crop is empty."""
     if not occupied.all() and not (probability := offset_probability(occupied, size)).all():
         return probability, inclusion_probability(probability, size)
-    return anywhere(*occupied.shape[1:], size)
+    return anywhere(*occupied.shape[1:], size, occupied.device)
 
 
-def _uniform(height: int, width: int, size: int) -> Float[Tensor, "r c"]:
-    return torch.outer(offset_distribution(height, size), offset_distribution(width, size))
+def _static_probabilities(
+    occupied: Bool[Tensor, "b h w"], size: int
+) -> tuple[Float[Tensor, "b r c"], Float[Tensor, "b h w"]]:
+    """As `_probabilities`, with a table for each view."""
+    probability = offset_probability(occupied, size)
+    own = probability, inclusion_probability(probability, size)
+    none_empty = occupied.all() | probability.all()
+    tables = anywhere(*occupied.shape[1:], size, occupied.device)
+    offsets, inclusion = (torch.where(none_empty, *pair) for pair in zip(tables, own, strict=True))
+    return offsets, inclusion
+
+
+@functools.lru_cache(maxsize=8)
+def _uniform(height: int, width: int, size: int, device: torch.device) -> Float[Tensor, "r c"]:
+    return torch.outer(offset_distribution(height, size), offset_distribution(width, size)).to(device)
 
 
 def _box_sum(values: Shaped[Tensor, "b h w"], size: int) -> Shaped[Tensor, "b _ _"]:

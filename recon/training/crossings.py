@@ -33,6 +33,8 @@ class Crossings:
     def __init__(self) -> None:
         self.pairs: Int[Tensor, "p 2"] = torch.empty(0, 2, dtype=torch.long)
         self.looks = 0
+        # The points of the sphere that are carried, and which of them each pair's faces have, until the next look.
+        self._corners: tuple[Float[Tensor, "u 3"], Int[Tensor, "p 2 3"]] | None = None
 
     def look(self, model: Model, fraction: float) -> None:
         """Look for crossing faces where it is time to."""
@@ -44,19 +46,23 @@ class Crossings:
             vertices, faces, _ = model.mesh(model.export_level)
         found = torch.from_numpy(self_intersections(vertices.cpu().numpy(), faces.cpu().numpy()))
         self.pairs = torch.cat([self.pairs, found[:: len(found) // MOST + 1]]).unique(dim=0)
+        self._corners = None
 
     def loss(self, model: Model) -> Float[Tensor, ""]:
         """`crossing_loss` of the pairs as the flow carries them now; only their vertices are carried."""
-        points, faces = icosphere(model.export_level, model.device)
-        corners = faces[self.pairs.to(model.device)].flatten(1)
-        used, place = corners.unique(return_inverse=True)
-        return crossing_loss(model.flow().trajectory(points[used])[-1][place.view(-1, 2, 3)])
+        if self._corners is None:
+            points, faces = icosphere(model.export_level, model.device)
+            used, place = faces[self.pairs.to(model.device)].flatten(1).unique(return_inverse=True)
+            self._corners = points[used], place.view(-1, 2, 3)
+        points, place = self._corners
+        return crossing_loss(model.flow().trajectory(points)[-1][place])
 
     def state_dict(self) -> dict[str, Any]:
         return {"pairs": self.pairs, "looks": self.looks}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.pairs, self.looks = state["pairs"], state["looks"]
+        self._corners = None
 
 
 def crossing_loss(triangles: Float[Tensor, "p 2 3 3"]) -> Float[Tensor, ""]:

@@ -27,7 +27,8 @@ def training_device() -> Iterator[torch.device]:
         handle = _lock(Path(tempfile.gettempdir()) / f"recon-{names[index]}.{seat}.lock")
         if handle is not None:
             try:
-                yield torch.device("cuda", index)
+                with torch.cuda.device(index):  # kernels that are not torch's own start on the current one
+                    yield torch.device("cuda", index)
             finally:
                 os.close(handle)
             return

@@ -10,6 +10,7 @@ from recon.render.normals import face_normals
 from recon.render.renderer import Rendering
 from recon.surface.flow import Flow, determinant
 from recon.training.data import Batch
+from recon.training.draws import Draws
 
 SAFE_DETERMINANT = 0.2
 """Volume change of one step below which folding is near; usual steps keep more than half."""
@@ -25,7 +26,7 @@ def loss_terms(
     mesh: SurfaceMesh,
     flow: Flow,
     path: list[Float[Tensor, "v 3"]],
-    generator: torch.Generator,
+    draws: Draws,
 ) -> dict[str, Float[Tensor, ""]]:
     """The terms whose weight is not zero, unweighted, by their configuration key.
 
@@ -35,7 +36,7 @@ def loss_terms(
     terms = {}
     if config.image:
         terms["image"] = image_loss(rendering.radiance, batch.images, batch.weights)
-    points = sample_path(path, config.velocity_points, generator)
+    points = sample_path(path, config.velocity_points, draws)
     if config.velocity:
         terms["velocity"] = flow.energy(config.velocity_alpha, points)
     if config.fold or config.distortion:
@@ -91,15 +92,16 @@ def distortion_loss(derivatives: Float[Tensor, "3 k 3"]) -> Float[Tensor, ""]:
     return (EVEN - evenness).clamp(min=0).mean()
 
 
-def sample_path(path: list[Float[Tensor, "v 3"]], count: int, generator: torch.Generator) -> Float[Tensor, "k 3"]:
+def sample_path(path: list[Float[Tensor, "v 3"]], count: int, draws: Draws) -> Float[Tensor, "k 3"]:
     """Random points of the trajectories at random pseudo-times, without gradient to how they got there."""
-    stages = path[:-1]
-    where = torch.randint(len(stages) * len(stages[0]), (count,), generator=generator)
-    stage, vertex = where // len(stages[0]), where % len(stages[0])
-    vertex = vertex.to(stages[0].device)
+    stages = [points.detach() for points in path[:-1]]
+    vertices = len(stages[0])
+    where = draws.take(lambda generator: torch.randint(len(stages) * vertices, (count,), generator=generator))
+    stage, vertex = where // vertices, where % vertices
+    if draws.static:
+        return torch.stack(stages)[stage, vertex]
     # One gather a stage, not a stack of all: the trajectory of a fine mesh is large.
-    rows = [points.detach()[vertex[stage.to(vertex.device) == i]] for i, points in enumerate(stages)]
-    return torch.cat(rows)
+    return torch.cat([points[vertex[stage == i]] for i, points in enumerate(stages)])
 
 
 def edge_loss(mesh: SurfaceMesh) -> Float[Tensor, ""]:

@@ -11,14 +11,15 @@ from recon.config import RunConfig
 from recon.model.model import Model, SurfaceMesh
 from recon.surface.flow import Flow
 from recon.surface.icosphere import icosphere
-from recon.training.crop import cropped, draw_crops, inside_crops, occupied_pixels
+from recon.training.crop import Crops, cropped, crops_at, inside_crops, occupied_pixels
 from recon.training.data import Batch, random_rotation
+from recon.training.draws import Draws
 from recon.training.losses import loss_terms
 from recon.training.schedule import level
 
 
 def evaluate(
-    model: Model, curriculum: Curriculum | None, batch: Batch, fraction: float, generator: torch.Generator
+    model: Model, curriculum: Curriculum | None, batch: Batch, fraction: float, draws: Draws
 ) -> dict[str, Tensor]:
     """The loss terms of a batch of whole views, or of a crop of each, at `fraction` of the run.
 
@@ -26,7 +27,7 @@ def evaluate(
     """
     if curriculum is not None:
         if curriculum.warming_up(fraction):
-            return curriculum.warm_up_terms(batch.cameras, batch.images, batch.weights, generator)
+            return curriculum.warm_up_terms(batch.cameras, batch.images, batch.weights, draws.generator)
         fraction = curriculum.surface_fraction(fraction)
         masks, foreground = curriculum.of_views(batch.views)
         if batch.weights is not None:
@@ -34,15 +35,15 @@ def evaluate(
         batch = batch._replace(pseudo_masks=masks, foreground=foreground)
     sphere, faces = icosphere(level(model.config.train, fraction), model.device)
     if model.config.train.random_rotation:
-        sphere = sphere @ random_rotation(generator).to(sphere)
+        sphere = sphere @ draws.take(random_rotation).to(sphere)
     flow = model.flow()
     path = flow.trajectory(sphere)
-    mesh = SurfaceMesh(path[-1], faces, model.reflectance(sphere))
-    batch = crop(batch, mesh, model.config, generator)
+    mesh = SurfaceMesh(path[-1], faces, model.reflectance.attributes(sphere))
+    batch = crop(batch, mesh, model.config, draws)
     if curriculum is not None:
-        return terms_with_field(model, curriculum, batch, mesh, flow, path, fraction, generator)
+        return terms_with_field(model, curriculum, batch, mesh, flow, path, fraction, draws)
     rendering = model.render(mesh, batch.cameras, batch.backgrounds)
-    return loss_terms(model, rendering, batch, mesh, flow, path, generator)
+    return loss_terms(model, rendering, batch, mesh, flow, path, draws)
 
 
 def terms_with_field(
@@ -53,31 +54,33 @@ def terms_with_field(
     flow: Flow,
     path: list[Float[Tensor, "v 3"]],
     fraction: float,
-    generator: torch.Generator,
+    draws: Draws,
 ) -> dict[str, Tensor]:
     """The loss terms of a surface within a radiance field, and those of the field."""
     masks, foreground = batch.pseudo_masks, batch.foreground
     assert masks is not None and foreground is not None
     rendering = model.render_surface(mesh, batch.cameras)
     alpha = rendering.alpha
-    pixel, weights = chosen_pixels(alpha, foreground, model.config.field.rays, generator)
-    rays, outer = curriculum.segments(batch.cameras, pixel, alpha, generator)
+    pixel, weights = chosen_pixels(alpha, foreground, model.config.field.rays, draws.generator)
+    rays, outer = curriculum.segments(batch.cameras, pixel, alpha, draws.generator)
     weights = weights * outline_weights(rendering, outer, pixel)
     batch = batch._replace(weights=weights if batch.weights is None else weights * batch.weights)
-    terms = loss_terms(model, composite_some(rendering, outer, pixel), batch, mesh, flow, path, generator)
-    return terms | curriculum.terms(alpha, batch.images, masks, rays, outer, pixel, fraction, generator)
+    terms = loss_terms(model, composite_some(rendering, outer, pixel), batch, mesh, flow, path, draws)
+    return terms | curriculum.terms(alpha, batch.images, masks, rays, outer, pixel, fraction, draws.generator)
 
 
-def crop(batch: Batch, mesh: SurfaceMesh, config: RunConfig, generator: torch.Generator) -> Batch:
+def crop(batch: Batch, mesh: SurfaceMesh, config: RunConfig, draws: Draws) -> Batch:
     """A random crop of each view where the configuration asks for crops."""
     size = config.train.crop.size
     if size is None:
         return batch
     if config.train.crop.mode == "inside":
-        return cropped(batch, size, inside_crops(batch.images, size, generator))
+        offsets = draws.take(lambda generator: inside_crops(batch.images, size, generator).offsets)
+        return cropped(batch, size, Crops(offsets, torch.ones(len(offsets), size, size, device=offsets.device)))
     occupied = torch.ones_like(batch.images[..., 0], dtype=torch.bool)
     # Only before black is a crop without the object known to be without error.
     if config.train.crop.mode == "object" and config.background == "none":
         images = batch.images if batch.weights is None else batch.images * batch.weights[..., None]
-        occupied = occupied_pixels(images, batch.cameras, mesh.vertices)
-    return cropped(batch, size, draw_crops(occupied, size, generator))
+        occupied = occupied_pixels(images, batch.cameras, mesh.vertices, draws.static)
+    uniform = draws.take(lambda generator: torch.rand(len(occupied), 1, generator=generator))
+    return cropped(batch, size, crops_at(occupied, size, uniform, draws.static))

@@ -1,4 +1,4 @@
-"""What a person sees of a training: one live line, and a panel at the end."""
+"""What a person sees of a training, or of other long work: one live line, and a panel at the end."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ NEW_LINE = 15.0
 
 
 class ProgressLine:
-    """iteration, loss and time left, redrawn in place on a terminal and appended elsewhere."""
+    """How far work is and how long it still takes, redrawn in place on a terminal and appended elsewhere."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
@@ -23,11 +23,15 @@ class ProgressLine:
 
     def update(self, fraction: float, iteration: int, loss: float, level: int, seconds_left: float) -> None:
         """Show where a training is, unless it was shown a moment ago."""
+        self.show(fraction, f"iteration {iteration}  loss {loss:.5f}  level {level}  {clock(seconds_left)} left")
+
+    def show(self, fraction: float, rest: str) -> None:
+        """Show how much is done and the rest of the line, unless something was shown a moment ago."""
         now = time.monotonic()
         if now - self._last < (REDRAW if self._live else NEW_LINE):
             return
         self._last = now
-        text = f"{fraction:4.0%}  iteration {iteration}  loss {loss:.5f}  level {level}  {clock(seconds_left)} left"
+        text = f"{fraction:4.0%}  {rest}"
         self._stream.write(f"\r\x1b[K{text}" if self._live else f"{text}\n")
         self._stream.flush()
         self._drawn = self._live

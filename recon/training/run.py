@@ -204,7 +204,7 @@ def _farewell(
 ) -> str:
     sets = " ".join(f"{name}={path}" for name, path in {TRAINING_SET: views, **validation}.items())
     rows = [
-        ("trained", f"{progress.iteration} iterations in {clock(progress.seconds)}"),
+        ("trained", f"{progress.iteration} iterations in {clock(progress.seconds)}{_cut_by_the_clock(progress)}"),
         ("error", "  ".join(f"{name} {error:.4f}" for name, error in errors.items())),
         ("mesh", f"{run.file(MESH_PLY)}  {run.file(MESH_GLB)}"),
         ("model", str(run.file(MODEL))),
@@ -215,3 +215,11 @@ def _farewell(
         ("look", f"recon view {run.path}"),
     ]
     return panel("recon", rows)
+
+
+def _cut_by_the_clock(progress: Progress) -> str:
+    """What to add where a time limit left fewer iterations than the configuration has: on a faster or idle machine
+    the same command gives another result."""
+    if progress.budget is None or progress.iteration >= progress.iterations:
+        return ""
+    return f", cut by --max-minutes: {progress.iterations} are configured"

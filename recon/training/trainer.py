@@ -2,12 +2,13 @@
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from recon.errors import ReconError
 from recon.tracking import Exporter
 from recon.training.interruption import Interrupted, Interruption
-from recon.training.loop import Optimisation
+from recon.training.loop import Optimisation, Step
 from recon.training.recorder import Recorder
 from recon.training.state import StateFile
 from recon.training.stopping import EarlyStopping
@@ -52,6 +53,7 @@ class Trainer:
             with Interruption() as interruption:
                 self._run(interruption)
         except Interrupted as interrupted:
+            self._settle()
             self._save()
             where = f"iteration {self._optimisation.progress.iteration}"
             print(f"recon: {interrupted} at {where}; the same command goes on from there", file=sys.stderr)
@@ -63,13 +65,16 @@ class Trainer:
         while progress.fraction < 1 and not self._stopping.over:
             interruption.check()
             if self._recorder.checkpoint_due:
+                self._settle()
                 self._checkpoint(interruption)
                 self._save()
                 if self._stopping.over:
                     break
             self._step()
             if time.monotonic() - self._saved > max(self._every, self._cost / LARGEST_SHARE):
+                self._settle()
                 self._save()
+        self._settle()
         if self._stopping.over:
             print(f"recon: stopped at iteration {progress.iteration}: {self._stopping}", file=sys.stderr)
         else:
@@ -86,12 +91,20 @@ class Trainer:
         self._stopping.update(self._recorder.latest, iteration, self._optimisation.model)
 
     def _step(self) -> None:
+        self._record(self._optimisation.step)
+
+    def _settle(self) -> None:
+        """Have no iteration under way."""
+        self._record(self._optimisation.settle)
+
+    def _record(self, advance: Callable[[], Step | None]) -> None:
         try:
-            step = self._optimisation.step()
+            step = advance()
         except ReconError:
             self._save()
             raise
-        self._recorder.step(step)
+        if step is not None:
+            self._recorder.step(step)
 
     def _save(self, finished: bool = False) -> None:
         start = time.monotonic()

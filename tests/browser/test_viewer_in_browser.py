@@ -7,12 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import trimesh
-from canvas import covered, pixels, until
+from canvas import colour, covered, pixels, until
 from playwright.sync_api import expect
 from runs import write_training
 
 from recon.camera import intrinsics_from_fov, look_at
+from recon.config import RunConfig
+from recon.model.export import write_meshes
+from recon.model.model import Model
 from recon.report.viewer import make_server
 from recon.surface.icosphere import icosphere
 from recon.views import Views, save_views
@@ -72,4 +76,24 @@ def test_cameras_and_images_of_a_viewpoint_set(open_page, tmp_path: Path) -> Non
         assert ((picture[..., 2] - picture[..., 0]) > 60).sum() > 50  # the cameras are blue
         expect(page.locator(".gallery img")).to_have_count(2)
         expect(page.locator(".gallery img").first).to_have_js_property("naturalWidth", 12)
+        page.close()
+
+
+def test_a_glb_is_shown_with_its_material(open_page, tmp_path: Path) -> None:
+    """Under the flash, and each part of the material alone; the shape is that of the clay."""
+    torch.manual_seed(0)
+    tree = {"reflectance": "microfacet", "train": {"levels": [2]}, "export": {"texture": 32}}
+    model = Model(RunConfig.model_validate(tree), np.eye(4), 1.0)
+    write_meshes(model, tmp_path)
+    with served(tmp_path / "mesh.glb") as address:
+        page = open_page(address)
+        shown = {}
+        for look in ("flash", "color", "roughness", "normals", "shape"):
+            page.select_option("#object-look", look)
+            shown[look] = pixels(page, "object")
+        counts = [covered(picture) for picture in shown.values()]
+        assert min(counts) > 5000 and max(counts) < 1.02 * min(counts)
+        assert colour(shown["color"]).min() > 250  # a new model is white
+        assert np.ptp(colour(shown["roughness"])) < 1 and colour(shown["flash"]).mean() < 250
+        assert np.ptp(colour(shown["normals"])) > 20  # towards whoever looks is blue
         page.close()

@@ -2,6 +2,7 @@
 const KINDS = {
   truth: "ground truth", prediction: "prediction", difference: "difference", normals: "normals",
   depth: "depth", object: "object alone", background: "background alone",
+  albedo: "base colour", roughness: "roughness",
 };
 const KIND_SCALES = {
   difference: { label: "absolute difference", map: "magma" },

@@ -4,9 +4,10 @@ const stages = {};
 const stage = id => (stages[id] ??= new Stage(byId(id)));
 const shown = () => page.runs[Number(byId("run")?.value ?? 0)];
 
-async function showObject({ mesh, reference, cameras }) {
+async function showObject({ mesh, reference, cameras, asset }) {
   if (!mesh) { byId("object").hidden = true; return; }
   byId("object").hidden = false;
+  if (asset && byId("object-look")) { await showMaterial("object", { asset, mesh }); return; }
   const panes = [{ label: "reconstruction", objects: [clay(await meshGeometry(mesh))] }];
   if (reference) panes.push({ label: "reference", objects: [clay(await meshGeometry(reference))] });
   if (cameras?.views) panes[0].objects.push(await frusta(cameras.views));
@@ -78,6 +79,11 @@ function play(input, showFrame) {
   requestAnimationFrame(step);
 }
 
+async function showAsset(run) {
+  byId("material-section").hidden = !run.asset || !run.mesh;
+  if (run.asset && run.mesh) await showMaterial("material", run);
+}
+
 async function showSurface(run) {
   const { mesh, scales } = run;
   byId("surface-section").hidden = !mesh;
@@ -113,6 +119,7 @@ function showRun() {
   document.querySelectorAll("[data-run]").forEach(part => { part.hidden = part.dataset.run !== (byId("run")?.value ?? "0"); });
   showObject(run);
   if (!compare) return;
+  later.asset?.(run);
   later.flow?.(run);
   later.surface?.(run);
   compare.setRun(run);
@@ -127,6 +134,7 @@ if (byId("run")) {
 showRun();
 if (compare) {
   compare.restore();
+  whenSeen(byId("material-section"), () => { later.asset = showAsset; showAsset(shown()); });
   whenSeen(byId("flow-section"), () => { later.flow = showFlow; showFlow(shown()); });
   whenSeen(byId("surface-section"), () => { later.surface = showSurface; showSurface(shown()); });
 }

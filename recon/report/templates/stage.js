@@ -25,13 +25,14 @@ class Stage {
     requestAnimationFrame(now => this.step(now));
   }
 
-  // Each pane: { label, objects, even }; even light leaves colours of a scale as they are to be read.
+  // Each pane: { label, objects, even, flash, linear }. Even light leaves colours of a scale as they are to be read; a
+  // flash beside the camera is nearly all light there is; linear colours are encoded for the screen.
   setPanes(panes) {
     this.element.querySelectorAll(".label").forEach(label => label.remove());
-    this.panes = panes.map(({ label, objects, even }, i) => {
+    this.panes = panes.map(({ label, objects, even, flash, linear }, i) => {
       const scene = new THREE.Scene();
-      scene.add(...objects, new THREE.HemisphereLight("#ffffff", even ? "#d8d4ce" : "#7d766d", even ? 0.8 : 0.5));
-      const light = new THREE.DirectionalLight("#fff6ea", even ? 0.25 : 0.68);
+      scene.add(...objects, new THREE.HemisphereLight("#ffffff", even ? "#d8d4ce" : "#7d766d", flash ? 0.12 : even ? 0.8 : 0.5));
+      const light = new THREE.DirectionalLight(flash ? "#ffffff" : "#fff6ea", flash ? 1 : even ? 0.25 : 0.68);
       scene.add(light, light.target);
       if (panes.length > 1) {
         const text = document.createElement("span");
@@ -40,7 +41,7 @@ class Stage {
         text.textContent = label;
         this.element.append(text);
       }
-      return { scene, light };
+      return { scene, light, flash, linear };
     });
     this.draw();
   }
@@ -91,9 +92,10 @@ class Stage {
     this.renderer.setScissorTest(false);
     this.renderer.clear();
     this.renderer.setScissorTest(true);
-    this.panes.forEach(({ scene, light }, i) => {
-      // From above the left shoulder of whoever looks.
-      light.position.set(-0.55, 0.75, 1).applyQuaternion(this.camera.quaternion).multiplyScalar(radius).add(center);
+    this.panes.forEach(({ scene, light, flash, linear }, i) => {
+      // From above the left shoulder of whoever looks, or from the lens.
+      this.renderer.outputEncoding = linear ? THREE.sRGBEncoding : THREE.LinearEncoding;
+      light.position.set(...(flash ? [0, 0, 1] : [-0.55, 0.75, 1])).applyQuaternion(this.camera.quaternion).multiplyScalar(radius).add(center);
       light.target.position.copy(center);
       const place = [Math.round((width * i) / count), 0, Math.round(width / count), height];
       this.renderer.setViewport(...place);
