@@ -81,7 +81,9 @@ def measure(name: str, row: Row, folder: Path, iterations: int) -> list[str]:
     out = folder / name
     paths = viewpoint_sets(row, folder)
     if not (out / "model.pt").exists():
-        config = load_config(None, [f"background={row.background}", f"train.iterations={iterations}"])
+        config = load_config(
+            None, ["reflectance=constant", f"background={row.background}", f"train.iterations={iterations}"]
+        )
         train(paths["unmasked"], config, out, options=Options(quiet=True))
     found = out / "validation"
     if not (found / "geometry.json").exists():

@@ -84,7 +84,7 @@ def print_table(results: Results, title: str, seeds: Sequence[int]) -> None:
 def trained(overrides: list[str], minutes: float) -> dict[str, float]:
     """Iterations that a training takes in its time, and its mean absolute error in every set."""
     torch.set_num_threads(1)
-    config, sets = load_config(None, overrides), viewpoint_sets()
+    config, sets = load_config(None, ["reflectance=constant", *overrides]), viewpoint_sets()
     progress = ProcessorTime(config.train.iterations, 60 * minutes, spent=-time.process_time())
     model = fitted(config, sets["front"], progress)
     return {"iterations": progress.iteration, **{name: error(model, views) for name, views in sets.items()}}

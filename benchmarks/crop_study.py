@@ -118,7 +118,7 @@ def images(name: str, seed: int) -> Images:
 
 def trained(overrides: list[str]) -> Images:
     torch.set_num_threads(1)
-    config, sets = load_config(None, overrides), viewpoint_sets()
+    config, sets = load_config(None, ["reflectance=constant", *overrides]), viewpoint_sets()
     model = fitted(config, sets["front"], Progress(config.train.iterations))
     # However a run was trained, its surface is shown in the same way.
     shown = config.render.model_copy(update={"antialias": True})

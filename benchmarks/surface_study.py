@@ -127,7 +127,9 @@ def measured(job: tuple[str, str, str, int], iterations: int, deadline: float) -
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     views = load_views(FOLDER / shape / f"{on}.npz")
-    config = load_config(None, [f"train.iterations={iterations}", f"train.seed={seed}", *ROWS[row]])
+    config = load_config(
+        None, ["reflectance=constant", f"train.iterations={iterations}", f"train.seed={seed}", *ROWS[row]]
+    )
     model = initial_model(config, views, device)
     start = time.process_time()
     fit(Optimisation(model, TrainingData.from_views(views, device), Progress(config.train.iterations)), lambda _: None)

@@ -36,7 +36,7 @@ def tracking_share(iterations: int = 120) -> str:
             _timed(Export, "_renders", time.thread_time, lambda *_: "along", spent),
             _timed(Export, "_files", time.thread_time, lambda *_: "once", spent),
         ]
-        config = load_config(None, [f"train.iterations={iterations}", "train.save_every=10"])
+        config = load_config(None, ["reflectance=constant", f"train.iterations={iterations}", "train.save_every=10"])
         train(Path(folder) / "views.npz", config, Path(folder) / "run", options=Options(quiet=True))
         for undo in restore:
             undo()

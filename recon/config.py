@@ -103,8 +103,8 @@ class TrainConfig(Section):
         0.35,
         ge=0,
         lt=1,
-        description="part of the surface's schedule in which a reflectance that varies has one albedo still: what "
-        "shading and outlines can explain becomes shape, not paint",
+        description="part of the surface's schedule in which a reflectance that varies is coarse still (mlp: one "
+        "albedo): what shading and outlines can explain becomes shape, not paint",
     )
     random_rotation: bool = Field(True, description="turn the icosphere at random in every iteration")
     seed: int = Field(0, ge=0, description="of every random choice")
@@ -226,12 +226,18 @@ MLP_DEFAULTS: dict[str, dict[str, float]] = {
 """Where a network's defaults are other than a grid's."""
 
 
+MLP_REFLECTANCE = "constant"
+"""What a surface by a network has unless it is told otherwise: that of the reference work."""
+
+
 class RunConfig(Section):
     """Everything that determines a training run, but for its data."""
 
     surface: SurfaceConfig = SurfaceConfig()
     reflectance: Literal["constant", "varying", "microfacet"] = Field(
-        "constant", description="one diffuse albedo, an albedo over the sphere, or albedo and Cook-Torrance lobes"
+        "varying",
+        description="one diffuse albedo, an albedo over the sphere, or albedo and a glossy layer (mlp: Cook-Torrance "
+        "lobes); mlp: constant",
     )
     texture: TextureConfig = TextureConfig()
     background: Literal["none", "constant", "field", "given"] = Field(
@@ -254,7 +260,7 @@ class RunConfig(Section):
             return tree
         sections = {name: tree.get(name, {}) for name in MLP_DEFAULTS}
         own = {name: {**MLP_DEFAULTS[name], **given} for name, given in sections.items() if isinstance(given, Mapping)}
-        return {**tree, **own}
+        return {"reflectance": MLP_REFLECTANCE, **tree, **own}
 
 
 RENAMED = {

@@ -23,6 +23,9 @@ WIDTH = 64
 
 MIN_ROUGHNESS = 0.05
 
+COARSE = 8
+"""Texels along a side of the largest texture that counts as coarse."""
+
 GLOSS_SIZES = (4, 8, 16, 32)
 """Of the textures of a glossy layer: highlights wander over an object and tell little of single places."""
 
@@ -59,6 +62,10 @@ class ConstantReflectance(nn.Module):
     def parameters_of(self, attributes: Float[Tensor, "p a"]) -> Float[Tensor, "p k"]:
         """The parameters where `attributes` were interpolated."""
         return attributes
+
+    def coarse(self) -> list[nn.Parameter]:
+        """The parameters that make the albedo vary slowly alone, up to `COARSE` texels a side."""
+        return []
 
     def shade(
         self,
@@ -104,6 +111,9 @@ class VaryingReflectance(ConstantReflectance):
 
     def parameters_of(self, attributes: Float[Tensor, "p a"]) -> Float[Tensor, "p k"]:
         return self(attributes) if self._textured else attributes
+
+    def coarse(self) -> list[nn.Parameter]:
+        return [each for each in self.paint.textures if each.shape[1] <= COARSE] if self._textured else []
 
 
 class MicrofacetReflectance(VaryingReflectance):

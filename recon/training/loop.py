@@ -29,6 +29,10 @@ PAINT_RATE = {"grid": 3.0, "mlp": 1.0}
 """And of the textures, or the network, that make it vary. Larger steps of a network paint the photographs on whatever
 surface there is; textures that are slow hold the surface back."""
 
+COARSE_PAINT = 0.05
+"""Part of the surface's schedule after which coarse textures vary already: an object that is dark on one side has no
+one albedo that its shape could be found with, and a photograph cannot be painted with a few texels."""
+
 MAX_GRADIENT = 1.0
 """Norm to which gradients of the flow are clipped: a flipped silhouette must not throw the shape away."""
 
@@ -322,15 +326,13 @@ def parameter_groups(model: Model) -> list[dict[str, Any]]:
         {"name": "albedo", "params": rest, "factor": rate, "start": 0.0},
     ]
     if paint:
-        start = model.config.train.constant_albedo
-        groups.append(
-            {
-                "name": "reflectance",
-                "params": paint,
-                "factor": PAINT_RATE[model.config.surface.representation],
-                "start": start,
-            }
-        )
+        fine, coarse = model.config.train.constant_albedo, model.reflectance.coarse()
+        factor = PAINT_RATE[model.config.surface.representation]
+        if coarse:
+            start = min(COARSE_PAINT, fine)
+            groups.append({"name": "coarse paint", "params": coarse, "factor": factor, "start": start})
+        rest = [each for each in paint if not any(each is other for other in coarse)]
+        groups.append({"name": "reflectance", "params": rest, "factor": factor, "start": fine})
     if field:
         groups.append({"name": "field", "params": field, "factor": field_factor(model.config), "start": 0.0})
     return groups
