@@ -381,6 +381,25 @@ def test_some_pixels_are_composited_as_all_are() -> None:
     torch.testing.assert_close(whole.radiance[clear], whole.background[clear])
 
 
+def test_no_look_for_the_object_is_at_more_pixels_than_pseudo_masks_tell_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first one took minutes for dozens of views of some hundred pixels, in one iteration."""
+    looked_at = []
+
+    def share(background: BackgroundField, cameras: Cameras, pixels: Tensor) -> Tensor:
+        looked_at.append(len(pixels))
+        return torch.ones(len(pixels), 2)
+
+    monkeypatch.setattr("recon.background.pseudo_masks.inner_share", share)
+    side = 3 * FINEST
+    config = load_config(None, ["background=field", "field.resolution=4"])
+    curriculum = Curriculum(BackgroundField(config.field, 1.0), config.loss, ring(2, side, side))
+    curriculum.update(ring(2, side, side), torch.rand(2, side, side, 3), None, fraction=config.field.warm_up)
+    assert sum(looked_at) == 2 * FINEST**2
+    assert (curriculum.pseudo_masks.masks == 255).all()
+
+
 def test_pseudo_masks_fade() -> None:
     assert pseudo_mask_weight(0.0) == 1 and pseudo_mask_weight(GUIDED) == 0 and pseudo_mask_weight(1.0) == 0
     weights = [pseudo_mask_weight(fraction / 100) for fraction in range(101)]

@@ -94,10 +94,12 @@ class Curriculum:
         masks = self.pseudo_masks
         self._field.prune()
         if self._masks_are_due(fraction):
+            # A look is at every pixel of every view: of large ones, at fewer.
+            small = shrunk(cameras, images, known)
             if masks.updates == 0:
-                masks.update_from_volume(self._field, cameras)
+                masks.update_from_volume(self._field, small[0])
             else:
-                masks.update_from_field(self._field, *shrunk(cameras, images, known))
+                masks.update_from_field(self._field, *small)
             # From the last update on the surface covers what a wall could be made to show.
             self._field.view_dependent.fill_(int(masks.updates) == len(UPDATES))
         if not self.warming_up(fraction):

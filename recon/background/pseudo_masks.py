@@ -51,7 +51,10 @@ class PseudoMasks(nn.Module):
 
     @torch.no_grad()
     def update_from_volume(self, background: BackgroundField, cameras: Cameras) -> None:
-        """Which pixels show the object: those that the volume in the unit sphere makes what they are."""
+        """Which pixels show the object: those that the volume in the unit sphere makes what they are.
+
+        The views may be smaller than the masks.
+        """
         pixels = torch.arange(cameras.height * cameras.width, device=self.masks.device)
         for view in range(len(cameras)):
             parts = [inner_share(background, cameras[[view]], part) for part in pixels.split(CHUNK)]
