@@ -160,7 +160,7 @@ class TextureConfig(Section):
     """The textures of a reflectance that varies over a surface of velocity grids."""
 
     sizes: tuple[Annotated[int, Field(ge=2, le=4096)], ...] = Field(
-        (16, 32, 64, 128, 256),
+        (4, 8, 16, 32, 64, 128, 256),
         min_length=1,
         description="texels of each texture along a side, each twice the one before",
     )

@@ -13,6 +13,7 @@ from recon.config import RunConfig, flatten
 IDENTITY_FIELDS = (
     "surface",
     "reflectance",
+    "texture",
     "background",
     "field",
     "render",

@@ -41,7 +41,11 @@ def model_with(reflectance: str, level: int = LEVEL, size: int = SIZE, bent: flo
         for parameter in model.velocity.parameters():
             parameter.add_(bent * torch.randn_like(parameter))
         if reflectance != "constant":
-            model.reflectance.output.weight.normal_(0, 0.3)
+            # Coarse: what a texture of `SIZE` texels shows.
+            for texture in model.reflectance.coarse():
+                texture.normal_(0, 1)
+        if reflectance == "microfacet":
+            model.reflectance.layer.textures[0].normal_(0, 0.5)
     return model.eval()
 
 

@@ -46,11 +46,10 @@ def blender_views(asset: Path, folder: Path, size: int = 96) -> Views:
 def shiny_model() -> Model:
     """A paint that varies under one lobe of GGX's alpha 0.25, as strong as plastic's."""
     model = model_with("microfacet", level=LEVEL, size=SIZE, bent=BENT)
-    output = model.reflectance.output
+    reflectance = model.reflectance
     with torch.no_grad():
-        output.weight[3:] = 0
-        output.bias[3:6] = torch.tensor([-3.2, -20.0, -20.0])
-        output.bias[6:] = torch.logit(torch.tensor((0.5 - 0.05) / 0.95))
+        reflectance.layer.textures[0].zero_()
+        reflectance.first_gloss.copy_(torch.tensor([-3.2, 0.0]))  # roughness 0.5, the middle of its range
     return model
 
 

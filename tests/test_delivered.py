@@ -43,7 +43,12 @@ ALBEDO = (0.8, 0.4, 0.2)
 def model_at(place: str, up: str = "y", turned: bool = False) -> Model:
     """A model whose shape is no sphere, in a source's frame."""
     torch.manual_seed(0)
-    tree = {"train": {"levels": [LEVEL]}, "surface": {"width": 8, "steps": 2}, "export": {"up": up, "texture": 32}}
+    tree = {
+        "reflectance": "constant",
+        "train": {"levels": [LEVEL]},
+        "surface": {"width": 8, "steps": 2},
+        "export": {"up": up, "texture": 32},
+    }
     offset, scale = PLACES[place]
     world_from_unit = np.eye(4)
     if turned:

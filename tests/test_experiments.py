@@ -71,7 +71,7 @@ def test_the_table_of_the_package_repeats_the_references_experiments() -> None:
         (1000, 1e-3, 80, 1.0),
         (1000, 1e-3, None, 1.0),
     }
-    assert any(row.row.scene is None and not row.overrides() for row in rows)
+    assert any(row.row.scene is None and row.overrides() == ['reflectance="constant"'] for row in rows)
 
 
 def test_a_table_from_a_spreadsheet(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ FRAME[:3, 3] = [5, 0, 1]
 
 
 def small_model(background: str = "none") -> Model:
-    tree = {"train": {"levels": [2]}, "surface": {"width": 8, "steps": 2}, "background": background}
+    surface = {"width": 8, "steps": 2}
+    tree = {"train": {"levels": [2]}, "surface": surface, "background": background, "reflectance": "constant"}
     return Model(RunConfig.model_validate(tree), FRAME, 1.0)
 
 
@@ -269,7 +270,8 @@ def test_base_colour_is_shown_where_it_varies(tmp_path: Path, reflectance: str, 
 
 def test_roughness_is_shown_as_it_is_and_without_light(tmp_path: Path) -> None:
     """One lobe of roughness 0.5, everywhere: grey of half of 255, to the outline; base colour is white."""
-    tree = {"train": {"levels": [3]}, "surface": {"width": 8, "steps": 2}, "reflectance": "microfacet"}
+    surface = {"representation": "mlp", "width": 8, "steps": 2}
+    tree = {"train": {"levels": [3]}, "surface": surface, "reflectance": "microfacet"}
     model, views = Model(RunConfig.model_validate(tree), FRAME, 1.0), views_of(1)
     mesh = model.mesh(3)
     lobes = torch.tensor([0.5, 0.5, 0.5, 0.03, 0, 0, 0.5, 0.3, 0.4]).expand(len(mesh.vertices), 9)

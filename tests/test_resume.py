@@ -30,6 +30,7 @@ from recon.training.schedule import Progress
 from recon.views import Views, save_views
 
 SMALL = [
+    "texture.sizes=[4,8]",
     "surface.cells=[2,4]",
     "surface.steps=2",
     "train.levels=[1]",
