@@ -219,6 +219,18 @@ def test_a_model_that_is_not_finite(model: Model, views: Views, tmp_path: Path) 
         validate(tmp_path, {"front": tmp_path / "views.npz"}, tmp_path / "out")
 
 
+def test_paint_that_is_not_finite(model: Model, views: Views, tmp_path: Path) -> None:
+    """What rendering interpolates of textures are places on the sphere, which are finite whatever the paint is."""
+    config = model.config.model_copy(update={"reflectance": "varying"})
+    spoilt = Model(config, model.world_from_unit, 4.0)
+    with torch.no_grad():
+        next(spoilt.reflectance.paint.parameters()).fill_(torch.nan)  # type: ignore[union-attr, operator]
+    save_model(spoilt, tmp_path / "model.pt")
+    save_views(views, tmp_path / "views.npz")
+    with pytest.raises(ReconError, match="model.pt: the model gives vertices or reflectance that are not finite"):
+        validate(tmp_path, {"front": tmp_path / "views.npz"}, tmp_path / "out")
+
+
 def lit_outside(views: Views) -> Views:
     """The same object in front of a grey wall."""
     assert views.masks is not None

@@ -30,7 +30,7 @@ from recon.geometry.meshes import load_mesh
 from recon.geometry.metrics import GeometryMetrics, geometry_metrics, near_unit
 from recon.images.metrics import mean_metrics
 from recon.images.pictures import Tone, write_picture
-from recon.model.file import load_model
+from recon.model.file import finite_mesh, load_model
 from recon.model.model import Model, SurfaceMesh
 from recon.run_folder import (
     CERTIFICATE,
@@ -82,7 +82,7 @@ def validate(
     for path in views.values():
         check_given(model.config.background, load_views(path), path)
     reference_mesh = None if reference is None else _reference(reference)
-    mesh = _mesh(model, run)
+    mesh = finite_mesh(model, run, model.export_level)
     delivered = read_delivered(model, run)
     certificate = certify(
         np.asarray(delivered.mesh.vertices),
@@ -224,14 +224,6 @@ def _check_frame(model: Model, run: Path) -> None:
         if scale > 0 and np.allclose(block @ block.T / scale**2, np.eye(3), atol=ROTATION_TOLERANCE):
             return
     raise ReconError(f"{path}: key 'world_from_unit' must be a similarity (rotation, scale, translation)")
-
-
-@torch.no_grad()
-def _mesh(model: Model, run: Path) -> SurfaceMesh:
-    mesh = model.mesh(model.export_level)
-    if not all(torch.isfinite(values).all() for values in (mesh.vertices, mesh.attributes)):
-        raise ReconError(f"{RunFolder(run).file(MODEL)}: the model gives vertices or reflectance that are not finite")
-    return mesh
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ import torch
 from recon.config import parse_config
 from recon.errors import ReconError
 from recon.files import atomic
-from recon.model.model import Model
+from recon.model.model import Model, SurfaceMesh
 from recon.run_folder import MODEL, VERSION, RunFolder
 
 
@@ -95,3 +95,17 @@ def read_content(path: Path, kind: str) -> dict[str, Any]:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200]
+
+
+@torch.no_grad()
+def finite_mesh(model: Model, run: Path, level: int) -> SurfaceMesh:
+    """The mesh of `level` of the model that was loaded from `run`.
+
+    Raises:
+        ReconError: a vertex, or the reflectance at one, is not finite.
+    """
+    mesh = model.mesh(level)
+    values = mesh.vertices, model.reflectance.parameters_of(mesh.attributes)
+    if not all(torch.isfinite(each).all() for each in values):
+        raise ReconError(f"{RunFolder(run).file(MODEL)}: the model gives vertices or reflectance that are not finite")
+    return mesh

@@ -44,20 +44,12 @@ def octahedral(points: Float[Tensor, "p 3"]) -> Float[Tensor, "p 2"]:
     The sphere is projected to the octahedron |x| + |y| + |z| = 1; its upper half seen from above is a square on its
     corner, and the four lower faces are folded out to that square's corners (Praun and Hoppe 2003, "Spherical
     Parametrization and Remeshing"; Cigolle et al. 2014, "A Survey of Efficient Representations for Independent Unit
-    Vectors").
+    Vectors"). `recon.geometry.octahedral.sphere_points` is its inverse.
     """
     x, y, z = (points / points.abs().sum(dim=1, keepdim=True)).unbind(1)
     below = z < 0
     outer_x, outer_y = (1 - y.abs()) * _sign(x), (1 - x.abs()) * _sign(y)
     return torch.stack([torch.where(below, outer_x, x), torch.where(below, outer_y, y)], dim=1)
-
-
-def from_octahedral(places: Float[Tensor, "p 2"]) -> Float[Tensor, "p 3"]:
-    """The points of the unit sphere that `octahedral` takes to `places`."""
-    u, v = places.unbind(1)
-    z = 1 - u.abs() - v.abs()
-    x, y = torch.where(z < 0, (1 - v.abs()) * _sign(u), u), torch.where(z < 0, (1 - u.abs()) * _sign(v), v)
-    return nn.functional.normalize(torch.stack([x, y, z], dim=1), dim=1)
 
 
 def wrapped(texture: Float[Tensor, "c n n"]) -> Float[Tensor, "c n+2 n+2"]:

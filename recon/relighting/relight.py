@@ -10,8 +10,8 @@ import torch
 
 from recon.camera import Cameras
 from recon.errors import ReconError
-from recon.model.file import load_model
-from recon.model.model import Model, SurfaceMesh
+from recon.model.file import finite_mesh, load_model
+from recon.model.model import Model
 from recon.relighting.exposure import metered_gain
 from recon.relighting.film import check_out, frames_to, shown
 from recon.relighting.lights import CAMERA, Point, create_light
@@ -69,7 +69,7 @@ def relight(run: Path, path: str | Path, light: str | Point | Path, out: Path, o
     """
     model = load_model(run).to("cuda" if torch.cuda.is_available() else "cpu")
     _check_backdrop(options.backdrop, light, model, run)
-    mesh = _mesh(model, run, model.export_level if options.level is None else options.level)
+    mesh = finite_mesh(model, run, model.export_level if options.level is None else options.level)
     cameras = cameras_along(path, model, mesh, options.size, options.frames)
     check_out(out, (cameras.width, cameras.height), options.linear)
     studio = Studio(model, mesh, create_light(light, model, mesh, options.intensity, options.samples), options.backdrop)
@@ -118,11 +118,3 @@ def _check_backdrop(backdrop: Backdrop, light: str | Point | Path, model: Model,
     if model.config.background not in ("constant", "field"):
         file = RunFolder(run).file(MODEL)
         raise ReconError(f"--backdrop run: {file} has learned none (background: {model.config.background})")
-
-
-@torch.no_grad()
-def _mesh(model: Model, run: Path, level: int) -> SurfaceMesh:
-    mesh = model.mesh(level)
-    if not all(torch.isfinite(values).all() for values in (mesh.vertices, mesh.attributes)):
-        raise ReconError(f"{RunFolder(run).file(MODEL)}: the model gives vertices or reflectance that are not finite")
-    return mesh

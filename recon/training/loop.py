@@ -331,8 +331,8 @@ def parameter_groups(model: Model) -> list[dict[str, Any]]:
         if coarse:
             start = min(COARSE_PAINT, fine)
             groups.append({"name": "coarse paint", "params": coarse, "factor": factor, "start": start})
-        rest = [each for each in paint if not any(each is other for other in coarse)]
-        groups.append({"name": "reflectance", "params": rest, "factor": factor, "start": fine})
+        others = [each for each in paint if not any(each is other for other in coarse)]
+        groups.append({"name": "reflectance", "params": others, "factor": factor, "start": fine})
     if field:
         groups.append({"name": "field", "params": field, "factor": field_factor(model.config), "start": 0.0})
     return groups
