@@ -32,6 +32,7 @@ from recon.images.metrics import mean_metrics
 from recon.images.pictures import Tone, write_picture
 from recon.model.file import finite_mesh, load_model
 from recon.model.model import Model, SurfaceMesh
+from recon.processor import settle_on_cpu
 from recon.run_folder import (
     CERTIFICATE,
     GEOMETRY,
@@ -79,8 +80,13 @@ def validate(
     model = load_model(run).to("cuda" if torch.cuda.is_available() else "cpu")
     _check_frame(model, run)
     # All inputs are read before the first output is written; the sets again in turn, so that one is in memory.
+    sizes = [(0, 0)]
     for path in views.values():
-        check_given(model.config.background, load_views(path), path)
+        viewpoints = load_views(path)
+        check_given(model.config.background, viewpoints, path)
+        sizes.append((viewpoints.height, viewpoints.width))
+    if model.device.type == "cpu":
+        settle_on_cpu(model.config, *max(sizes))
     reference_mesh = None if reference is None else _reference(reference)
     mesh = finite_mesh(model, run, model.export_level)
     delivered = read_delivered(model, run)

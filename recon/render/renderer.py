@@ -125,7 +125,7 @@ def render(
 
 def kernels_work(device: torch.device) -> bool:
     """Whether `recon.render.kernels` serve on this device; the first time, which takes seconds, they are tried out."""
-    return serves(_trial, device, "rendering")
+    return device.type == "cuda" and serves(_trial, device, "rendering")
 
 
 def _trial(device: torch.device) -> None:

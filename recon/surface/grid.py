@@ -1,5 +1,6 @@
 """The velocity field as a sum of grids from coarse to fine, each of which holds coefficients of B-splines."""
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -49,7 +50,7 @@ class VelocityGrid(nn.Module):
 
 @runtime_checkable
 class AnySpline(Protocol):
-    """A field ready to be looked up: `recon.surface.spline.Spline`, or that of `recon.surface.kernels`."""
+    """A field ready to be looked up: `recon.surface.spline.Spline`, or that of `compiled` or `kernels`."""
 
     @property
     def cells(self) -> int: ...
@@ -64,18 +65,27 @@ class AnySpline(Protocol):
 
 
 def spline(coefficients: Float[Tensor, "3 m m m"], degree: int) -> AnySpline:
-    """The field of some coefficients, by fused kernels where they serve."""
+    """The field of some coefficients, by compiled code where it serves."""
     if coefficients.dtype == torch.float32 and serves(_trial, coefficients.device, "the flow"):
+        return _compiled(coefficients.device)(coefficients, degree)
+    return Spline.of(coefficients, degree)
+
+
+def _compiled(device: torch.device) -> Callable[[Tensor, int], AnySpline]:
+    """What makes a field of coefficients that is looked up by compiled code."""
+    if device.type == "cuda":
         from recon.surface.kernels import FusedSpline
 
-        return FusedSpline.of(coefficients, degree)
-    return Spline.of(coefficients, degree)
+        return FusedSpline.of
+    from recon.surface.compiled import CompiledSpline
+
+    return CompiledSpline.of
 
 
 def _trial(device: torch.device) -> None:
     from recon.surface.trial import check
 
-    check(device)
+    check(device, _compiled(device))
 
 
 class GridFlow(NamedTuple):

@@ -13,6 +13,7 @@ from recon.files import remove_leftovers, writable_folder
 from recon.identity import identity_fields
 from recon.model.export import write_meshes
 from recon.model.file import save_model
+from recon.processor import settle_on_cpu
 from recon.render.pytorch3d import require_pytorch3d
 from recon.run_folder import (
     CHECKS,
@@ -101,6 +102,8 @@ def train(
     run = RunFolder(out)
     writable_folder(run.checkpoints)
     with locked(out), training_device() as device:
+        if device.type == "cpu":
+            settle_on_cpu(config, inputs.views.height, inputs.views.width)
         for folder in (run.path, run.checkpoints):
             remove_leftovers(folder)
         states = StateFile(run, inputs.identity)

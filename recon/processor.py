@@ -1,0 +1,37 @@
+"""How a process uses the cores and the memory of a CPU."""
+
+import ctypes
+
+from recon.config import WHOLE_VIEWS, RunConfig
+
+SAMPLES_FOR_THREADS = 2_000_000
+"""Shading samples of an iteration from which on a second thread is worth its waking up: below, threads wait for one
+another longer than they work, and leave no core to a second training (docs/performance.md)."""
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Parameters of `mallopt`, from glibc's malloc.h."""
+
+
+def settle_on_cpu(config: RunConfig, height: int, width: int) -> None:
+    """Have this process use the cores as the rendering of views of h x w pixels does best, in training or after it.
+
+    Where the work is small it runs on one thread; the products of a velocity network are large at any size.
+    """
+    import torch
+
+    _keep_freed_memory()
+    samples = WHOLE_VIEWS * height * width * config.render.samples**2
+    if samples < SAMPLES_FOR_THREADS and config.surface.representation == "grid":
+        torch.set_num_threads(1)
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library keep what is freed for what comes next, where it is one that can be told.
+
+    Every iteration makes and frees the same large arrays. glibc gives those above 32 MB back to the system at once, and
+    a new one's pages are cleared one by one: at 512 x 512 pixels that was a third of an iteration.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(M_MMAP_MAX, 0)
+        library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
