@@ -87,6 +87,12 @@ def test_a_grid_is_looked_up_by_compiled_loops_in_single_precision() -> None:
     assert isinstance(spline(torch.zeros(3, 6, 6, 6, dtype=torch.float64), 2), Spline)
 
 
+@torch.no_grad()
+def test_a_trial_has_its_own_gradients() -> None:
+    """The first look at a field may be for a picture, which needs none."""
+    check(torch.device("cpu"), CompiledSpline.of)
+
+
 def test_a_trial_notices_a_wrong_loop() -> None:
     with pytest.raises(RuntimeError, match="is not that of torch"):
         check(torch.device("cpu"), lambda coefficients, degree: CompiledSpline.of(1.01 * coefficients, degree))

@@ -12,6 +12,7 @@ TOLERANCE = 1e-4
 """Relative difference that is no error."""
 
 
+@torch.enable_grad()  # the first picture that asks may need none
 def check(device: torch.device, of: Callable[[Tensor, int], Any]) -> None:
     """Carry some points, forward and backward, with the spline that `of` makes of coefficients and in torch.
 

@@ -16,6 +16,7 @@ SIDE = 32
 """Of the two pictures, in pixels."""
 
 
+@torch.enable_grad()  # the first picture that asks may need none
 def check(device: torch.device) -> None:
     """Render a small mesh, forward and backward, with the kernels and in torch.
 
