@@ -64,7 +64,9 @@ class WorkflowConfig(Section):
     max_minutes: float | None = Field(
         None, gt=0, description="wall clock of one training; empty: as many iterations as `train.iterations` says"
     )
-    threads: int = Field(4, ge=1, description="threads of one training, at most the cores that Snakemake has")
+    threads: int = Field(
+        1, ge=1, description="threads of one training, at most the cores that Snakemake has; a network takes several"
+    )
     tone: Literal["clamp", "scale"] = Field("clamp", description="what pictures show of a radiance above 1")
     tracking_uri: str | None = Field(
         None, description="MLflow store; empty: `MLFLOW_TRACKING_URI`, or else `sqlite:///results/mlflow.db`"

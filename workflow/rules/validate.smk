@@ -13,7 +13,7 @@ rule validate:
         "results/benchmarks/{scene}/runs/{identity}/validate.tsv"
     conda:
         "../envs/recon.yaml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=for_validation,
         runtime=more(30),
