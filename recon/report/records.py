@@ -19,6 +19,7 @@ from recon.evaluation.fingerprint import KEY, fingerprint
 from recon.files import read_npz
 from recon.report.sprite_sheet import gallery_files, view_of
 from recon.run_folder import CERTIFICATE, CHECKS, CONFIG, GEOMETRY, HISTORY, MODEL, OVERSHOOT, RELIT, SURFACE, RunFolder
+from recon.tracking import GOT_NOWHERE
 from recon.tracking.record import read_record
 
 TEXTS = ("run", "mesh", "reference", KEY)
@@ -46,7 +47,8 @@ class RunRecord:
         relit: the film in the light of a lamp.
         snapshots: the surface at checkpoints, by iteration.
         mesh: the mesh's file.
-        notes: what a reader has to know, a line each: that the clock cut the training, what of the folder is left out.
+        notes: what a reader has to know, a line each: that the training got nowhere or the clock cut it, what of the
+            folder is left out.
     """
 
     name: str
@@ -135,8 +137,14 @@ def _load_record(run: Path, name: str) -> RunRecord:
         relit=relit if certificate is not None and relit.is_file() else None,
         snapshots=_snapshots(files, checkpoints),
         mesh=files.mesh,
-        notes=[*_cut_short(run, history, config), *measured.notes()],
+        notes=[*_got_nowhere(run), *_cut_short(run, history, config), *measured.notes()],
     )
+
+
+def _got_nowhere(run: Path) -> list[str]:
+    """What training said of its end, where it found nothing, in a line."""
+    record = read_record(run)
+    return [] if record is None or GOT_NOWHERE not in record.tags else [f"{run}: {record.tags[GOT_NOWHERE]}"]
 
 
 def _cut_short(run: Path, history: pd.DataFrame, config: Mapping[str, Any]) -> list[str]:
