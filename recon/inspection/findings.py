@@ -18,8 +18,8 @@ FEW = 8
 EMPTY, FULL = 0.0005, 0.98
 """Shares of the picture beyond which a mask is as good as empty or full."""
 
-SATURATED = 0.001
-"""Share of an object's pixels that may be as bright as the brightest by chance."""
+SATURATED = 0.01
+"""Share of an object's pixels that may be saturated: highlights of a few pixels are left out of the comparison."""
 
 SMALL = 0.1
 """Share of the usual size of a mask below which it is one of something else."""
@@ -101,17 +101,11 @@ def _exposure(views: Views, measures: Measures) -> Iterator[Finding]:
     if (odd := (measures.brightness > ODD * usual) | (measures.brightness * ODD < usual)).any():
         yield Finding("exposure", "its brightness is far from the others': was it lit and exposed alike?", _where(odd))
     # Some pixel is the brightest; several that are equal, to the last digit, were cut off.
-    pixels = measures.saturated * (views.height * views.width if measures.share is None else _object_pixels(views))
-    saturated = (measures.saturated > SATURATED) & (pixels >= 4)
+    saturated = (measures.saturated > SATURATED) & (measures.cut_off >= 4)
     if saturated.any():
-        most = 100 * measures.saturated.max()
-        sentence = f"saturated pixels, up to {most:.2g}% of the object: expose less"
+        most, where = 100 * measures.saturated.max(), "object" if views.masks is not None else "unit sphere's picture"
+        sentence = f"saturated pixels, up to {most:.2g}% of the {where}: expose less, shading is lost there"
         yield Finding("saturated", sentence, _where(saturated))
-
-
-def _object_pixels(views: Views) -> np.ndarray:
-    assert views.masks is not None
-    return (views.masks > 0).sum(axis=(1, 2))
 
 
 def _cameras(views: Views, measures: Measures, covered: Coverage) -> Iterator[Finding]:

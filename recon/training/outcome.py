@@ -25,7 +25,7 @@ UNMOVED = 0.02
 """Root mean square of the way of the surface's points, in radii of the sphere, below which it is still the sphere."""
 
 NOISE = 0.01
-"""Mean absolute error up to which a prediction is good, whatever else is as near: all views of a plain ball are alike."""
+"""Mean absolute error up to which a prediction is good, whatever else is as near: views of a ball are alike."""
 
 COVERED = 0.99
 """Alpha from which on a pixel shows the surface alone."""
