@@ -7,6 +7,7 @@ import numpy as np
 
 from recon.inspection.coverage import Coverage
 from recon.inspection.falloff import Falloff
+from recon.inspection.holes import views_with_holes
 from recon.inspection.light import Light, light_of
 from recon.inspection.measure import Measures
 from recon.inspection.sphere import MANY, points_outside
@@ -62,6 +63,7 @@ def find(views: Views, measures: Measures, covered: Coverage, fall: Falloff) -> 
     """Every warning, the gravest first."""
     return [
         *_masks(measures),
+        *_holes(views),
         *_exposure(views, measures),
         *_cameras(views, measures, covered),
         *_sphere(views),
@@ -86,6 +88,17 @@ def _masks(measures: Measures) -> Iterator[Finding]:
         yield Finding("small mask", "the mask is much smaller than those of the others", _where(small))
     if (cut := measures.touches & ~full & ~inverted).any():
         yield Finding("at border", "the object touches the picture's border: it may be cut off there", _where(cut))
+
+
+def _holes(views: Views) -> Iterator[Finding]:
+    found = views_with_holes(views)
+    if found:
+        yield Finding(
+            "hole",
+            "the mask encloses background: a handle, a ring, or parts that it leaves out? The surface is a deformed "
+            "sphere, and closes what is open",
+            tuple(found),
+        )
 
 
 def _exposure(views: Views, measures: Measures) -> Iterator[Finding]:

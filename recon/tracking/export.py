@@ -19,6 +19,7 @@ from recon.run_folder import (
     CONFIG,
     GEOMETRY,
     HISTORY,
+    HOLES_PICTURE,
     RELIT,
     TURNTABLE,
     VIEWER,
@@ -182,7 +183,8 @@ def send_validation(
     from mlflow.entities import Metric
 
     figures: dict[str, float] = {}
-    files = [folder.file(TURNTABLE), folder.file(RELIT), *map(folder.sheet, names)]
+    pictures = (TURNTABLE, RELIT, HOLES_PICTURE)
+    files = [*map(folder.file, pictures), *map(folder.sheet, names)]
     sets = [(folder.metrics(name), f"final/{name}") for name in names]
     for path, prefix in (*sets, (folder.file(CERTIFICATE), "mesh"), (folder.file(GEOMETRY), "mesh")):
         if path.is_file():
