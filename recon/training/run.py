@@ -101,6 +101,7 @@ def train(
     """
     validation = validation or {}
     inputs = read_inputs(views, config, validation, options.max_minutes)
+    config = scaled(config, inputs.views)
     run = RunFolder(out)
     writable_folder(run.checkpoints)
     with locked(out), training_device() as device:
@@ -174,6 +175,13 @@ def read_inputs(views: Path, config: RunConfig, validation: Mapping[str, Path], 
         if name == config.train.early_stopping.set:
             identity[f"digest of --validation {name}"] = measured.digest
     return Inputs(training, sets, datasets, identity)
+
+
+def scaled(config: RunConfig, views: Views) -> RunConfig:
+    """The configuration with the scale that a marker in the photographs told, where it says none itself."""
+    if config.export.metres is not None or views.metres is None:
+        return config
+    return config.model_copy(update={"export": config.export.model_copy(update={"metres": views.metres})})
 
 
 def check_set_names(names: Mapping[str, Path]) -> None:
