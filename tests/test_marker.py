@@ -35,7 +35,7 @@ WORLD[:3, 3] = [3.0, -2.0, 5.0]
 
 
 def table(kind: int = cv2.aruco.DICT_4X4_50, number: int = 7) -> np.ndarray:
-    """What lies on the table: a marker of `SIDE` in the middle of white paper, 200 pixels a side for each unit of it."""
+    """What lies on the table: a marker of `SIDE` of 200 pixels a side, in the middle of white paper."""
     marker = cv2.aruco.generateImageMarker(cv2.aruco.getPredefinedDictionary(kind), number, 200)
     return np.pad(marker.astype(np.float64) / 255 * 0.7, 60, constant_values=0.7)
 

@@ -70,7 +70,7 @@ class _Seen(NamedTuple):
     """A view that sees through the surface: its number, at how many pixels, photograph and prediction, and where."""
 
     view: int
-    count: int
+    pixels: int
     image: Float[np.ndarray, "h w 3"]
     prediction: Float[np.ndarray, "h w 3"]
     through: Bool[np.ndarray, "h w"]
@@ -94,7 +94,7 @@ class Holes:
             self._seen.append(
                 _Seen(first + int(i), int(place.sum()), views.images[i].copy(), found.prediction[i].copy(), place)
             )
-        self._seen = sorted(self._seen, key=lambda seen: -seen.count)[:SHOWN]
+        self._seen = sorted(self._seen, key=lambda seen: -seen.pixels)[:SHOWN]
 
     def places(self) -> list[Place]:
         """Those that `SEVERAL` views see through, the largest first."""
