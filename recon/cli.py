@@ -109,6 +109,9 @@ def _add_extract(commands: "argparse._SubParsersAction[_Parser]", debug: "_Parse
     )
     command.add_argument("--size", type=_side, metavar="N", help="make views of N×N pixels of photographs")
     command.add_argument(
+        "--marker", type=_positive, metavar="MILLIMETRES", help="side of a printed ArUco marker in the photographs"
+    )
+    command.add_argument(
         "--hold-out",
         type=_every,
         metavar="N",
@@ -279,6 +282,7 @@ def _extract(options: argparse.Namespace) -> None:
         sphere=options.sphere,
         size=options.size,
         hold_out=options.hold_out,
+        marker=options.marker,
     )
     for line in look_over(views):
         print(f"recon: warning: {options.out}: {line}", file=sys.stderr)

@@ -120,6 +120,11 @@ class LossConfig(Section):
     """Weights of the loss terms; the paper's two are on, and three that keep flow and mesh from folding."""
 
     image: Weight = Field(1.0, description="mean absolute error of the images")
+    robust: Weight = Field(
+        0.0,
+        description="radiance by which a pixel may be off before it counts less and less (Geman-McClure), so that "
+        "highlights and moving shadows carve no dents: 0.1; 0: all count alike",
+    )
     velocity: Weight = Field(
         1e-3, description="regularity of the velocity, mean |(1 - alpha Laplacian) v|^2; mlp: 0.03"
     )
@@ -205,11 +210,12 @@ class ExportConfig(Section):
         description="of mesh.glb: turn the source's z to glTF's y, or leave the source's axes (where its y is up); "
         "mesh.ply always has the source's",
     )
-    metres: float = Field(
-        1.0,
+    metres: float | None = Field(
+        None,
         gt=0,
         allow_inf_nan=False,
-        description="a unit of the source in metres, glTF's unit: 0.001 where the source has millimetres",
+        description="a unit of the source in metres, glTF's unit: 0.001 where the source has millimetres; empty: what "
+        "a marker in the photographs told, else 1",
     )
     texture: int = Field(
         1024, ge=16, le=8192, description="texels along each side of the textures; a level of detail coarser has half"

@@ -64,10 +64,12 @@ SURFACE = RunFile("surface.npz", "validate", "what is known at the mesh's vertic
 OVERSHOOT = RunFile("overshoot.npz", "validate", "the brightest prediction, as radiance")
 TURNTABLE = RunFile("turntable.gif", "validate", "the reconstruction, turning")
 RELIT = RunFile("relit.gif", "validate", "the reconstruction, turning, lit by a lamp beside the camera")
-MEASURED = (CERTIFICATE, GEOMETRY, SURFACE, OVERSHOOT, TURNTABLE, RELIT)
+HOLES = RunFile("holes.json", "validate", "where views see the background through what the mesh covers")
+HOLES_PICTURE = RunFile("holes.png", "validate", "the views that see most through it, where any do")
+MEASURED = (CERTIFICATE, GEOMETRY, SURFACE, OVERSHOOT, TURNTABLE, RELIT, HOLES, HOLES_PICTURE)
 """The files of a validation that belong to no viewpoint set."""
 
-RESERVED_SETS = tuple(Path(file.name).stem for file in MEASURED)
+RESERVED_SETS = tuple(dict.fromkeys(Path(file.name).stem for file in MEASURED))
 """Names that no viewpoint set can have: NAME.json, NAME.png and the folder NAME stand beside these files."""
 
 RESERVED_EXPERIMENTS = ("reference.ply", "runs", "views")

@@ -102,6 +102,31 @@ class Views:
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
+    @property
+    def metres(self) -> float | None:
+        """How long a unit of the source's frame is, where a marker told it.
+
+        Raises:
+            ReconError: the metadata hold something else than a length.
+        """
+        found = self._scale.get("metres")
+        if found is None:
+            return None
+        if not (isinstance(found, float) and 0 < found < float("inf")):
+            raise ReconError(f"views: key 'metadata', 'settings.scale.metres' must be a positive number, got {found!r}")
+        return found
+
+    @property
+    def up(self) -> list[float] | None:
+        """Which way is up in the source's frame, where a marker told it."""
+        return self._scale.get("up")
+
+    @property
+    def _scale(self) -> dict[str, Any]:
+        settings = self.metadata.get("settings")
+        found = settings.get("scale") if isinstance(settings, dict) else None
+        return found if isinstance(found, dict) else {}
+
     def select(self, index: slice | np.ndarray) -> "Views":
         """The views at `index`, in that order, with the points that any of them sees."""
         optional = {key: array[index] for key in OPTIONAL if (array := getattr(self, key)) is not None}

@@ -37,6 +37,11 @@ class WorkflowConfig(Section):
         description="of scenes of photographs: centre and radius of the sphere around the object, in the source's"
         " frame, such as `{vase: [0, 0, 1.2, 0.5]}`; scenes that are not named: found from the photographs",
     )
+    markers: dict[Scene, Annotated[float, Field(gt=0)]] = Field(
+        {},
+        description="of scenes of photographs: millimetres along a side of a printed ArUco marker that they show, such"
+        " as `{vase: 60}`; scenes that are not named: the scale is unknown",
+    )
     size: int | None = Field(
         None,
         ge=16,

@@ -18,7 +18,7 @@ from recon.inspection.falloff import Falloff, falloff
 from recon.inspection.findings import Finding, find, spans
 from recon.inspection.light import light_of
 from recon.inspection.measure import measure
-from recon.inspection.sphere import outline, points_outside
+from recon.inspection.sphere import covered, outline, points_outside
 from recon.views import Views, save_views
 
 
@@ -121,6 +121,56 @@ def test_a_lone_brightest_pixel_is_not_saturated(around: Views) -> None:
     images = around.images * np.float32(0.5)
     images[0, 16, 16] = 1
     assert "saturated" not in words(replace(around, images=images))
+
+
+def with_disc(views: Views, squared_radius: float, view: int = 3) -> Views:
+    """The views at half their brightness, in one of which a disc in the middle is cut off at 1."""
+    rows, columns = np.mgrid[:32, :32] + 0.5
+    images = views.images * np.float32(0.5)
+    images[view, (rows - 16) ** 2 + (columns - 16) ** 2 < squared_radius] = 1
+    return replace(views, images=images)
+
+
+def test_saturation_matters_from_a_hundredth_of_the_object_on(around: Views) -> None:
+    """Of the ball's some 200 pixels 1 and 4 are 0.5% and 2%."""
+    few, many = with_disc(around, 0.0), with_disc(around, 1.0)
+    few.images[3, 16, 16] = 1
+    assert "saturated" not in words(few) and words(many)["saturated"] == (3,)
+    measures = measure(many)
+    assert measures.cut_off.tolist() == [0, 0, 0, 4] + 8 * [0]
+    assert measures.saturated[3] == pytest.approx(4 / (around.masks[3] > 0).sum())  # type: ignore[index]
+
+
+def test_what_is_as_bright_as_resampling_leaves_it_is_cut_off(around: Views) -> None:
+    views = with_disc(around, 4.0)
+    views.images[3, 16, 16:] = np.nextafter(np.float32(1), np.float32(2))
+    assert words(views)["saturated"] == (3,)
+
+
+def test_a_lamp_beside_the_object_may_be_as_bright_as_it_likes(around: Views) -> None:
+    images = around.images * np.float32(0.5)
+    images[:, :4, :6] = 1  # a corner, beside the unit sphere, whose picture has a radius of some 13 pixels
+    unmasked = replace(around, images=images, masks=None)
+    assert "saturated" not in words(unmasked)
+    assert not covered(unmasked.camera_to_world[0], unmasked.intrinsics[0], 32, 32)[:4, :6].any()
+    inside = replace(with_disc(around, 4.0), masks=None)
+    assert words(inside)["saturated"] == (3,)
+    sentence = next(each.sentence for each in inspected(inside)[0] if each.word == "saturated")
+    assert "of the unit sphere's picture" in sentence
+
+
+def test_the_pixels_of_the_sphere_are_those_inside_its_outline(around: Views) -> None:
+    pose, matrix = around.camera_to_world[2], around.intrinsics[2]
+    edge = outline(pose, matrix)
+    assert edge is not None
+    rows, columns = np.mgrid[:32, :32] + 0.5
+    radius = np.linalg.norm(edge - [16, 16], axis=1).mean()
+    far = np.hypot(rows - 16, columns - 16) - radius
+    inside = covered(pose, matrix, 32, 32)
+    assert inside[far < -0.1].all() and not inside[far > 0.1].any()
+    pose = pose.copy()
+    pose[:3, 3] = [0.2, 0, 0]
+    assert covered(pose, matrix, 32, 32).all()
 
 
 def test_fall_off_that_cannot_be_told_is_no_warning(around: Views) -> None:

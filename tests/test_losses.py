@@ -105,6 +105,24 @@ def test_only_terms_with_a_weight_are_computed() -> None:
     assert found["silhouette"].item() == pytest.approx(0.75)
 
 
+def test_a_robust_loss_counts_large_errors_less_and_less() -> None:
+    prediction = torch.zeros(1, 1, 4, 3, dtype=torch.float64, requires_grad=True)
+    target = torch.tensor([0.001, 0.05, 0.5, 0.9], dtype=torch.float64)[None, None, :, None].expand(1, 1, 4, 3)
+    loss = image_loss(prediction, target, robust=0.05)
+    expected = sum(e / (1 + e / 0.05) for e in (0.001, 0.05, 0.5, 0.9)) / 4
+    assert loss.item() == pytest.approx(expected)
+    (slope,) = torch.autograd.grad(loss, prediction)
+    weight = -4 * slope[0, 0].sum(dim=1)
+    torch.testing.assert_close(weight, (1 + target[0, 0, :, 0] / 0.05) ** -2)
+    assert loss.item() < 0.05
+
+
+def test_without_a_scale_the_loss_is_what_it_was() -> None:
+    prediction, target = torch.rand(2, 5, 4, 3), torch.rand(2, 5, 4, 3)
+    assert torch.equal(image_loss(prediction, target), (prediction - target).abs().mean(dim=3).mean())
+    assert torch.equal(image_loss(prediction, target, robust=0.0), image_loss(prediction, target))
+
+
 def test_a_pixel_is_saturated_from_one_on_in_both() -> None:
     prediction = torch.tensor([1.0, 2.0, 0.5]).view(1, 1, 1, 3)
     target = torch.tensor([2.0, 1.0, 1.5]).view(1, 1, 1, 3)

@@ -36,6 +36,7 @@ def extract(
     sphere: tuple[float, float, float, float] | None = None,
     size: int | None = None,
     hold_out: int | None = None,
+    marker: float | None = None,
 ) -> Views:
     """Write one viewpoint set of `source` to `out` (views.npz), say what is odd about the source, and return the set.
 
@@ -53,6 +54,7 @@ def extract(
             were resampled.
         hold_out: of which every so many-th view goes into a second set beside `out` (`held_out_path`) in the same
             frame.
+        marker: millimetres along a side of a printed ArUco marker in photographs, which tells how long a unit is.
 
     Raises:
         ReconError: the source is of no known kind or invalid, or `out` cannot be written.
@@ -64,7 +66,7 @@ def extract(
         raise ReconError(f"{source}: '--sphere' and '--like' both say where the unit sphere is; expected one of them")
     if size is None and frame is not None:
         size = frame.metadata.get("settings", {}).get("size")
-    wishes = Wishes(frame, sphere, size, color_space)
+    wishes = Wishes(frame, sphere, size, color_space, marker)
     views = read_source(source, set_name, mesh, wishes, light_cosine, object_name, out)
     if hold_out is not None:
         views, held_out = split(views, hold_out, source, own_scale=like is None)
@@ -188,7 +190,9 @@ def _neighbour(folder: Path) -> Callable[[Path, str, Wishes], Views] | None:
 
 def _photographs_options(wishes: Wishes) -> dict[str, object]:
     """The options that only photographs with poses heed, with what was given."""
-    return {"--color-space": wishes.color_space, "--sphere": wishes.sphere, "--size": wishes.size}
+    return {"--color-space": wishes.color_space, "--sphere": wishes.sphere, "--size": wishes.size} | {
+        "--marker": wishes.marker
+    }
 
 
 def _no_photographs(wishes: Wishes) -> bool:

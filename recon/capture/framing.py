@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int
 
+from recon.capture.marker import MarkerFinder, Scale
 from recon.capture.normalise import (
     frame_from_cameras,
     frame_from_masks,
@@ -46,12 +47,14 @@ class Wishes(NamedTuple):
         sphere: centre and radius, in the source's frame, of what becomes the unit sphere.
         size: pixels along each side of a view.
         color_space: what the samples of pictures are, whatever the files say.
+        marker: millimetres along a side of an ArUco marker in the photographs, which tells the scale.
     """
 
     like: Frame | None = None
     sphere: tuple[float, float, float, float] | None = None
     size: int | None = None
     color_space: ColorSpace | None = None
+    marker: float | None = None
 
 
 NO_WISHES = Wishes()
@@ -82,6 +85,7 @@ class Framed:
         framed_by: what `world_from_unit` comes from.
         size: pixels along each side where the views are squares around the unit sphere; None: the photographs as they
         are. notes: what is worth a line.
+        scale: how long a unit of the source's frame is, where a marker told it.
     """
 
     photos: list[Photo]
@@ -97,11 +101,13 @@ class Framed:
     size: int | None
     notes: list[str]
     points: Points | None
+    scale: Scale | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
-        """For the metadata: what the frame comes from, and the size of views that were resampled."""
-        return {"framed_by": self.framed_by} | ({} if self.size is None else {"size": self.size})
+        """For the metadata: what the frame comes from, the size of views that were resampled, what a marker told."""
+        scale = {} if self.scale is None else {"scale": self.scale.as_dict()}
+        return {"framed_by": self.framed_by} | ({} if self.size is None else {"size": self.size}) | scale
 
     def views(self, metadata: dict[str, Any], light_position: Float[np.ndarray, "n 3"] | None = None) -> Views:
         """The viewpoint set; `light_position` in the unit frame."""
@@ -136,9 +142,11 @@ def framed(
 
     Raises:
         ReconError: some have masks and others not; all is black; the object's place cannot be told; the sphere wished
-            for is in no picture, or holds a camera.
+            for is in no picture, or holds a camera; the marker wished for cannot be placed.
     """
-    looked = _look(shots, wishes.size)
+    marker = None if wishes.marker is None else MarkerFinder(wishes.marker)
+    looked = _look(shots, wishes.size, marker)
+    scale = None if marker is None else marker.scale(source)
     poses = np.stack([photo.pose for photo in looked.photos])
     if wishes.sphere is not None:
         _check_sphere(wishes.sphere, poses, [shot.name for shot in shots], source)
@@ -171,6 +179,7 @@ def framed(
         size=size,
         notes=notes,
         points=points,
+        scale=scale,
     )
 
 
@@ -191,13 +200,15 @@ class _Looked(NamedTuple):
         return common_masks(self.photos, [shot.name for shot in shots], missing)
 
 
-def _look(shots: list[Shot], size: int | None) -> _Looked:
+def _look(shots: list[Shot], size: int | None, marker: MarkerFinder | None) -> _Looked:
     """Read every photograph once, and keep it while all are small and of one size."""
     native, photos = True, list[Photo]()
     matrices, sizes = [], []
     with Progress("looking at photographs", len(shots)) as progress:
         for shot in shots:
             photo = shot.read()
+            if marker is not None:
+                marker.look(photo, shot.name)
             matrices.append(photo.intrinsics)
             sizes.append(photo.size)
             fits = max(photo.size) <= LARGEST if size is None else photo.size == (size, size)

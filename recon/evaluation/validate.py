@@ -19,6 +19,7 @@ from recon.evaluation.clear import clear
 from recon.evaluation.delivered import read_delivered
 from recon.evaluation.fingerprint import KEY, fingerprint
 from recon.evaluation.gallery import Gallery
+from recon.evaluation.holes import Holes, Place, sentence
 from recon.evaluation.match import Match, batches, match
 from recon.evaluation.materials import MaterialErrors
 from recon.evaluation.overshoot import Overshoot, brightest, write_overshoot
@@ -36,6 +37,8 @@ from recon.processor import settle_on_cpu
 from recon.run_folder import (
     CERTIFICATE,
     GEOMETRY,
+    HOLES,
+    HOLES_PICTURE,
     MODEL,
     OVERSHOOT,
     RELIT,
@@ -60,7 +63,8 @@ def validate(
     prediction, error of some) and in the folder NAME pictures of every view. certificate.json says what
     holds of the mesh as it was delivered, the run's mesh.ply; geometry.json, with a `reference` in the
     source's frame, how far that is from it; surface.npz what is known at the model's vertices;
-    turntable.gif turns it, and relit.gif in another light; overshoot.npz has the brightest prediction. What an
+    turntable.gif turns it, and relit.gif in another light; overshoot.npz has the brightest prediction; holes.json
+    tells where views see through the mesh, of which holes.png shows the largest place, and a warning is said. What an
     earlier validation left in `out` is removed first. Every file of numbers has the fingerprint of `model.pt`. Prints
     a table of the means.
 
@@ -106,9 +110,10 @@ def validate(
     about = {"run": str(run), KEY: weights, "level": model.export_level}
     surface = SurfaceFile(model, reference_mesh)
     means: dict[str, dict[str, float]] = {}
+    holes = _Holes(model, mesh)
     top: Overshoot | None = None
     for name, path in views.items():
-        summary, top = _measure(_Set(name, path, model, run), mesh, folder, tone, surface, top)
+        summary, top = _measure(_Set(name, path, model, run), mesh, folder, tone, surface, top, holes)
         means[name] = summary["mean"]
         _write_json(folder.metrics(name), {"set": name, **about, **summary})
     assert top is not None
@@ -117,6 +122,7 @@ def validate(
     write_turntable(model, mesh, folder.file(TURNTABLE))
     write_relit_turntable(model, mesh, folder.file(RELIT))
     _write_json(folder.file(CERTIFICATE), {**about, **delivered.as_dict(), **certificate.as_dict()})
+    holes.write(folder, about, tone)
     if geometry is not None:
         _write_json(folder.file(GEOMETRY), {**about, "reference": str(reference), **geometry.as_dict()})
     print(_table(means, certificate, geometry))
@@ -162,11 +168,17 @@ class _Set:
 
 
 def _measure(
-    views: _Set, mesh: SurfaceMesh, folder: ValidationFolder, tone: Tone, surface: SurfaceFile, top: Overshoot | None
+    views: _Set,
+    mesh: SurfaceMesh,
+    folder: ValidationFolder,
+    tone: Tone,
+    surface: SurfaceFile,
+    top: Overshoot | None,
+    holes: "_Holes",
 ) -> tuple[dict[str, Any], Overshoot | None]:
     """What NAME.json says of a set, whose pictures are written, and the brightest prediction so far."""
     per_view: list[dict[str, float]] = []
-    shown, materials = _Shown(len(views)), MaterialErrors()
+    shown, materials, seen = _Shown(len(views)), MaterialErrors(), holes.of(views.name)
     with Gallery(folder.gallery(views.name), len(views), tone) as gallery:
         for first, part in views.parts():
             found = match(views.model, mesh, part)
@@ -176,6 +188,7 @@ def _measure(
             top = brightest(views.name, first, found.prediction, top)
             shown.add(first, part, found)
             materials.add(part, found)
+            seen.add(part, found)
             per_view += found.per_view
         ranges = gallery.finish()
     write_picture(shown.sheet(tone), folder.sheet(views.name))
@@ -208,6 +221,29 @@ class _Shown:
     def sheet(self, tone: Tone) -> UInt8[np.ndarray, "h w 4"]:
         target, prediction, labels = zip(*self._columns, strict=True)
         return comparison_sheet(np.stack(target), np.stack(prediction), labels, tone)
+
+
+class _Holes:
+    """Where the views of each set see through a mesh, and the file that says so."""
+
+    def __init__(self, model: Model, mesh: SurfaceMesh) -> None:
+        self._model, self._mesh = model, mesh
+        self._sets: dict[str, Holes] = {}
+
+    def of(self, name: str) -> Holes:
+        """What the set `name` sees, to which its views are to be added."""
+        return self._sets.setdefault(name, Holes(self._mesh, self._model.world_from_unit))
+
+    def write(self, folder: ValidationFolder, about: Mapping[str, Any], tone: Tone) -> None:
+        """Write holes.json and, where there is any place, holes.png of the set with the largest; and say it."""
+        places: dict[str, list[Place]] = {name: holes.places() for name, holes in self._sets.items()}
+        said = sentence(places)
+        of_sets = {name: [place.as_dict() for place in each] for name, each in places.items()}
+        _write_json(folder.file(HOLES), {**about, "sentence": said, "sets": of_sets})
+        if said is not None:
+            largest = max((name for name in places if places[name]), key=lambda name: places[name][0].share)
+            write_picture(self._sets[largest].picture(largest, tone), folder.file(HOLES_PICTURE))
+            print(f"recon: warning: {folder.file(HOLES)}: {said}", file=sys.stderr)
 
 
 def _check_finite(found: Match, views: _Set, first: int) -> None:

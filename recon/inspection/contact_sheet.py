@@ -3,9 +3,11 @@
 import numpy as np
 from jaxtyping import Bool
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 
 from recon.images.pictures import tone_map
+from recon.inspection.holes import enclosed, views_with_holes
 from recon.inspection.sphere import outline
 from recon.inspection.style import ALARM, GREY, INK, OUTLINE, SPHERE
 from recon.views import Views
@@ -22,7 +24,7 @@ Extent = tuple[float, float, float, float]
 
 def draw_contact_sheet(axes: Axes, views: Views, flagged: list[int]) -> None:
     """As many views as fit, numbered; those with warnings are framed."""
-    chosen = shown_views(len(views), flagged)
+    chosen, holes = shown_views(len(views), flagged), set(views_with_holes(views))
     box = axes.get_window_extent()
     longer = max(views.height, views.width)
     wide, high = views.width / longer, views.height / longer
@@ -34,6 +36,8 @@ def draw_contact_sheet(axes: Axes, views: Views, flagged: list[int]) -> None:
         axes.imshow(tone_map(views.images[view, ::stride, ::stride]), extent=extent, zorder=1)
         if views.masks is not None:
             _outline(axes, views.masks[view, ::stride, ::stride] > 0, extent)
+        if views.masks is not None and view in holes:
+            _holes(axes, enclosed(views.masks[view] > 0)[::stride, ::stride], extent)
         _sphere(axes, views, view, extent)
         color = ALARM if view in flagged else INK
         if view in flagged:
@@ -74,6 +78,13 @@ def _outline(axes: Axes, mask: Bool[np.ndarray, "h w"], extent: Extent) -> None:
     x = left + (np.arange(mask.shape[1] + 2) - 0.5) * (right - left) / mask.shape[1]
     y = top + (np.arange(mask.shape[0] + 2) - 0.5) * (bottom - top) / mask.shape[0]
     axes.contour(x, y, np.pad(mask.astype(float), 1), levels=[0.5], colors=[OUTLINE], linewidths=0.9, zorder=3)
+
+
+def _holes(axes: Axes, shown: Bool[np.ndarray, "h w"], extent: Extent) -> None:
+    """What a mask encloses, filled."""
+    color = np.zeros((*shown.shape, 4))
+    color[shown] = to_rgba(ALARM, 0.85)
+    axes.imshow(color, extent=extent, zorder=2, interpolation="nearest")
 
 
 def _sphere(axes: Axes, views: Views, view: int, extent: Extent) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from recon.inspection.coverage import Coverage
 from recon.inspection.falloff import Falloff
+from recon.inspection.holes import views_with_holes
 from recon.inspection.light import Light, light_of
 from recon.inspection.measure import Measures
 from recon.inspection.sphere import MANY, points_outside
@@ -18,8 +19,8 @@ FEW = 8
 EMPTY, FULL = 0.0005, 0.98
 """Shares of the picture beyond which a mask is as good as empty or full."""
 
-SATURATED = 0.001
-"""Share of an object's pixels that may be as bright as the brightest by chance."""
+SATURATED = 0.01
+"""Share of an object's pixels that may be saturated: highlights of a few pixels are left out of the comparison."""
 
 SMALL = 0.1
 """Share of the usual size of a mask below which it is one of something else."""
@@ -62,6 +63,7 @@ def find(views: Views, measures: Measures, covered: Coverage, fall: Falloff) -> 
     """Every warning, the gravest first."""
     return [
         *_masks(measures),
+        *_holes(views),
         *_exposure(views, measures),
         *_cameras(views, measures, covered),
         *_sphere(views),
@@ -88,6 +90,17 @@ def _masks(measures: Measures) -> Iterator[Finding]:
         yield Finding("at border", "the object touches the picture's border: it may be cut off there", _where(cut))
 
 
+def _holes(views: Views) -> Iterator[Finding]:
+    found = views_with_holes(views)
+    if found:
+        yield Finding(
+            "hole",
+            "the mask encloses background: a handle, a ring, or parts that it leaves out? The surface is a deformed "
+            "sphere, and closes what is open",
+            tuple(found),
+        )
+
+
 def _exposure(views: Views, measures: Measures) -> Iterator[Finding]:
     if views.images.max() <= 0:
         yield Finding("black", "all pictures are black")
@@ -101,17 +114,11 @@ def _exposure(views: Views, measures: Measures) -> Iterator[Finding]:
     if (odd := (measures.brightness > ODD * usual) | (measures.brightness * ODD < usual)).any():
         yield Finding("exposure", "its brightness is far from the others': was it lit and exposed alike?", _where(odd))
     # Some pixel is the brightest; several that are equal, to the last digit, were cut off.
-    pixels = measures.saturated * (views.height * views.width if measures.share is None else _object_pixels(views))
-    saturated = (measures.saturated > SATURATED) & (pixels >= 4)
+    saturated = (measures.saturated > SATURATED) & (measures.cut_off >= 4)
     if saturated.any():
-        most = 100 * measures.saturated.max()
-        sentence = f"saturated pixels, up to {most:.2g}% of the object: expose less"
+        most, where = 100 * measures.saturated.max(), "object" if views.masks is not None else "unit sphere's picture"
+        sentence = f"saturated pixels, up to {most:.2g}% of the {where}: expose less, shading is lost there"
         yield Finding("saturated", sentence, _where(saturated))
-
-
-def _object_pixels(views: Views) -> np.ndarray:
-    assert views.masks is not None
-    return (views.masks > 0).sum(axis=(1, 2))
 
 
 def _cameras(views: Views, measures: Measures, covered: Coverage) -> Iterator[Finding]:

@@ -3,13 +3,17 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.ndimage import binary_erosion
 
+from recon.inspection.sphere import covered
 from recon.views import Views
 
 BRIGHT = 0.95
 """Quantile of the object's pixels that stands for a view's brightness: what faces the light."""
+
+EQUAL = 1e-4
+"""Share of the brightest value by which resampling, in single precision, may move what was cut off there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +26,9 @@ class Measures:
         touches: whether the object reaches the border of what is known of the picture; False throughout without masks.
         inverted: whether the object is all along that border, but not everywhere; False throughout without masks.
         brightness: linear radiance that 95% of the object's pixels stay below.
-        saturated: share of the object's pixels that are as bright as the brightest of the whole set.
+        saturated: share of the object's pixels that are as bright as the brightest of the whole set; without masks, of
+            those whose rays meet the unit sphere: lamps beside it may be as bright as they like.
+        cut_off: how many pixels that are.
     """
 
     distance: Float[np.ndarray, " n"]
@@ -33,6 +39,7 @@ class Measures:
     inverted: Bool[np.ndarray, " n"]
     brightness: Float[np.ndarray, " n"]
     saturated: Float[np.ndarray, " n"]
+    cut_off: Int[np.ndarray, " n"]
 
 
 def measure(views: Views) -> Measures:
@@ -40,12 +47,14 @@ def measure(views: Views) -> Measures:
     centers = views.camera_to_world[:, :3, 3]
     distance = np.linalg.norm(centers, axis=1)
     peak = views.images.max()
-    brightness, saturated = np.zeros(len(views)), np.zeros(len(views))
+    brightness, saturated, cut_off = np.zeros(len(views)), np.zeros(len(views)), np.zeros(len(views), int)
     for i in range(len(views)):
         level = object_radiance(views, i).max(axis=1)
         if len(level):
             brightness[i] = np.quantile(level, BRIGHT)
-            saturated[i] = (level >= peak).mean()
+        of_object = views.images[i].max(axis=2)[likely_object(views, i)]
+        cut_off[i] = (of_object >= (1 - EQUAL) * peak).sum()
+        saturated[i] = cut_off[i] / max(of_object.size, 1)
     share = None
     touches: Bool[np.ndarray, " n"] = np.zeros(len(views), bool)
     inverted = touches
@@ -64,7 +73,17 @@ def measure(views: Views) -> Measures:
         inverted=inverted,
         brightness=brightness,
         saturated=saturated,
+        cut_off=cut_off,
     )
+
+
+def likely_object(views: Views, view: int) -> Bool[np.ndarray, "h w"]:
+    """The pixels of the object in one view, those of the unit sphere without masks, as far as they are known."""
+    if views.masks is not None:
+        shown = views.masks[view] > 0
+    else:
+        shown = covered(views.camera_to_world[view], views.intrinsics[view], views.height, views.width)
+    return shown if views.known is None else shown & (views.known[view] > 0)
 
 
 def object_radiance(views: Views, view: int) -> Float[np.ndarray, "p 3"]:

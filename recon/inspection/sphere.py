@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from recon.views import Views
 
@@ -29,6 +29,19 @@ def outline(
     circle = np.sqrt(1 - 1 / distance**2) * (np.cos(angles)[:, None] * across[0] + np.sin(angles)[:, None] * across[1])
     local = (towards / distance + circle - center) @ pose[:3, :3] @ matrix.T
     return local[:, :2] / local[:, 2:] if (local[:, 2] > 0).all() else None
+
+
+def covered(
+    pose: Float[np.ndarray, "4 4"], matrix: Float[np.ndarray, "3 3"], height: int, width: int
+) -> Bool[np.ndarray, "h w"]:
+    """The pixels whose rays meet the unit sphere: whatever is the object shows there, and other things may, too."""
+    columns, rows = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    rays = np.stack([columns, rows, np.ones_like(rows)], axis=2) @ np.linalg.inv(matrix).T @ pose[:3, :3].T
+    rays /= np.linalg.norm(rays, axis=2, keepdims=True)
+    center = pose[:3, 3]
+    along = rays @ center  # below 0 where the sphere's middle is ahead
+    squared = center @ center
+    return (squared <= 1) | ((squared - along**2 < 1) & (along < 0))
 
 
 class Outside(NamedTuple):

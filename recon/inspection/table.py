@@ -27,6 +27,18 @@ def light_name(views: Views) -> str:
     return "the camera's flash" if views.light_position is None else "near, a position an image"
 
 
+def scale_name(views: Views) -> str:
+    """How long a unit of the source is, in words."""
+    if views.metres is None:
+        return "unknown: nothing says how long a unit of the source is ('recon extract --marker')"
+    found = views.metadata["settings"]["scale"]
+    up = ", ".join(f"{each:.3f}" for each in views.up or ())
+    return (
+        f"a unit of the source is {views.metres:.4g} m, by the marker {found.get('marker')} in {found.get('views')} "
+        f"views; up is ({up})"
+    )
+
+
 def fall_name(fall: Falloff) -> str:
     """The fall-off in words."""
     if fall.exponent is None:
@@ -52,6 +64,7 @@ def _summary(views: Views, measures: Measures, covered: Coverage, fall: Falloff)
     return [
         f"light      {light_name(views)}",
         f"distance   {low:.3g} to {high:.3g} radii of the unit sphere, whose radius is {unit:.4g} in the source's unit",
+        f"scale      {scale_name(views)}",
         *_points(views),
         f"coverage   no view sees {covered.share(0, 0):.0%} of the object, one {covered.share(1, 1):.0%}, "
         f"two or more {covered.share(2):.0%}; half of it is seen by {np.median(covered.seen):.0f} or more",

@@ -108,7 +108,7 @@ def _glb(model: Model, asset: Asset, textures: _Pictures) -> bytes:
         textures.specular,
         textures.normal_map,
     )
-    return glb_bytes(mesh, material, model.world_from_unit, export.up == "y", export.metres)
+    return glb_bytes(mesh, material, model.world_from_unit, export.up == "y", export.metres or 1.0)
 
 
 def _write_obj(model: Model, run: RunFolder, asset: Asset, textures: _Pictures) -> None:

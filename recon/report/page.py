@@ -7,10 +7,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import imageio.v3 as imageio
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from recon.errors import ReconError
 from recon.files import atomic
 from recon.report.asset import asset_files
 from recon.report.certificate import certificate, certificate_table
@@ -86,6 +88,7 @@ def _report_page(records: Sequence[RunRecord], figures: Sequence[PaperFigure], l
                 "pictures": pictures[i],
                 "stage": stages[i],
                 "relit": None if record.relit is None else film(payload, record.relit),
+                "holes": None if record.holes is None else _picture(payload, record.holes),
             }
             for i, record in enumerate(records)
         ],
@@ -134,6 +137,15 @@ def _environment() -> Environment:
     )
     environment.filters["embedded"] = embedded_json
     return environment
+
+
+def _picture(payload: Payload, path: Path) -> dict[str, Any]:
+    """The key of a picture file in the page, and its size. Raises `ReconError` where it cannot be read."""
+    try:
+        picture = imageio.imread(path, plugin="pillow")
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ReconError(f"{path}: not a readable picture: {' '.join(str(error).split())}") from error
+    return {"key": payload.picture(webp(picture)), "width": picture.shape[1], "height": picture.shape[0]}
 
 
 def _figure(payload: Payload, figure: PaperFigure) -> dict[str, Any]:

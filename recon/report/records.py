@@ -18,7 +18,21 @@ from recon.errors import ReconError
 from recon.evaluation.fingerprint import KEY, fingerprint
 from recon.files import read_npz
 from recon.report.sprite_sheet import gallery_files, view_of
-from recon.run_folder import CERTIFICATE, CHECKS, CONFIG, GEOMETRY, HISTORY, MODEL, OVERSHOOT, RELIT, SURFACE, RunFolder
+from recon.run_folder import (
+    CERTIFICATE,
+    CHECKS,
+    CONFIG,
+    GEOMETRY,
+    HISTORY,
+    HOLES,
+    HOLES_PICTURE,
+    MODEL,
+    OVERSHOOT,
+    RELIT,
+    SURFACE,
+    RunFolder,
+)
+from recon.tracking import GOT_NOWHERE
 from recon.tracking.record import read_record
 
 TEXTS = ("run", "mesh", "reference", KEY)
@@ -44,9 +58,11 @@ class RunRecord:
         surface: the arrays of surface.npz.
         overshoot: the file of the brightest prediction.
         relit: the film in the light of a lamp.
+        holes: the picture of where views see through the mesh.
         snapshots: the surface at checkpoints, by iteration.
         mesh: the mesh's file.
-        notes: what a reader has to know, a line each: that the clock cut the training, what of the folder is left out.
+        notes: what a reader has to know, a line each: that the training got nowhere or the clock cut it, what of the
+            folder is left out.
     """
 
     name: str
@@ -61,6 +77,7 @@ class RunRecord:
     surface: dict[str, np.ndarray] | None
     overshoot: Path | None
     relit: Path | None
+    holes: Path | None
     snapshots: dict[int, Path]
     mesh: Path | None
     notes: list[str]
@@ -119,6 +136,7 @@ def _load_record(run: Path, name: str) -> RunRecord:
     galleries = {each: measured.pictures(validation.gallery(each), summary) for each, summary in sets.items()}
     certificate = measured.json(validation.file(CERTIFICATE))
     relit = validation.file(RELIT)
+    seen_through = _seen_through(measured, validation.file(HOLES))
     return RunRecord(
         name=name,
         folder=run,
@@ -133,10 +151,17 @@ def _load_record(run: Path, name: str) -> RunRecord:
         overshoot=measured.overshoot(validation.file(OVERSHOOT)),
         # A film says not of which model it is; what was written with it does.
         relit=relit if certificate is not None and relit.is_file() else None,
+        holes=validation.file(HOLES_PICTURE) if seen_through and validation.file(HOLES_PICTURE).is_file() else None,
         snapshots=_snapshots(files, checkpoints),
         mesh=files.mesh,
-        notes=[*_cut_short(run, history, config), *measured.notes()],
+        notes=[*_got_nowhere(run), *_cut_short(run, history, config), *seen_through, *measured.notes()],
     )
+
+
+def _got_nowhere(run: Path) -> list[str]:
+    """What training said of its end, where it found nothing, in a line."""
+    record = read_record(run)
+    return [] if record is None or GOT_NOWHERE not in record.tags else [f"{run}: {record.tags[GOT_NOWHERE]}"]
 
 
 def _cut_short(run: Path, history: pd.DataFrame, config: Mapping[str, Any]) -> list[str]:
@@ -150,6 +175,14 @@ def _cut_short(run: Path, history: pd.DataFrame, config: Mapping[str, Any]) -> l
     if minutes is None or planned is None or taken >= planned:
         return []
     return [f"{run}: cut by the clock: --max-minutes {minutes} gave it {taken} of {planned} iterations"]
+
+
+def _seen_through(measured: "_Measured", path: Path) -> list[str]:
+    """What validation said of views that see through the mesh, in a line."""
+    content = _read_json(path) if path.exists() else None
+    if content is None or not measured.is_ours(path, content) or content.get("sentence") is None:
+        return []
+    return [f"{path}: {content['sentence']}"]
 
 
 class _Measured:

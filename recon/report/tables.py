@@ -44,6 +44,9 @@ def tiles(record: RunRecord) -> list[dict[str, str]]:
         found.append({"label": "F-score", "value": f_score, "note": "at 0.5% of the diagonal"})
     each = f"{1000 * record.seconds / max(record.iterations, 1):.0f} ms each"
     found.append({"label": "training", "value": duration(record.seconds), "note": f"{record.iterations:,} × {each}"})
+    metres = record.config.get("export.metres")
+    known = isinstance(metres, int | float)
+    found.append({"label": "scale", "value": f"{metres:.4g} m" if known else "unknown", "note": "a unit of the source"})
     return found
 
 

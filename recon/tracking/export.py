@@ -19,6 +19,7 @@ from recon.run_folder import (
     CONFIG,
     GEOMETRY,
     HISTORY,
+    HOLES_PICTURE,
     RELIT,
     TURNTABLE,
     VIEWER,
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, Metric
 
-INTERRUPTED, KEY = "recon.interrupted", "recon.key"
+INTERRUPTED, GOT_NOWHERE, KEY = "recon.interrupted", "recon.got_nowhere", "recon.key"
+OF_THE_END = (INTERRUPTED, GOT_NOWHERE)
+"""Tags that say how a run ended: one that goes on, or is done anew, loses them."""
 PACKAGES = ("environment", "packages.txt")
 TABLES = (HISTORY, CHECKS)
 NO_METRICS = ("iteration", "time", "seconds", "set")
@@ -92,8 +95,9 @@ class Export:
         self._client, data = client, run.data
         if record.status == "RUNNING":
             self._tell_status()
-        if INTERRUPTED in data.tags and INTERRUPTED not in record.tags:
-            client.delete_tag(record.run_id, INTERRUPTED)
+        for tag in OF_THE_END:
+            if tag in data.tags and tag not in record.tags:
+                client.delete_tag(record.run_id, tag)
         client.log_batch(record.run_id, tags=[RunTag(*item) for item in record.tags.items() - data.tags.items()])
         params = (Param(key, value) for key, value in record.params.items() if key not in data.params)
         while some := list(islice(params, PARAMETERS_AT_ONCE)):
@@ -117,8 +121,9 @@ class Export:
         if record.status == "RUNNING":
             self._client.update_run(record.run_id, record.status)
             return
-        if INTERRUPTED in record.tags:
-            self._client.set_tag(record.run_id, INTERRUPTED, record.tags[INTERRUPTED])
+        for tag in OF_THE_END:
+            if tag in record.tags:
+                self._client.set_tag(record.run_id, tag, record.tags[tag])
         self._client.set_terminated(record.run_id, record.status, record.ended)
 
     def _metrics(self, released: Mapping[RunFile, int]) -> Counter[str]:
@@ -178,7 +183,8 @@ def send_validation(
     from mlflow.entities import Metric
 
     figures: dict[str, float] = {}
-    files = [folder.file(TURNTABLE), folder.file(RELIT), *map(folder.sheet, names)]
+    pictures = (TURNTABLE, RELIT, HOLES_PICTURE)
+    files = [*map(folder.file, pictures), *map(folder.sheet, names)]
     sets = [(folder.metrics(name), f"final/{name}") for name in names]
     for path, prefix in (*sets, (folder.file(CERTIFICATE), "mesh"), (folder.file(GEOMETRY), "mesh")):
         if path.is_file():

@@ -95,6 +95,13 @@ class Exporter(Uploads):
         except ReconError as error:  # a picture less is no reason to end a training
             print(f"recon: warning: {error}", file=sys.stderr)
 
+    def mark(self, tag: str, text: str | None) -> None:
+        """Say of the run as a whole what its end brought; None: there is nothing to say."""
+        if text is not None:
+            # Not in place: the thread may be looking at them.
+            self._record.tags = {**self._record.tags, tag: text}
+            self._record.write(self._run.path)
+
     def release(self) -> None:
         """Have sent what the tables hold now: a state holds it too."""
         tables = {table: self._run.table(table) for table in TABLES}

@@ -35,7 +35,7 @@ def loss_terms(
     config = model.config.loss
     terms = {}
     if config.image:
-        terms["image"] = image_loss(rendering.radiance, batch.images, batch.weights)
+        terms["image"] = image_loss(rendering.radiance, batch.images, batch.weights, config.robust)
     points = sample_path(path, config.velocity_points, draws)
     if config.velocity:
         terms["velocity"] = flow.energy(config.velocity_alpha, points)
@@ -60,10 +60,17 @@ def image_loss(
     prediction: Float[Tensor, "n h w 3"],
     target: Float[Tensor, "n h w 3"],
     weights: Float[Tensor, "n h w"] | None = None,
+    robust: float = 0.0,
 ) -> Float[Tensor, ""]:
-    """Mean absolute error, with pixels saturated in both left out (Cheng et al. 2022, section 3.4)."""
+    """Mean absolute error, with pixels saturated in both left out (Cheng et al. 2022, section 3.4).
+
+    With a scale `robust` s the error e of a pixel counts as e / (1 + e / s): as it is where it is small, never more
+    than s, and its gradient falls with the square. That is the function of Geman and McClure (1985, "Bayesian image
+    analysis"), of the error in place of its square.
+    """
     saturated = (prediction >= 1) & (target >= 1)
-    return weighted_mean(torch.where(saturated, 0, (prediction - target).abs()).mean(dim=3), weights)
+    error = torch.where(saturated, 0, (prediction - target).abs()).mean(dim=3)
+    return weighted_mean(error / (1 + error / robust) if robust else error, weights)
 
 
 def weighted_mean(error: Float[Tensor, "n h w"], weights: Float[Tensor, "n h w"] | None) -> Float[Tensor, ""]:

@@ -13,6 +13,7 @@ from recon.files import remove_leftovers, writable_folder
 from recon.identity import identity_fields
 from recon.model.export import write_meshes
 from recon.model.file import save_model
+from recon.model.model import Model
 from recon.processor import settle_on_cpu
 from recon.render.pytorch3d import require_pytorch3d
 from recon.run_folder import (
@@ -25,12 +26,13 @@ from recon.run_folder import (
     RESERVED_SETS,
     RunFolder,
 )
-from recon.tracking import Dataset, start_run, tracking_uri
+from recon.tracking import GOT_NOWHERE, Dataset, start_run, tracking_uri
 from recon.training.data import TrainingData
 from recon.training.device import training_device
 from recon.training.initialise import initial_model
 from recon.training.lock import locked
 from recon.training.loop import Optimisation
+from recon.training.outcome import measured, outcome
 from recon.training.progress_line import clock, panel
 from recon.training.recorder import Recorder, thinned
 from recon.training.schedule import Progress
@@ -90,6 +92,7 @@ def train(
 
     A training that was stopped goes on from its last state, and one that is over only writes its files again;
     `options.restart` says when to train anew instead. `validation` are viewpoint sets that checkpoints measure.
+    A training that got nowhere (`recon.training.outcome`) ends with a warning, also where it is to be quiet.
 
     Raises:
         ReconError: an input is bad, `out` cannot be written, MLflow's address is wrong, the state in `out` is
@@ -99,6 +102,7 @@ def train(
     """
     validation = validation or {}
     inputs = read_inputs(views, config, validation, options.max_minutes)
+    config = scaled(config, inputs.views)
     run = RunFolder(out)
     writable_folder(run.checkpoints)
     with locked(out), training_device() as device:
@@ -130,6 +134,8 @@ def train(
                 recorder.save()
                 if not state["finished"]:
                     Trainer(optimisation, recorder, stopping, states, tracker, config.train.save_every).run()
+                found = _outcome(model, inputs, recorder.latest, progress)
+                tracker.mark(GOT_NOWHERE, found)
                 write_meshes(model, out)
                 save_model(model, run.file(MODEL))
                 if options.make_pages is not None:
@@ -137,6 +143,8 @@ def train(
                 states.forget_previous()
     if not options.quiet:
         print(_farewell(run, views, validation, progress, recorder.latest), file=sys.stderr)
+    if found is not None:
+        print(f"recon: warning: {out}: {found}", file=sys.stderr)
 
 
 def read_inputs(views: Path, config: RunConfig, validation: Mapping[str, Path], max_minutes: float | None) -> Inputs:
@@ -172,6 +180,13 @@ def read_inputs(views: Path, config: RunConfig, validation: Mapping[str, Path], 
     return Inputs(training, sets, datasets, identity)
 
 
+def scaled(config: RunConfig, views: Views) -> RunConfig:
+    """The configuration with the scale that a marker in the photographs told, where it says none itself."""
+    if config.export.metres is not None or views.metres is None:
+        return config
+    return config.model_copy(update={"export": config.export.model_copy(update={"metres": views.metres})})
+
+
 def check_set_names(names: Mapping[str, Path]) -> None:
     """Raise `ReconError` where a viewpoint set has the name of something else that a run records."""
     for name in names:
@@ -200,6 +215,12 @@ def describe(config: RunConfig, views: Views, path: Path, max_minutes: float | N
     # One column that tells runs apart, where the configuration is seventy.
     changed = {"changed": " ".join(overrides(config)) or "nothing"}
     return {**changed, **flatten(config.model_dump(mode="json")), **data, **budget}
+
+
+def _outcome(model: Model, inputs: Inputs, errors: Mapping[str, float], progress: Progress) -> str | None:
+    """What is wrong with a training that got nowhere; None where it got somewhere."""
+    fit = measured(model, inputs.views, inputs.sets[TRAINING_SET], errors[TRAINING_SET])
+    return outcome(fit, model.config, inputs.views, progress.iteration)
 
 
 def _farewell(

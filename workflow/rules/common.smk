@@ -134,9 +134,10 @@ def like(wildcards):
 
 
 def framing(wildcards):
-    """`--sphere` and `--size` of the command; the sphere that other sets take from the training set is said once."""
-    sphere = None if like(wildcards) else config["spheres"].get(wildcards.scene)
+    """`--sphere`, `--marker` and `--size` of the command; what other sets take from the training set is said once."""
+    sphere, marker = (None if like(wildcards) else config[key].get(wildcards.scene) for key in ("spheres", "markers"))
     options = [f"--sphere={','.join(map(str, sphere))}"] if sphere else []
+    options += [f"--marker={marker}"] if marker else []
     return options + ([f"--size={config['size']}"] if config["size"] else [])
 
 
