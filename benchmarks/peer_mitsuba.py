@@ -1,7 +1,7 @@
 """Mitsuba 3 as a peer: one view of a mesh with its derivatives, and a mesh that is fitted to photographs.
 
-Nimier-David et al. 2019, "Mitsuba 2"; Jakob et al. 2022, "Mitsuba 3 renderer". Its `direct_projective` integrator gives the
-derivatives of what is seen (Zhang et al. 2023, "Projective Sampling for Differentiable Rendering of Geometry"), and
+Nimier-David et al. 2019, "Mitsuba 2"; Jakob et al. 2022, "Mitsuba 3 renderer". Its `direct_projective` integrator gives
+the derivatives of what is seen (Zhang et al. 2023, "Projective Sampling for Differentiable Rendering of Geometry"), and
 `mi.ad.LargeSteps` preconditions them (Nicolet et al. 2021, "Large Steps in Inverse Rendering of Geometry").
 """
 
@@ -33,8 +33,11 @@ class Snapshot(NamedTuple):
 
 
 def choose_variant() -> str:
-    """Vectorised with LLVM on one thread; raises `ImportError` where LLVM is not installed, for the scalar variants have
-    no derivatives."""
+    """Vectorised with LLVM, on one thread; the scalar variants have no derivatives.
+
+    Raises:
+        ImportError: LLVM is not installed.
+    """
     mi.set_variant("llvm_ad_rgb")
     mi.set_log_level(mi.LogLevel.Error)
     dr.set_thread_count(1)
@@ -43,7 +46,7 @@ def choose_variant() -> str:
 
 def view_call(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], camera: Cameras) -> Callable[[], None]:
     """One view with one sample a pixel, forward and backward to the vertices, whenever it is called."""
-    scene = _scene(vertices, faces, np.ones(3), camera)
+    scene = _scene(vertices, faces, camera)
     parameters = mi.traverse(scene)
     key = "object.vertex_positions"
 
@@ -74,7 +77,7 @@ def fitting(
     """
     started = time.process_time()
     cameras = Cameras.from_views(views)
-    scene = _scene(vertices, faces, albedo, cameras[[0]])
+    scene = _scene(vertices, faces, cameras[[0]])
     parameters = mi.traverse(scene)
     shape, colour = "object.vertex_positions", "object.bsdf.reflectance.value"
     solver = mi.ad.LargeSteps(parameters[shape], parameters["object.faces"], LAMBDA)
@@ -109,12 +112,10 @@ def _snapshot(seconds: float, solver: Any, mesh: Any, paint: Any) -> Snapshot:
     return Snapshot(seconds, vertices, np.array(dr.exp(paint["log"])).ravel())
 
 
-def _scene(
-    vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], albedo: Float[np.ndarray, " 3"], camera: Cameras
-) -> Any:
-    """The mesh, smooth and of one colour, in the flash of a camera: light of intensity pi, as recon's albedo has it."""
+def _scene(vertices: Float[np.ndarray, "v 3"], faces: Int[np.ndarray, "f 3"], camera: Cameras) -> Any:
+    """The mesh, smooth and grey, in the flash of a camera: light of intensity pi, as recon's albedo has it."""
     properties = mi.Properties()
-    properties["bsdf"] = mi.load_dict({"type": "diffuse", "reflectance": {"type": "rgb", "value": albedo.tolist()}})
+    properties["bsdf"] = mi.load_dict({"type": "diffuse", "reflectance": {"type": "rgb", "value": 0.5}})
     mesh = mi.Mesh("object", len(vertices), len(faces), properties, has_vertex_normals=True)
     parameters = mi.traverse(mesh)
     parameters["vertex_positions"] = vertices.ravel().astype(np.float32)

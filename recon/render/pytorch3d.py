@@ -22,12 +22,12 @@ from recon.render.renderer import Rendering, Shader, diffuse
 from recon.render.shade import illuminate
 
 SIGMA = 1e-4
-"""Width of the soft edges of a silhouette beside hard colours, in squared normalised device coordinates (Liu et al. 2019,
-equation 1), as the reference work has it: half a pixel of 100."""
+"""Width of the soft edges of a silhouette beside hard colours, in squared normalised device coordinates (Liu et al.
+2019, equation 1), as the reference work has it: half a pixel of 100."""
 
 EDGE = 1 / 8
-"""Width of the soft edges of colours, the square root of sigma, in samples. Wider ones let light through between faces, and
-carry a near face's colour over the far one beside it: with 1/2, half a pixel, coverage is 0.03 from recon's own."""
+"""Width of the soft edges of colours, the square root of sigma, in samples. Wider ones let light through between faces,
+and carry a near face's colour over the far one beside it: with 1/2 coverage is 0.03 from recon's own."""
 
 GAMMA = 1e-4
 """Sharpness of the blending over depth (Liu et al. 2019, equation 3)."""

@@ -200,8 +200,8 @@ def check_backend(config: RunConfig) -> None:
     require_pytorch3d()
     if config.loss.silhouette > 0 and not config.render.antialias and config.background != "none":
         raise ReconError(
-            "key 'loss.silhouette': with render.backend 'pytorch3d' and hard outlines its alpha is another than that of "
-            f"the colours, so no background '{config.background}' fits behind them; set render.antialias or leave it 0"
+            "key 'loss.silhouette': with render.backend 'pytorch3d' and hard outlines its alpha is not that of the "
+            f"colours, so no background '{config.background}' fits behind them; set render.antialias or leave it 0"
         )
 
 

@@ -38,7 +38,9 @@ def runnable(rows):
     """The rows without those that need PyTorch3D, where there is none; a line names these."""
     left_out = [row.name for row in rows if needs_pytorch3d(row) and PYTORCH3D is None]
     if len(left_out) == len(rows):
-        raise WorkflowError(f"{config['experiments']}: every row needs PyTorch3D, which is not installed: make pytorch3d")
+        raise WorkflowError(
+            f"{config['experiments']}: every row needs PyTorch3D, which is not installed: make pytorch3d"
+        )
     if left_out and workflow.is_main_process:
         logger.warning(f"Left out, as PyTorch3D is not installed (make pytorch3d): {', '.join(left_out)}")
     return [row for row in rows if row.name not in left_out]
