@@ -64,9 +64,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     present = {peer: python for peer, python in pythons().items() if python is not None}
-    for peer in pythons().keys() - present.keys():
+    for peer in [name for name in pythons() if name not in present]:
         print(f"{peer}: not here, left out")
-    views = views_table(present, options.levels, options.sizes)
+    views = views_table(present, options.levels, options.sizes) if options.levels else []
     steps = iterations_table(present, options.levels) if options.levels else []
     fits = [found for scene in options.scenes for found in fit_scene(present, scene, options.iterations)]
     if fits:

@@ -3,8 +3,8 @@
     .venv/pytorch3d/bin/python -m benchmarks.week3_study [--iterations 1000] [--level 5] [--samples 2]
 
 trains config/presets/week3.yaml on the bunny's head with each renderer of `RENDERERS`, everything else alike, on a GPU
-where there is one, and prints errors of whole images in the four viewpoint sets, all rendered by recon. The defaults are
-for a GPU; on a CPU an iteration of them takes PyTorch3D most of a minute.
+where there is one, and prints errors of whole images in the four viewpoint sets, all rendered by recon. The defaults
+are those of the preset, for a GPU.
 """
 
 import argparse
