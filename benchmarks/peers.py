@@ -68,9 +68,7 @@ def main() -> None:
         print(f"{peer}: not here, left out")
     views = views_table(present, options.levels, options.sizes) if options.levels else []
     steps = iterations_table(present, options.levels) if options.levels else []
-    fits = [found for scene in options.scenes for found in fit_scene(present, scene, options.iterations)]
-    if fits:
-        print_fits(fits)
+    fits = fits_table(present, options.scenes, options.iterations) if options.scenes else []
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with atomic(options.out) as temporary:
         temporary.write_text(json.dumps({"views": views, "iterations": steps, "fits": fits}, indent=1))
@@ -160,16 +158,27 @@ def scored(snapshots: Path, scene: str, views: Views) -> list[Measured]:
     return curve
 
 
-def print_fits(fits: list[Measured]) -> None:
+def fits_table(present: dict[str, str], scenes: list[str], iterations: int) -> list[Measured]:
+    """The last three snapshots of each fit; all of them are in the file."""
     print("\n| scene | | processor seconds | error of the training views | chamfer, of the unit sphere's radius |")
-    print("| --- | --- | --- | --- | --- |")
-    for found in fits:
-        if found["failed"]:
-            print(f"| {found['scene']} | {found['peer']} | failed: {found['failed']} | | |")
-        for point in found["curve"][-3:]:
-            distance = "" if point["chamfer"] is None else f"{point['chamfer']:.4f}"
-            name = f"| {found['scene']} | {found['peer']} | {point['seconds']:.1f} | {point['error']:.4f}"
-            print(f"{name} | {distance} |")
+    print("| --- | --- | --- | --- | --- |", flush=True)
+    results = []
+    for scene in scenes:
+        for found in fit_scene(present, scene, iterations):
+            print("\n".join(fit_rows(found)), flush=True)
+            results.append(found)
+    return results
+
+
+def fit_rows(found: Measured) -> list[str]:
+    if found["failed"]:
+        return [f"| {found['scene']} | {found['peer']} | failed: {found['failed']} | | |"]
+    rows = []
+    for point in found["curve"][-3:]:
+        distance = "" if point["chamfer"] is None else f"{point['chamfer']:.4f}"
+        name = f"| {found['scene']} | {found['peer']} | {point['seconds']:.1f} | {point['error']:.4f}"
+        rows.append(f"{name} | {distance} |")
+    return rows
 
 
 if __name__ == "__main__":
