@@ -1,6 +1,7 @@
-"""What a run was made with: the code, the machine, the cluster's job."""
+"""What a run was made with: the code, the machine, the cluster's job; and where another renderer is installed."""
 
 import getpass
+import importlib.util
 import os
 import platform
 import socket
@@ -84,3 +85,14 @@ def _git(folder: Path, *arguments: str) -> str | None:
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def pytorch3d_command() -> str | None:
+    """The `recon` of an environment that has PyTorch3D (`render.backend: pytorch3d`).
+
+    That of this Python, or of the environment inside it that `make pytorch3d` makes; None where neither has it.
+    """
+    if importlib.util.find_spec("pytorch3d") is not None:
+        return str(Path(sys.executable).parent / "recon")
+    nested = Path(sys.prefix) / "pytorch3d"
+    return str(nested / "bin" / "recon") if (nested / "installed").is_file() else None

@@ -1,8 +1,7 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from pytorch3d_golden import golden, golden_camera
 from shapes import ring
 
 import recon.render.rasterize as rasterize_module
@@ -11,12 +10,7 @@ from recon.render.rasterize import on_screen, rasterize, visible_faces
 from recon.render.renderer import render
 from recon.surface.icosphere import icosphere
 
-GOLDEN = np.load(Path(__file__).parent / "data" / "pytorch3d_0.7.9.npz")
-
-
-def golden_camera(i: int) -> Cameras:
-    pose, intrinsics = GOLDEN[f"camera_to_world_{i}"], GOLDEN[f"intrinsics_{i}"]
-    return Cameras(torch.tensor(pose[None]).float(), torch.tensor(intrinsics[None]).float(), 48, 64)
+GOLDEN = golden()
 
 
 def golden_mesh() -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,5 +1,6 @@
 """The whole of what is learned: the flow, the reflectance, and what is behind the object."""
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -98,7 +99,9 @@ class Model(nn.Module):
 
     def render_surface(self, mesh: SurfaceMesh, cameras: Cameras) -> Rendering:
         """Images of the mesh before black."""
-        render_mesh = pytorch3d.render if self.config.render.backend == "pytorch3d" else render
+        render_mesh = render
+        if self.config.render.backend == "pytorch3d":
+            render_mesh = partial(pytorch3d.render, silhouette=self.config.loss.silhouette > 0)
         return render_mesh(
             mesh.vertices,
             mesh.faces,

@@ -155,8 +155,7 @@ def read_inputs(views: Path, config: RunConfig, validation: Mapping[str, Path], 
     """
     check_set_names(validation)
     check_watched(config.train.early_stopping, validation)
-    if config.render.backend == "pytorch3d":
-        require_pytorch3d()
+    check_backend(config)
     loaded = load_views(views)
     identity = {**identity_fields(config), "--max-minutes": max_minutes, "digest of --views": loaded.digest}
     datasets = [Dataset(TRAINING_SET, views, "training", loaded.digest)]
@@ -192,6 +191,18 @@ def check_set_names(names: Mapping[str, Path]) -> None:
     for name in names:
         if name in RESERVED_SETS:
             raise ReconError(f"--validation {name}=…: the name is that of a file of `recon validate`; choose another")
+
+
+def check_backend(config: RunConfig) -> None:
+    """Raise `ReconError` where PyTorch3D is asked for and missing, or for what it does not render."""
+    if config.render.backend != "pytorch3d":
+        return
+    require_pytorch3d()
+    if config.loss.silhouette > 0 and not config.render.antialias and config.background != "none":
+        raise ReconError(
+            "key 'loss.silhouette': with render.backend 'pytorch3d' and hard outlines its alpha is not that of the "
+            f"colours, so no background '{config.background}' fits behind them; set render.antialias or leave it 0"
+        )
 
 
 def check_crop(config: RunConfig, views: Views, path: Path) -> None:

@@ -8,6 +8,10 @@ from pathlib import Path
 # This checkout's recon reads the configuration, also where only the rules' environments have it installed.
 sys.path.insert(0, workflow.basedir)
 
+from snakemake.logging import logger
+from snakemake.settings.types import DeploymentMethod
+
+from recon.environment import pytorch3d_command
 from recon.errors import ReconError
 from recon.experiments import check_watched_sets, read_experiments
 from recon.run_folder import MODEL, RESERVED_EXPERIMENTS, RESERVED_SCENES, TRAINED
@@ -20,6 +24,29 @@ try:
     check_watched_sets(config["experiments"], EXPERIMENTS, config["validation"])
 except ReconError as error:
     raise WorkflowError(str(error)) from None
+
+# PyTorch3D is in the rules' environment, or, without it, in one of its own that a person may have (make pytorch3d).
+RULES_HAVE_PYTORCH3D = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+PYTORCH3D = "recon" if RULES_HAVE_PYTORCH3D else pytorch3d_command()
+
+
+def needs_pytorch3d(row):
+    return row.config.render.backend == "pytorch3d"
+
+
+def runnable(rows):
+    """The rows without those that need PyTorch3D, where there is none; a line names these."""
+    left_out = [row.name for row in rows if needs_pytorch3d(row) and PYTORCH3D is None]
+    if len(left_out) == len(rows):
+        raise WorkflowError(
+            f"{config['experiments']}: every row needs PyTorch3D, which is not installed: make pytorch3d"
+        )
+    if left_out and workflow.is_main_process:
+        logger.warning(f"Left out, as PyTorch3D is not installed (make pytorch3d): {', '.join(left_out)}")
+    return [row for row in rows if row.name not in left_out]
+
+
+EXPERIMENTS = runnable(EXPERIMENTS)
 
 
 class Plan:
@@ -182,6 +209,11 @@ def overrides(wildcards):
     """`--set` of the command for the experiment's row."""
     changed = PLAN.experiment(wildcards).overrides()
     return ["--set", *changed] if changed else []
+
+
+def command(wildcards):
+    """The `recon` that has the renderer of the experiment's row."""
+    return PYTORCH3D if needs_pytorch3d(PLAN.experiment(wildcards)) else "recon"
 
 
 def budget(wildcards):

@@ -45,6 +45,7 @@ rule train:
         budget=budget,
         # Asking for `resources` keeps the name from what makes Snakemake run a job again.
         experiment=lambda wildcards, resources: PLAN.experiment(wildcards).name,
+        recon=lambda wildcards, resources: command(wildcards),
     message:
         "Training {params.experiment} on {wildcards.scene}"
     shell:
@@ -52,6 +53,6 @@ rule train:
         # its state, nor the log before the training. What was trained on other views does not go on.
         "trap : INT TERM; "
         "RECON_TAGS=rule=train,scene={wildcards.scene},experiment={params.experiment},identity={wildcards.identity} "
-        "recon train --name {wildcards.scene}/{params.experiment} --views {input.views:q}"
+        "{params.recon:q} train --name {wildcards.scene}/{params.experiment} --views {input.views:q}"
         " --validation {params.validation:q} {params.overrides:q} {params.budget} --restart changed --out {params.run:q}"
         " 2>&1 | (trap '' INT TERM; exec tee {log:q})"

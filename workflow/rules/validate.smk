@@ -23,8 +23,9 @@ rule validate:
         reference=lambda wildcards, input: ["--reference", input.reference] if input.reference else [],
         tone=config["tone"],
         experiment=lambda wildcards, resources: PLAN.experiment(wildcards).name,
+        recon=lambda wildcards, resources: command(wildcards),
     message:
         "Validating {params.experiment} on {wildcards.scene}"
     shell:
-        "recon validate --run {params.run:q} --views {params.views:q} {params.reference:q} --tone {params.tone}"
+        "{params.recon:q} validate --run {params.run:q} --views {params.views:q} {params.reference:q} --tone {params.tone}"
         " --out {output:q} 2>&1 | tee {log:q}"
