@@ -152,7 +152,8 @@ class LossConfig(Section):
     )
     smoothness: Weight = Field(1e-3, description="with a grid: mean absolute difference between neighbouring cells")
     light: Weight = Field(
-        1e-3, description="with keys of light: mean squares of what is learned, which keep it near what is assumed without"
+        1e-3,
+        description="with keys of light: mean squares of what is learned, to keep it near what is assumed without",
     )
     edge: Weight = Field(0.0, description="mean squared deviation of edge lengths from their mean")
     normal: Weight = Field(0.0, description="mean 1 - cos between the normals of adjacent faces")
@@ -190,7 +191,7 @@ class FieldConfig(Section):
 
 
 class LightConfig(Section):
-    """What is learned of the light beside the surface: docs/light.md. A prior keeps each near what is assumed without."""
+    """What is learned of the light beside the surface (docs/light.md)."""
 
     strength: bool = Field(
         False, description="of each view and channel: exposure and white balance that were not kept fixed"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from shapes import bumpy, sphere_views
+from shapes import sphere_views
 from torch import Tensor
 
 import recon.training.loop as loop
@@ -34,12 +34,12 @@ from recon.views import Views, save_views
 CPU = torch.device("cpu")
 COUNT = 12
 TINY = [
-    "train.levels=[2]",
+    "train.levels=[2,3]",
     "render.samples=1",
-    "surface.cells=[4,8]",
-    "surface.steps=3",
+    "surface.cells=[4]",
+    "surface.steps=2",
     "reflectance=constant",
-    "loss.velocity_points=256",
+    "loss.velocity_points=64",
 ]
 ALL = ["light.strength=true", "light.offset=true", "light.ambient=true", "light.vignetting=true"]
 
@@ -61,13 +61,19 @@ def some_light(config: LightConfig, views: int = COUNT) -> Light:
     return light
 
 
-def photographs(light: Light, count: int = COUNT, size: int = 32) -> Views:
-    """Views of a white bumpy ball from all sides, lit so."""
+def ellipsoid() -> tuple[Tensor, Tensor]:
+    vertices, faces = icosphere(4)
+    return vertices * torch.tensor([0.75, 0.5, 0.6]), faces
+
+
+def photographs(light: Light, count: int = COUNT, size: int = 24, beside: float = 0.0) -> Views:
+    """Views of a white ellipsoid from all sides, lit so; up to `beside` pixels beside the middle of the picture."""
     poses = even_sphere(count, 2.5)
     intrinsics = np.tile(intrinsics_from_fov(45.0, size, size), (count, 1, 1))
+    intrinsics[:, :2, 2] += np.random.default_rng(1).uniform(-beside, beside, (count, 2))
     cameras = Cameras(torch.tensor(poses).float(), torch.tensor(intrinsics).float(), size, size)
     light.adapt(cameras, 1.9)
-    vertices, faces = bumpy(4)
+    vertices, faces = ellipsoid()
 
     def white(ambient: Tensor, irradiance: Tensor, cosine: Tensor, angles: object = None) -> Tensor:
         return irradiance[:, None] + ambient
@@ -93,7 +99,7 @@ def fitted(views: Views, iterations: int, *overrides: str) -> Model:
 def chamfer(model: Model) -> float:
     mesh = model.mesh(3)
     found = trimesh.Trimesh(mesh.vertices.detach().numpy(), mesh.faces.numpy(), process=False)
-    vertices, faces = bumpy(4)
+    vertices, faces = ellipsoid()
     return geometry_metrics(found, trimesh.Trimesh(vertices.numpy(), faces.numpy(), process=False)).chamfer
 
 
@@ -165,10 +171,10 @@ def test_vignetting_stays_with_the_lens_in_a_crop(plain: Views) -> None:
     light, cameras = some_light(LightConfig(vignetting=True)), Cameras.from_views(plain)
     light.adapt(cameras, 1.9)
     whole = light.vignette(cameras)
-    offsets = torch.tensor([[3, 17]]).expand(COUNT, 2)
-    torch.testing.assert_close(light.vignette(cameras.cropped(offsets, 8, 8)), whole[:, 3:11, 17:25])
+    offsets = torch.tensor([[3, 13]]).expand(COUNT, 2)
+    torch.testing.assert_close(light.vignette(cameras.cropped(offsets, 8, 8)), whole[:, 3:11, 13:21])
     assert whole[0, 0, 0].item() == whole.min().item() == pytest.approx(0.7, abs=0.02)
-    assert whole[0, 15, 15].item() == pytest.approx(1, abs=1e-3)
+    assert whole[0, 11, 11].item() == pytest.approx(1, abs=1e-3)
 
 
 def test_a_view_is_measured_with_the_gain_that_suits_it() -> None:
@@ -195,7 +201,7 @@ def test_views_that_were_not_fitted_are_measured_at_their_own_strength(plain: Vi
 def test_strengths_are_recovered_and_spare_the_shape() -> None:
     light = some_light(LightConfig(strength=True))
     views = photographs(light)
-    model, without = fitted(views, 150, "light.strength=true"), fitted(views, 150)
+    model, without = fitted(views, 250, "light.strength=true"), fitted(views, 250)
     truth, found = light.strengths(), model.light.strengths()
     assert truth is not None and found is not None
     assert (found / truth - 1).abs().max() < 0.1
@@ -204,7 +210,7 @@ def test_strengths_are_recovered_and_spare_the_shape() -> None:
 
 def test_an_offset_is_recovered_and_spares_the_shape() -> None:
     views = photographs(some_light(LightConfig(offset=True)))
-    model, without = fitted(views, 150, "light.offset=true"), fitted(views, 150)
+    model, without = fitted(views, 250, "light.offset=true"), fitted(views, 250)
     assert model.light.offset is not None
     error = (model.light.offset - torch.tensor([0.12, -0.2, 0.0])).norm()
     assert error < 0.1 * torch.tensor([0.12, -0.2, 0.0]).norm()
@@ -214,22 +220,22 @@ def test_an_offset_is_recovered_and_spares_the_shape() -> None:
 def test_ambient_light_is_recovered_and_spares_the_shape() -> None:
     light = some_light(LightConfig(ambient=True))
     views = photographs(light)
-    model, without = fitted(views, 200, "light.ambient=true"), fitted(views, 200)
+    model, without = fitted(views, 250, "light.ambient=true"), fitted(views, 250)
     normals = icosphere(2).vertices
     truth, found = light.irradiance(normals), model.light.irradiance(normals)
-    # What is seen is albedo times irradiance, and the albedo is known up to the ball's brightness.
     assert (found - truth).norm() < 0.1 * truth.norm()
     assert chamfer(model) < chamfer(without)
 
 
-def test_vignetting_is_recovered() -> None:
+def test_vignetting_is_recovered_where_the_object_is_seen_at_many_radii() -> None:
     light = some_light(LightConfig(vignetting=True))
-    model = fitted(photographs(light), 200, "light.vignetting=true")
-    views = photographs(light)
-    cameras = Cameras.from_views(views)[:1]
-    seen = torch.from_numpy(views.masks).bool().any(0) if views.masks is not None else torch.ones(32, 32).bool()
-    truth, found = light.vignette(cameras)[0][seen], model.light.vignette(cameras)[0][seen]
-    assert (found / found.mean() - truth / truth.mean()).abs().max() < 0.1 * (1 - truth.min())
+    views = photographs(light, beside=5)
+    model = fitted(views, 250, "light.vignetting=true")
+    cameras, masks = Cameras.from_views(views), views.masks
+    assert masks is not None
+    seen = torch.from_numpy(masks) > 0
+    truth, found = light.vignette(cameras)[seen], model.light.vignette(cameras)[seen]
+    assert (found - truth).abs().mean() < 0.1 * (1 - truth).mean()
 
 
 def test_all_of_it_together_is_recovered() -> None:
@@ -242,7 +248,7 @@ def test_all_of_it_together_is_recovered() -> None:
 
 
 def test_where_there_is_nothing_to_find_the_shape_is_as_good(plain: Views) -> None:
-    model, without = fitted(plain, 150, *ALL), fitted(plain, 150)
+    model, without = fitted(plain, 250, *ALL), fitted(plain, 250)
     assert chamfer(model) < 1.1 * chamfer(without)
     strengths = model.light.strengths()
     assert strengths is not None and model.light.offset is not None and model.light.ambient is not None
@@ -288,11 +294,8 @@ def test_a_field_shares_the_light() -> None:
     strength = torch.tensor([1.3, 0.8, 1.0, 1.2, 0.7, 1.1])
     strength = strength / strength.log().mean().exp()
     images = np.maximum(ball.images, np.float32(0.2)) * strength.numpy()[:, None, None, None]
-    config = load_config(
-        None,
-        [*TINY, "light.strength=true", "background=field", "field.resolution=16", "field.samples=8", "field.rays=400"]
-        + ["train.iterations=120", "train.levels=[1]", "field.warm_up=0.3"],
-    )
+    field = ["background=field", "field.resolution=16", "field.samples=8", "field.rays=400", "field.warm_up=0.3"]
+    config = load_config(None, [*TINY, *field, "light.strength=true", "train.iterations=120", "train.levels=[1]"])
     views = replace(ball, images=images, masks=None)
     model = initial_model(config, views, CPU)
     loop.fit(loop.Optimisation(model, TrainingData.from_views(views, CPU), Progress(120)), lambda step: None)

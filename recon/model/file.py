@@ -55,7 +55,7 @@ def load_model(run: str | Path) -> Model:
 
 
 def save_light(model: Model, path: Path) -> None:
-    """Write what was learned of the light as JSON, lengths in the source's unit; where that is nothing, no file is left."""
+    """Write what was learned of the light as JSON, in the source's unit of length; nothing where that is nothing."""
     if not model.light.learned:
         path.unlink(missing_ok=True)
         return

@@ -130,7 +130,7 @@ class Model(nn.Module):
 
     def _lit(self, mesh: SurfaceMesh) -> tuple[Float[Tensor, "v a"], Shader]:
         """Attributes and the shader that takes them. Ambient irradiance is an attribute of the vertices: it varies with
-        the normal as slowly as harmonics of order 2 do, so that interpolating it is as good as interpolating normals."""
+        the normal as slowly as harmonics of order 2 do, so that interpolating it is as good as interpolating them."""
         if self.light.ambient is None:
             return mesh.attributes, self.reflectance.shade
         irradiance = self.light.irradiance(vertex_normals(mesh.vertices, mesh.faces))
