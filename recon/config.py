@@ -156,6 +156,10 @@ class LossConfig(Section):
         0.02, description="with a field: how far apart along rays it stops light (mip-NeRF 360's distortion loss)"
     )
     smoothness: Weight = Field(1e-3, description="with a grid: mean absolute difference between neighbouring cells")
+    light: Weight = Field(
+        1e-3,
+        description="with keys of light: mean squares of what is learned, to keep it near what is assumed without",
+    )
     edge: Weight = Field(0.0, description="mean squared deviation of edge lengths from their mean")
     normal: Weight = Field(0.0, description="mean 1 - cos between the normals of adjacent faces")
     laplacian: Weight = Field(0.0, description="mean length of the uniform Laplacian of the vertices")
@@ -189,6 +193,19 @@ class FieldConfig(Section):
     rays: int = Field(1500, ge=1, description="random rays of an iteration past the object")
     learning_rate: float = Field(0.1, gt=0, le=1, description="Adam's step size for the grid at the start")
     warm_up: float = Field(0.1, ge=0, lt=1, description="part of the schedule in which a volume stands for the mesh")
+
+
+class LightConfig(Section):
+    """What is learned of the light beside the surface (docs/light.md)."""
+
+    strength: bool = Field(
+        False, description="of each view and channel: exposure and white balance that were not kept fixed"
+    )
+    offset: bool = Field(False, description="from the lens to the flash, one vector in the cameras' frame")
+    ambient: bool = Field(
+        False, description="light on the object that does not come from the flash: spherical harmonics of order 2"
+    )
+    vignetting: bool = Field(False, description="how the lens darkens towards the border, one polynomial for all views")
 
 
 class RenderConfig(Section):
@@ -252,6 +269,7 @@ class RunConfig(Section):
         "without the object, where these are known",
     )
     field: FieldConfig = FieldConfig()
+    light: LightConfig = LightConfig()
     render: RenderConfig = RenderConfig()
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()

@@ -16,6 +16,7 @@ IDENTITY_FIELDS = (
     "texture",
     "background",
     "field",
+    "light",
     "render",
     "loss",
     "train",

@@ -18,7 +18,7 @@ PROGRAMS = ("browser", "cluster", "workflow")
 
 WHOLE_RUNS = {
     *("test_asset_in_blender", "test_blender", "test_delivered", "test_diligent", "test_evaluation", "test_faults"),
-    *("test_gallery", "test_parallel_store", "test_report", "test_report_figures", "test_report_publish"),
+    *("test_gallery", "test_light", "test_parallel_store", "test_report", "test_report_figures", "test_report_publish"),
     *("test_resume", "test_security", "test_stopping", "test_structure_from_motion", "test_sync", "test_tracking"),
     *("test_training", "test_viewer"),
 }

@@ -119,14 +119,18 @@ class Curriculum:
         images: Float[Tensor, "b h w 3"],
         known: Float[Tensor, "b h w"] | None,
         generator: torch.Generator,
+        exposure: Float[Tensor, "..."] | None = None,
     ) -> dict[str, Tensor]:
-        """The loss terms of the field alone, on random pixels of whole views; `known` is 0 where none is shown."""
+        """The loss terms of the field alone, on random pixels of whole views; `known` is 0 where none is shown, and
+        `exposure` broadcasts to what `images` multiply the radiance by; None: one."""
         count = images[..., 0].numel()
         pixel = torch.randint(count, (self._field.config.rays,), generator=generator).to(images.device)
         rays = rays_through(cameras, pixel)
         jitter = torch.rand(len(pixel), 1, generator=generator).to(rays.enter)
         outer, volume = self._field.all_segments(rays, jitter)
         prediction = outer.with_surface(volume.radiance, 1 - volume.transmittance)
+        if exposure is not None:
+            prediction = prediction * exposure.expand_as(images).flatten(0, 2).index_select(0, pixel)
         target = images.flatten(0, 2).index_select(0, pixel)
         error = (prediction - target).abs()
         if known is not None:

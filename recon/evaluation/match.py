@@ -9,9 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from recon.camera import Cameras
+from recon.images.gains import fitted_gains
 from recon.images.metrics import image_metrics, mask_iou
 from recon.model.material import Material, material_of
-from recon.model.model import Model, SurfaceMesh
+from recon.model.model import Model, SurfaceMesh, exposed
 from recon.model.reflectance import MicrofacetReflectance, VaryingReflectance
 from recon.render.renderer import Rendering, render
 from recon.render.shade import Angles
@@ -49,13 +50,20 @@ def batches(views: Views) -> Iterator[slice]:
 
 @torch.no_grad()
 def match(model: Model, mesh: SurfaceMesh, views: Views) -> Match:
-    """Render the cameras of `views` (in the model's frame and radiance scale), all at once, and compare."""
+    """Render the cameras of `views` (in the model's frame and radiance scale), all at once, and compare.
+
+    Where strengths of the light were learned, those of other views are not known: each view, whether it was fitted or
+    not, is compared with a prediction that has the gains which suit it best (`recon.images.gains`).
+    """
     cameras = Cameras.from_views(views).to(model.device)
     given = None if views.backgrounds is None else torch.from_numpy(views.backgrounds).to(model.device)
     known = None if views.known is None else torch.from_numpy(views.known) > 0
-    rendering = model.render(mesh, cameras, given)
+    rendering, images = model.render(mesh, cameras, given), torch.from_numpy(views.images)
+    if model.config.light.strength:
+        gains = fitted_gains(rendering.radiance.cpu(), images, known).to(model.device)
+        rendering = exposed(rendering, gains[:, None, None])
     radiance = rendering.radiance.cpu()
-    metrics = image_metrics(radiance, torch.from_numpy(views.images), known)
+    metrics = image_metrics(radiance, images, known)
     if views.masks is not None:
         metrics["mask_iou"] = mask_iou(rendering.alpha.cpu(), torch.from_numpy(views.masks) / 255, known)
     planes = [radiance, rendering.alpha, rendering.depth, rendering.normals, *_apart(rendering)]

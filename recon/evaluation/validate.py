@@ -50,6 +50,9 @@ from recon.run_folder import (
 )
 from recon.views import ROTATION_TOLERANCE, Views, load_views
 
+FITTED = "fitted to each view and channel"
+"""What a prediction's strength is where strengths were learned: those of views that were not fitted are not known."""
+
 UNLIKE = 5
 """Ratio of sizes from which a reference is hardly in the mesh's unit."""
 
@@ -198,6 +201,7 @@ def _measure(
         "views": len(views),
         **views.size,
         "outside_masks": "black" if views.blackened else "as photographed",
+        **({"exposure": FITTED} if views.model.config.light.strength else {}),
         "mean": mean_metrics(per_view),
         "per_view": per_view,
         "ranges": ranges,

@@ -1,6 +1,7 @@
 """A trained model as a file: `model.pt`, loadable with `weights_only=True`."""
 
 import io
+import json
 import pickle
 import warnings
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from recon.config import parse_config
 from recon.errors import ReconError
 from recon.files import atomic
+from recon.model.light import views_of
 from recon.model.model import Model, SurfaceMesh
 from recon.run_folder import MODEL, VERSION, RunFolder
 
@@ -44,11 +46,22 @@ def load_model(run: str | Path) -> Model:
             parse_config(content["config"], source=str(path)),
             content["world_from_unit"].numpy().astype(np.float64),
             float(content["radiance_scale"]),
+            views=views_of(content["weights"]),
         )
         model.load_state_dict(content["weights"])
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ReconError(f"{path}: holds no model of this version of recon: {_one_line(error)}") from error
     return model.eval()
+
+
+def save_light(model: Model, path: Path) -> None:
+    """Write what was learned of the light as JSON, in the source's unit of length; nothing where that is nothing."""
+    if not model.light.learned:
+        path.unlink(missing_ok=True)
+        return
+    unit = float(np.cbrt(np.linalg.det(model.world_from_unit[:3, :3])))
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(model.light.found(unit), indent=1, allow_nan=False) + "\n")
 
 
 def check_format(content: dict[str, Any], path: Path, kind: str) -> None:

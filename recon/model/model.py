@@ -1,4 +1,4 @@
-"""The whole of what is learned: the flow, the reflectance, and what is behind the object."""
+"""The whole of what is learned: the flow, the reflectance, what is behind the object, and the light."""
 
 from functools import partial
 from typing import NamedTuple
@@ -11,9 +11,12 @@ from torch import Tensor, nn
 from recon.background.create import create_background
 from recon.camera import Cameras
 from recon.config import RunConfig
+from recon.model.light import Light
 from recon.model.reflectance import ConstantReflectance, MicrofacetReflectance, VaryingReflectance
 from recon.render import pytorch3d
-from recon.render.renderer import Rendering, render
+from recon.render.normals import vertex_normals
+from recon.render.renderer import Rendering, Shader, render
+from recon.render.shade import Angles
 from recon.surface.flow import Flow
 from recon.surface.grid import VelocityGrid
 from recon.surface.icosphere import icosphere
@@ -51,7 +54,9 @@ class Model(nn.Module):
         world_from_unit: Float64[np.ndarray, "4 4"],
         radiance_scale: float,
         brightness: float = 1.0,
+        views: int = 0,
     ) -> None:
+        """`brightness`: albedo to begin with. `views`: how many are fitted, each of which may have a strength."""
         super().__init__()
         self.config = config
         self.world_from_unit = world_from_unit
@@ -60,6 +65,7 @@ class Model(nn.Module):
         self.velocity: VelocityGrid | VelocityNetwork = represented(config.surface)
         self.reflectance = _reflectance(config, brightness)
         self.background = create_background(config, brightness)
+        self.light = Light(config.light, views)
 
     @property
     def export_level(self) -> int:
@@ -85,37 +91,78 @@ class Model(nn.Module):
         points, flow = icosphere(level, self.device).vertices, self.flow()
         return torch.cat([flow.jacobian_determinants(part) for part in points.split(CHUNK)])
 
-    def render(self, mesh: SurfaceMesh, cameras: Cameras, given: Float[Tensor, "n h w 3"] | None = None) -> Rendering:
+    def render(
+        self,
+        mesh: SurfaceMesh,
+        cameras: Cameras,
+        given: Float[Tensor, "n h w 3"] | None = None,
+        views: Int[Tensor, " n"] | None = None,
+    ) -> Rendering:
         """Images of the mesh in front of its background; without gradient where that is a field.
 
         Args:
             cameras: in the unit frame.
             given: linear radiance that the cameras see without the object, for `background: given`.
+            views: which training views these are, for the strength of their light; None: others, with strength 1.
 
         Returns:
             Linear radiance relative to `radiance_scale`, alpha, depth in the unit frame, normals.
         """
-        return self.background.composite(self.render_surface(mesh, cameras), cameras, given)
+        rendering = self.render_surface(mesh, cameras)
+        exposure = self.light.exposure(cameras, views)
+        if exposure is None:
+            return self.background.composite(rendering, cameras, given)
+        given = None if given is None else given / exposure  # it is a photograph, and exposed
+        return exposed(self.background.composite(rendering, cameras, given), exposure)
 
     def render_surface(self, mesh: SurfaceMesh, cameras: Cameras) -> Rendering:
-        """Images of the mesh before black."""
+        """Images of the mesh before black, as the light is, before strengths and vignetting."""
         render_mesh = render
         if self.config.render.backend == "pytorch3d":
             render_mesh = partial(pytorch3d.render, silhouette=self.config.loss.silhouette > 0)
+        attributes, shader = self._lit(mesh)
         return render_mesh(
             mesh.vertices,
             mesh.faces,
-            cameras,
-            albedo=mesh.attributes,
-            shader=self.reflectance.shade,
+            self.light.placed(cameras),
+            albedo=attributes,
+            shader=shader,
             samples=self.config.render.samples,
             antialias=self.config.render.antialias,
         )
+
+    def _lit(self, mesh: SurfaceMesh) -> tuple[Float[Tensor, "v a"], Shader]:
+        """Attributes and the shader that takes them. Ambient irradiance is an attribute of the vertices: it varies with
+        the normal as slowly as harmonics of order 2 do, so that interpolating it is as good as interpolating them."""
+        if self.light.ambient is None:
+            return mesh.attributes, self.reflectance.shade
+        irradiance = self.light.irradiance(vertex_normals(mesh.vertices, mesh.faces))
+        return torch.cat([mesh.attributes, irradiance], dim=1), self._shade_with_ambient
+
+    def _shade_with_ambient(
+        self,
+        attributes: Float[Tensor, "p k"],
+        irradiance: Float[Tensor, " p"],
+        cosine: Float[Tensor, " p"],
+        angles: Angles | None = None,
+    ) -> Float[Tensor, "p 3"]:
+        own, ambient = attributes[:, :-3], attributes[:, -3:]
+        parameters = self.reflectance.parameters_of(own)
+        flash = self.reflectance.reflect(parameters, irradiance, cosine, angles)
+        return flash + parameters[:, :3] * ambient
 
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next(self.parameters()).device
+
+
+def exposed(rendering: Rendering, exposure: Float[Tensor, "..."]) -> Rendering:
+    """The rendering with its radiance, and that of surface and background alone, times what broadcasts to it."""
+    surface, background = (
+        None if part is None else part * exposure for part in (rendering.surface, rendering.background)
+    )
+    return rendering._replace(radiance=rendering.radiance * exposure, surface=surface, background=background)
 
 
 def _reflectance(config: RunConfig, brightness: float) -> ConstantReflectance:

@@ -28,8 +28,10 @@ def initial_model(config: RunConfig, views: Views, device: torch.device) -> Mode
         ReconError: the images are black.
     """
     torch.manual_seed(config.train.seed)
-    model = Model(config, views.world_from_unit, views.radiance_scale, _brightness(views))
-    model.background.confine(Cameras.from_views(views), torch.from_numpy(views.images))
+    cameras = Cameras.from_views(views)
+    model = Model(config, views.world_from_unit, views.radiance_scale, _brightness(views), len(views))
+    model.light.adapt(cameras, _distance_from_light(views))
+    model.background.confine(cameras, torch.from_numpy(views.images))
     with torch.no_grad():
         model.reflectance.log_albedo.add_(torch.from_numpy(_tint(views, model.background)).log())
     return model.to(device)
@@ -42,11 +44,16 @@ def _brightness(views: Views) -> float:
     if len(lit) == 0:
         raise ReconError("the training images are black: nothing in them is brighter than 5% of the radiance scale")
     bright = float(np.quantile(lit, 0.98))
+    distance = _distance_from_light(views)
+    return bright * (distance * distance)
+
+
+def _distance_from_light(views: Views) -> float:
+    """Of bright points of the surface; 1 for distant lights, whose irradiance does not fall."""
     if views.light_direction is not None:
-        return bright
+        return 1.0
     lights = views.camera_to_world[:, :3, 3] if views.light_position is None else views.light_position
-    distance = np.linalg.norm(lights, axis=1).mean() - TYPICAL_RADIUS
-    return bright * float(distance**2)
+    return float(np.linalg.norm(lights, axis=1).mean() - TYPICAL_RADIUS)
 
 
 def _tint(views: Views, background: Background) -> Float32[np.ndarray, " 3"]:

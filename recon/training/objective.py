@@ -8,7 +8,7 @@ from recon.background.composite import chosen_pixels, composite_some
 from recon.background.curriculum import Curriculum
 from recon.background.losses import outline_weights
 from recon.config import RunConfig
-from recon.model.model import Model, SurfaceMesh
+from recon.model.model import Model, SurfaceMesh, exposed
 from recon.surface.flow import Flow
 from recon.surface.icosphere import icosphere
 from recon.training.crop import Crops, cropped, crops_at, inside_crops, occupied_pixels
@@ -27,7 +27,9 @@ def evaluate(
     """
     if curriculum is not None:
         if curriculum.warming_up(fraction):
-            return curriculum.warm_up_terms(batch.cameras, batch.images, batch.weights, draws.generator)
+            exposure = model.light.exposure(batch.cameras, batch.views)
+            terms = curriculum.warm_up_terms(batch.cameras, batch.images, batch.weights, draws.generator, exposure)
+            return terms | light_terms(model)
         fraction = curriculum.surface_fraction(fraction)
         masks, foreground = curriculum.of_views(batch.views)
         if batch.weights is not None:
@@ -42,8 +44,13 @@ def evaluate(
     batch = crop(batch, mesh, model.config, draws)
     if curriculum is not None:
         return terms_with_field(model, curriculum, batch, mesh, flow, path, fraction, draws)
-    rendering = model.render(mesh, batch.cameras, batch.backgrounds)
-    return loss_terms(model, rendering, batch, mesh, flow, path, draws)
+    rendering = model.render(mesh, batch.cameras, batch.backgrounds, batch.views)
+    return loss_terms(model, rendering, batch, mesh, flow, path, draws) | light_terms(model)
+
+
+def light_terms(model: Model) -> dict[str, Tensor]:
+    """The prior of what is learned of the light; nothing where that is nothing."""
+    return {"light": model.light.prior()} if model.light.learned and model.config.loss.light else {}
 
 
 def terms_with_field(
@@ -65,8 +72,12 @@ def terms_with_field(
     rays, outer = curriculum.segments(batch.cameras, pixel, alpha, draws.generator)
     weights = weights * outline_weights(rendering, outer, pixel)
     batch = batch._replace(weights=weights if batch.weights is None else weights * batch.weights)
-    terms = loss_terms(model, composite_some(rendering, outer, pixel), batch, mesh, flow, path, draws)
-    return terms | curriculum.terms(alpha, batch.images, masks, rays, outer, pixel, fraction, draws.generator)
+    composed, images = composite_some(rendering, outer, pixel), batch.images
+    exposure = model.light.exposure(batch.cameras, batch.views)
+    if exposure is not None:
+        composed, images = exposed(composed, exposure), images / exposure.detach()
+    terms = loss_terms(model, composed, batch, mesh, flow, path, draws) | light_terms(model)
+    return terms | curriculum.terms(alpha, images, masks, rays, outer, pixel, fraction, draws.generator)
 
 
 def crop(batch: Batch, mesh: SurfaceMesh, config: RunConfig, draws: Draws) -> Batch:

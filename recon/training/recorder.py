@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 
 from recon.camera import Cameras
 from recon.errors import ReconError
+from recon.images.gains import fitted_gains
 from recon.images.metrics import image_metrics
 from recon.images.pictures import tone_map
 from recon.model.file import save_model
@@ -94,6 +95,9 @@ class Recorder:
             given = None if views.backgrounds is None else torch.from_numpy(views.backgrounds).to(cameras.centers)
             prediction = self._model.render(mesh, cameras, given).radiance.cpu()
             known = None if views.known is None else torch.from_numpy(views.known) > 0
+            if self._model.config.light.strength:
+                gains = fitted_gains(prediction, torch.from_numpy(views.images), known)
+                prediction = gains[:, None, None] * prediction
             metrics = image_metrics(prediction, torch.from_numpy(views.images), known)
             found[name] = metrics["mean_absolute_error"].mean().item(), pairs(views, prediction.numpy())
         for name, (error, _) in found.items():

@@ -12,7 +12,7 @@ from recon.errors import ReconError
 from recon.files import remove_leftovers, writable_folder
 from recon.identity import identity_fields
 from recon.model.export import write_meshes
-from recon.model.file import save_model
+from recon.model.file import save_light, save_model
 from recon.model.model import Model
 from recon.processor import settle_on_cpu
 from recon.render.pytorch3d import require_pytorch3d
@@ -20,6 +20,7 @@ from recon.run_folder import (
     CHECKS,
     CONFIG,
     HISTORY,
+    LIGHT,
     MESH_GLB,
     MESH_PLY,
     MODEL,
@@ -39,7 +40,7 @@ from recon.training.schedule import Progress
 from recon.training.state import Restart, StateFile
 from recon.training.stopping import EarlyStopping, check_watched
 from recon.training.trainer import Trainer, content
-from recon.views import Views, load_views
+from recon.views import LIGHTS, Views, load_views
 
 TRAINING_SET = "train"
 """Name under which the error on the views that are fitted is recorded."""
@@ -138,6 +139,7 @@ def train(
                 tracker.mark(GOT_NOWHERE, found)
                 write_meshes(model, out)
                 save_model(model, run.file(MODEL))
+                save_light(model, run.file(LIGHT))
                 if options.make_pages is not None:
                     options.make_pages(out)
                 states.forget_previous()
@@ -162,6 +164,7 @@ def read_inputs(views: Path, config: RunConfig, validation: Mapping[str, Path], 
     training = before_black(loaded) if config.background == "none" else loaded
     check_crop(config, training, views)
     check_lights(config.background, training, views)
+    check_offset(config, training, views)
     check_given(config.background, training, views)
     sets = {TRAINING_SET: thinned(training)}
     for name, path in validation.items():
@@ -212,6 +215,13 @@ def check_crop(config: RunConfig, views: Views, path: Path) -> None:
         raise ReconError(
             f"key 'train.crop.size': {size} pixels, but the images of {path} are {views.width} x {views.height}"
         )
+
+
+def check_offset(config: RunConfig, views: Views, path: Path) -> None:
+    """Raise `ReconError` where the place of the light is to be learned, and known."""
+    key = next((key for key in LIGHTS if getattr(views, key) is not None), None)
+    if config.light.offset and key is not None:
+        raise ReconError(f"{path}: has key '{key}', so that there is no flash whose offset 'light.offset' could learn")
 
 
 def describe(config: RunConfig, views: Views, path: Path, max_minutes: float | None) -> dict[str, object]:
