@@ -1,6 +1,6 @@
 """An object from real photographs, without masks: how far points of structure from motion are from its mesh.
 
-    python -m benchmarks.photographs FOLDER [--points POINTS.ply] [--size 192] [--iterations 1200] [--out …]
+    python -m benchmarks.photographs FOLDER [--points POINTS.ply] [--size 192] [--iterations 600] [--set KEY=VALUE …]
 
 FOLDER is whatever `recon extract` takes that brings points of structure from motion. Every eighth photograph is held
 back. The points are those that three views or more see, or those of a file, in the source's frame. Distances are shares
@@ -27,6 +27,7 @@ from recon.training.run import train
 from recon.views import Views, load_views
 
 HOLD_OUT = 8
+LIGHT = ["light.strength=true", "light.offset=true", "light.ambient=true"]
 FEWEST_VIEWS = 3
 
 
@@ -35,7 +36,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("--points", type=Path, help="points in the source's frame (default: those of FOLDER)")
     parser.add_argument("--size", type=int, default=192, help="pixels along each side of the views")
-    parser.add_argument("--iterations", type=int, default=1200, help="of the training")
+    parser.add_argument("--iterations", type=int, default=600, help="of the training")
+    parser.add_argument("--set", nargs="+", default=LIGHT, metavar="KEY=VALUE", help=f"(default: {' '.join(LIGHT)})")
     parser.add_argument("--out", type=Path, default=Path("results/studies/photographs"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -45,7 +47,8 @@ def main() -> None:
         extract(options.folder, views, size=options.size, hold_out=HOLD_OUT)
     if not RunFolder(run).is_trained:
         start, processor = time.time(), time.process_time()
-        train(views, load_config(None, ["background=field", f"train.iterations={options.iterations}"]), run)
+        config = load_config(None, ["background=field", f"train.iterations={options.iterations}", *options.set])
+        train(views, config, run)
         print(f"training: {time.time() - start:.0f} s, {time.process_time() - processor:.0f} s of processor time")
     held_out = held_out_path(views)
     validate(run, {"held_out": held_out}, run / "validation")
