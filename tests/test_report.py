@@ -101,7 +101,7 @@ def test_the_best_of_each_set_is_marked_and_published_losses_stand_beside(runs: 
 
 def test_bars_are_shares_of_the_largest_of_a_column(runs: list[Path]) -> None:
     html = report_page(runs)
-    # 0.003, 0.004 and the published 0.00727.
+    # 0.003, 0.004 and the reference work's 0.00727.
     for share in (41.3, 55.0, 100.0):
         assert f"width:{share}%" in html
 

@@ -101,7 +101,7 @@ def load_records(runs: Sequence[Path]) -> list[RunRecord]:
 
 
 def set_names(names: Iterable[str]) -> list[str]:
-    """Viewpoint sets in the order of a report: those with published losses first."""
+    """Viewpoint sets in the order of a report: those of the reference work first."""
     known = list(PUBLISHED)
     return sorted(set(names), key=lambda name: (known.index(name) if name in known else len(known), name))
 

@@ -33,7 +33,7 @@ def tiles(record: RunRecord) -> list[dict[str, str]]:
     """The row of numbers that a page opens with."""
     found = []
     for name in set_names(record.sets):
-        note = f"published {PUBLISHED[name]:.5f}" if name in PUBLISHED else ""
+        note = f"{PUBLISHED[name]:.5f}: the reference work's loss" if name in PUBLISHED else ""
         error = record.sets[name]["mean"].get("mean_absolute_error")
         found.append({"label": f"error, {name}", "value": number(error, 5), "note": note})
     if record.geometry is not None:
