@@ -14,7 +14,7 @@ from recon.config import Integrator
 from recon.render.kernels import trial
 from recon.render.kernels.samples import render_samples
 from recon.render.renderer import diffuse
-from recon.surface.kernels import FusedSpline
+from recon.surface.kernels import TritonSpline
 
 CPU = torch.device("cpu")
 
@@ -50,7 +50,7 @@ def rendering(cameras: Cameras) -> None:
 
 def flow(degree: int, integrator: Integrator) -> None:
     side = 4 + degree
-    spline = FusedSpline.of(torch.zeros(3, side, side, side, requires_grad=True), degree)
+    spline = TritonSpline.of(torch.zeros(3, side, side, side, requires_grad=True), degree)
     points = torch.zeros(70, 3)
     spline.trajectory(points, 0.4, 2, integrator)[-1].sum().backward()
     spline.with_jacobian(points)[1].sum().backward()

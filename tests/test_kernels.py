@@ -33,7 +33,7 @@ from recon.render.kernels.sums import sums_at
 from recon.render.kernels.topology import incidence, topology
 from recon.render.rasterize import on_screen, visible_faces
 from recon.render.renderer import diffuse, torch_samples
-from recon.surface.kernels import FusedSpline
+from recon.surface.kernels import TritonSpline
 from recon.surface.spline import Spline
 from recon.training.data import TrainingData
 from recon.training.draws import StagedDraws
@@ -150,7 +150,7 @@ def test_fused_splines_are_those_of_torch(degree: int, integrator: Any, steps: i
     coefficients = (0.3 * torch.randn(3, 4 + degree, 4 + degree, 4 + degree)).to(DEVICE)
     weights = torch.randn(40, 3).to(DEVICE), torch.randn(40, 3, 3).to(DEVICE)
     results = []
-    for kind in (Spline, FusedSpline):
+    for kind in (Spline, TritonSpline):
         leaves = [coefficients.clone().requires_grad_(), points.clone().requires_grad_()]
         spline = kind.of(leaves[0], degree)
         path = spline.trajectory(leaves[1], 0.4, steps, integrator)
@@ -168,7 +168,7 @@ def test_fused_splines_are_those_of_torch(degree: int, integrator: Any, steps: i
 def test_a_gradient_that_is_not_finite_shows_in_the_coefficients(spoilt: float) -> None:
     """Sums of integers would hide it."""
     leaf = torch.zeros(3, 6, 6, 6, device=DEVICE, requires_grad=True)
-    end = FusedSpline.of(leaf, 2).trajectory(torch.zeros(5, 3, device=DEVICE), 0.4, 2, "midpoint")[-1]
+    end = TritonSpline.of(leaf, 2).trajectory(torch.zeros(5, 3, device=DEVICE), 0.4, 2, "midpoint")[-1]
     weights = torch.ones_like(end)
     weights[2, 1] = spoilt
     gradient = torch.autograd.grad((end * weights).sum(), leaf)[0]
@@ -180,7 +180,7 @@ def test_sums_are_as_fine_as_the_gradients_are_large(scale: float) -> None:
     points = (0.5 * torch.randn(30, 3)).to(DEVICE)
     weights = scale * torch.randn(30, 3).to(DEVICE)
     found = []
-    for kind in (Spline, FusedSpline):
+    for kind in (Spline, TritonSpline):
         leaf = torch.zeros(3, 6, 6, 6, device=DEVICE, requires_grad=True)
         end = kind.of(leaf, 2).trajectory(points, 0.4, 1, "euler")[-1]
         found.append(torch.autograd.grad((end * weights).sum(), leaf)[0] / scale)
@@ -189,7 +189,7 @@ def test_sums_are_as_fine_as_the_gradients_are_large(scale: float) -> None:
 
 def test_points_that_are_no_numbers_stay_so() -> None:
     points = torch.tensor([[0.0, torch.nan, 0.0], [0.1, 0.2, 0.3]], device=DEVICE)
-    field = FusedSpline.of(torch.ones(3, 6, 6, 6, device=DEVICE), 2)
+    field = TritonSpline.of(torch.ones(3, 6, 6, 6, device=DEVICE), 2)
     end = field.trajectory(points, 0.4, 1, SurfaceConfig().integrator)[-1]
     assert end[0].isnan().any() and end[1].isfinite().all()
 
@@ -212,14 +212,14 @@ def test_the_trials_pass() -> None:
     from recon.surface import trial as of_flow
 
     of_rendering.check(DEVICE)
-    of_flow.check(DEVICE, FusedSpline.of)
+    of_flow.check(DEVICE, TritonSpline.of)
 
 
 def test_a_trial_notices_a_wrong_kernel() -> None:
     from recon.surface import trial
 
     with pytest.raises(RuntimeError, match="is not that of torch"):
-        trial.check(DEVICE, lambda coefficients, degree: FusedSpline.of(1.01 * coefficients, degree))
+        trial.check(DEVICE, lambda coefficients, degree: TritonSpline.of(1.01 * coefficients, degree))
 
 
 WAITING = ("local_scalar", "nonzero", "masked_select", "unique", "bincount", "repeat_interleave", "is_nonzero")
@@ -268,7 +268,7 @@ def test_nothing_in_a_recorded_iteration_waits(options: list[str], monkeypatch: 
     views = sphere_views(3, 20)
     monkeypatch.setattr(renderer, "kernels_work", lambda device: True)
     monkeypatch.setattr(grid, "serves", lambda *_: True)
-    monkeypatch.setattr(grid, "_compiled", lambda device: FusedSpline.of)
+    monkeypatch.setattr(grid, "_compiled", lambda device: TritonSpline.of)
     data = TrainingData.from_views(views, DEVICE)
     optimisation = Optimisation(initial_model(config, views, DEVICE), data, Progress(9), recorded=True)
     optimisation.step()

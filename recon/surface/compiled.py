@@ -13,7 +13,7 @@ import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeVar, no_type_check
+from typing import Any, TypeVar, no_type_check
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recon.config import Integrator
-from recon.surface.spline import HALF_WIDTH, step_jacobians
+from recon.surface.spline import HALF_WIDTH, FusedSpline
 
 _Result = TypeVar("_Result")
 
@@ -50,36 +50,6 @@ _HALF, _SIXTH, _TWO_THIRDS = (np.float32(value) for value in (1 / 2, 1 / 6, 2 / 
 
 # Sums may be taken in another order and products fused; what is not a number stays that.
 _MATH = {"contract", "reassoc", "nsz", "arcp"}
-
-
-class CompiledSpline(NamedTuple):
-    """A field ready to be looked up, as `recon.surface.spline.Spline`; `rows` are its coefficients, vectors last."""
-
-    rows: Float[Tensor, "m m m 3"]
-    cells: int
-    degree: int
-
-    @classmethod
-    def of(cls, coefficients: Float[Tensor, "3 m m m"], degree: int) -> "CompiledSpline":
-        return cls(coefficients.permute(1, 2, 3, 0).contiguous(), coefficients.shape[1] - degree, degree)
-
-    def with_jacobian(self, points: Float[Tensor, "v 3"]) -> tuple[Float[Tensor, "v 3"], Float[Tensor, "v 3 3"]]:
-        """The field and its Jacobian [component, coordinate]; the latter's gradient is to coefficients alone."""
-        value, jacobian = _LookUp.apply(self.rows, points, self.cells, self.degree)
-        return value, jacobian
-
-    def trajectory(
-        self, points: Float[Tensor, "v 3"], step: float, steps: int, integrator: Integrator
-    ) -> list[Float[Tensor, "v 3"]]:
-        """Positions at the start and after each of `steps` steps; the last alone has a gradient."""
-        end, path = _Trajectory.apply(self.rows, points, self.cells, self.degree, step, steps, integrator)
-        return [*path.unbind(0), end]
-
-    def step_jacobians(
-        self, points: Float[Tensor, "v 3"], step: float, integrator: Integrator
-    ) -> tuple[Float[Tensor, "v 3"], Float[Tensor, "v 3 3"]]:
-        """See `recon.surface.spline.step_jacobians`."""
-        return step_jacobians(self.with_jacobian, points, step, integrator)
 
 
 class _Trajectory(torch.autograd.Function):
@@ -158,6 +128,13 @@ class _LookUp(torch.autograd.Function):
 
         of_points = torch.einsum("vcd,vc->vd", jacobian, of_value)
         return _total(_in_parts(go_back, len(points))), of_points, None, None
+
+
+class CompiledSpline(FusedSpline):
+    """See `recon.surface.spline.FusedSpline`."""
+
+    look_up = _LookUp
+    carry = _Trajectory
 
 
 @functools.cache

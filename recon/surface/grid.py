@@ -74,9 +74,9 @@ def spline(coefficients: Float[Tensor, "3 m m m"], degree: int) -> AnySpline:
 def _compiled(device: torch.device) -> Callable[[Tensor, int], AnySpline]:
     """What makes a field of coefficients that is looked up by compiled code."""
     if device.type == "cuda":
-        from recon.surface.kernels import FusedSpline
+        from recon.surface.kernels import TritonSpline
 
-        return FusedSpline.of
+        return TritonSpline.of
     from recon.surface.compiled import CompiledSpline
 
     return CompiledSpline.of

@@ -1,6 +1,6 @@
 """B-spline fields looked up by Triton kernels: all steps and stages of a trajectory in one, forward and backward.
 
-The mathematics is that of `recon.surface.spline`, which says why; `FusedSpline` stands in for its `Spline`. A point
+The mathematics is that of `recon.surface.spline`, which says why; `TritonSpline` stands in for its `Spline`. A point
 goes its whole way in the registers of one thread. Backward it goes the way back, with the positions of the stages, and
 adds to the coefficients' gradient what each stage gives.
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recon.config import Integrator
-from recon.surface.spline import HALF_WIDTH, step_jacobians
+from recon.surface.spline import HALF_WIDTH, FusedSpline
 
 BLOCK = 64
 
@@ -33,36 +33,6 @@ LARGEST = 2.0**55
 _HALF_WIDTH = tl.constexpr(HALF_WIDTH)
 _LARGEST = tl.constexpr(LARGEST)
 _STAGES: dict[Integrator, int] = {"euler": 1, "midpoint": 2, "rk4": 4}
-
-
-class FusedSpline(NamedTuple):
-    """A field ready to be looked up, as `recon.surface.spline.Spline`; `rows` are its coefficients, vectors last."""
-
-    rows: Float[Tensor, "m m m 3"]
-    cells: int
-    degree: int
-
-    @classmethod
-    def of(cls, coefficients: Float[Tensor, "3 m m m"], degree: int) -> "FusedSpline":
-        return cls(coefficients.permute(1, 2, 3, 0).contiguous(), coefficients.shape[1] - degree, degree)
-
-    def with_jacobian(self, points: Float[Tensor, "v 3"]) -> tuple[Float[Tensor, "v 3"], Float[Tensor, "v 3 3"]]:
-        """The field and its Jacobian [component, coordinate]; the latter's gradient is to coefficients alone."""
-        value, jacobian = _LookUp.apply(self.rows, points, self.cells, self.degree)
-        return value, jacobian
-
-    def trajectory(
-        self, points: Float[Tensor, "v 3"], step: float, steps: int, integrator: Integrator
-    ) -> list[Float[Tensor, "v 3"]]:
-        """Positions at the start and after each of `steps` steps; the last alone has a gradient."""
-        end, path = _Trajectory.apply(self.rows, points, self.cells, self.degree, step, steps, integrator)
-        return [*path.unbind(0), end]
-
-    def step_jacobians(
-        self, points: Float[Tensor, "v 3"], step: float, integrator: Integrator
-    ) -> tuple[Float[Tensor, "v 3"], Float[Tensor, "v 3 3"]]:
-        """See `recon.surface.spline.step_jacobians`."""
-        return step_jacobians(self.with_jacobian, points, step, integrator)
 
 
 class _Sums(NamedTuple):
@@ -164,6 +134,13 @@ class _LookUp(torch.autograd.Function):
         _look_up_backward[grid](points, of_value, by_jacobian, *sums, count, ctx.cells, **meta, enable_fp_fusion=False)
         of_points = (jacobian.view(3, 3, count) * of_value[:, None]).sum(0)
         return sums.gradient(), of_points.T, None, None
+
+
+class TritonSpline(FusedSpline):
+    """See `recon.surface.spline.FusedSpline`."""
+
+    look_up = _LookUp
+    carry = _Trajectory
 
 
 @triton.jit

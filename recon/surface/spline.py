@@ -8,7 +8,8 @@ d has d - 1 continuous derivatives, and at every point depends on (d + 1)^3 coef
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -89,6 +90,44 @@ def step_jacobians(
         velocities.append(value)
         slopes.append(jacobian @ (eye + step * _weighted(a, slopes)))
     return points + step * _weighted(weights, velocities), eye + step * _weighted(weights, slopes)
+
+
+@dataclass(frozen=True)
+class FusedSpline:
+    """A field that is looked up by fused code, in place of `Spline`; `rows` are its coefficients, vectors last.
+
+    `recon.surface.kernels` and `recon.surface.compiled` say by which: `look_up` gives values and Jacobians, `carry`
+    trajectories.
+    """
+
+    rows: Float[Tensor, "m m m 3"]
+    cells: int
+    degree: int
+
+    look_up: ClassVar[type[torch.autograd.Function]]
+    carry: ClassVar[type[torch.autograd.Function]]
+
+    @classmethod
+    def of(cls, coefficients: Float[Tensor, "3 m m m"], degree: int) -> "FusedSpline":
+        return cls(coefficients.permute(1, 2, 3, 0).contiguous(), coefficients.shape[1] - degree, degree)
+
+    def with_jacobian(self, points: Float[Tensor, "v 3"]) -> tuple[Float[Tensor, "v 3"], Float[Tensor, "v 3 3"]]:
+        """The field and its Jacobian [component, coordinate]; the latter's gradient is to coefficients alone."""
+        value, jacobian = self.look_up.apply(self.rows, points, self.cells, self.degree)
+        return value, jacobian
+
+    def trajectory(
+        self, points: Float[Tensor, "v 3"], step: float, steps: int, integrator: Integrator
+    ) -> list[Float[Tensor, "v 3"]]:
+        """Positions at the start and after each of `steps` steps; the last alone has a gradient."""
+        end, path = self.carry.apply(self.rows, points, self.cells, self.degree, step, steps, integrator)
+        return [*path.unbind(0), end]
+
+    def step_jacobians(
+        self, points: Float[Tensor, "v 3"], step: float, integrator: Integrator
+    ) -> tuple[Float[Tensor, "v 3"], Float[Tensor, "v 3 3"]]:
+        """See `step_jacobians`."""
+        return step_jacobians(self.with_jacobian, points, step, integrator)
 
 
 def refinement(cells: int, degree: int, like: Tensor) -> Float[Tensor, "f c"]:
