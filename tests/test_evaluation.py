@@ -295,7 +295,7 @@ def test_an_earlier_validation_goes_and_other_peoples_files_stay(run: Path, view
     names = {path.name for path in out.iterdir()}
     assert names == {
         *("front.json", "front.png", "front", "certificate.json", "surface.npz", "overshoot.npz", "turntable.gif"),
-        *("relit.gif", "full", "above.json", "above.png", "list.json"),
+        *("relit.gif", "holes.json", "full", "above.json", "above.png", "list.json"),
     }
     assert [path.name for path in (out / "full").iterdir()] == ["notes.txt"]
 

@@ -55,7 +55,9 @@ def test_eight_trainings_at_once_on_a_store_that_does_not_exist_yet(tmp_path: Pa
     command = [sys.executable, "-c", SCRIPT, str(TRAININGS)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
-    assert "recon: warning" not in done.stderr
+    # Trainings as short as these get nowhere, and say so; the store gives no cause for a warning.
+    warnings = [line for line in done.stderr.splitlines() if "recon: warning" in line]
+    assert all("the training got nowhere" in line for line in warnings), done.stderr
 
     client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/results/mlflow.db")
     experiment = client.get_experiment_by_name("recon")

@@ -295,7 +295,9 @@ def test_a_damaged_state_falls_back_to_the_previous(
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     train(views_file, small(), tmp_path, {"front": views_file}, options=Options(quiet=True))
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    # A training as short as this gets nowhere, and says so too.
+    (line,) = [line for line in warnings if "the training got nowhere" not in line]
     assert "state.pt: not a readable state of a training" in line
     assert line.endswith("; going on from state.previous.pt")
     assert_same_run(tmp_path, whole)
