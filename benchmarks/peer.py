@@ -119,7 +119,7 @@ def iteration(peer: str, level: int, views: str) -> Measured:
     """An iteration of a training of recon, four views, with what renders in it; the first warms up."""
     loaded = load_views(Path(views))
     config = load_config(None, [*TRAINING, *BACKENDS[peer], f"train.levels=[{level}]"])
-    optimisation = _optimisation(loaded, config.model_copy(), Progress(1000))
+    optimisation = _optimisation(loaded, config, Progress(1000))
     return timed(optimisation.step)
 
 

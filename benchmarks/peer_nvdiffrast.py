@@ -1,7 +1,7 @@
 """nvdiffrast as a peer, where a person has it and a GPU: its licence is non-commercial, and recon never installs it.
 
-Laine et al. 2020, "Modular Primitives for High-Performance Differentiable Rendering". Written after its documentation;
-not run by recon's authors, who have no copy.
+Laine et al. 2020, "Modular Primitives for High-Performance Differentiable Rendering". Written from what is known of
+its interface and never run: recon's authors have no copy.
 """
 
 from functools import cache

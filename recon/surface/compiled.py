@@ -23,26 +23,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recon.config import Integrator
-from recon.surface.spline import HALF_WIDTH, FusedSpline
+from recon.surface.spline import HALF_WIDTH, TABLEAUS, FusedSpline
 
 _Result = TypeVar("_Result")
 
 SMALLEST_PART = 4096
 """Points that are worth a thread."""
-
-_PARTS: dict[Integrator, tuple[float, ...]] = {
-    "euler": (0.0,),
-    "midpoint": (0.0, 1 / 2),
-    "rk4": (0.0, 1 / 2, 1 / 2, 1.0),
-}
-"""How far along the velocity of the stage before it, in steps, each stage looks."""
-
-_SHARES: dict[Integrator, tuple[float, ...]] = {
-    "euler": (1.0,),
-    "midpoint": (0.0, 1.0),
-    "rk4": (1 / 6, 1 / 3, 1 / 3, 1 / 6),
-}
-"""What the velocity of each stage is to the step."""
 
 # A constant that is not said to be of 32 bits is of 64 to the compiler, and so is then all that it touches.
 _HALF_WIDTH, _ZERO, _ONE, _TWO, _THREE = (np.float32(value) for value in (HALF_WIDTH, 0, 1, 2, 3))
@@ -64,8 +50,10 @@ class _Trajectory(torch.autograd.Function):
         steps: int,
         integrator: Integrator,
     ) -> tuple[Float[Tensor, "v 3"], Float[Tensor, "s v 3"]]:
-        parts = np.array(_PARTS[integrator], np.float32) * np.float32(step)
-        shares = np.array(_SHARES[integrator], np.float32) * np.float32(step)
+        stages, weights = TABLEAUS[integrator]
+        # All of these schemes look along the velocity of the stage before alone: how far, and its share of the step.
+        parts = np.array([a[-1] if a else 0 for a in stages], np.float32) * np.float32(step)
+        shares = np.array(weights, np.float32) * np.float32(step)
         visited, end = rows.new_empty(steps * len(parts), len(points), 3), rows.new_empty(len(points), 3)
         table, start, path, last = (each.detach().contiguous().numpy() for each in (rows, points, visited, end))
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recon.config import Integrator
-from recon.surface.spline import HALF_WIDTH, FusedSpline
+from recon.surface.spline import HALF_WIDTH, TABLEAUS, FusedSpline
 
 BLOCK = 64
 
@@ -32,7 +32,7 @@ LARGEST = 2.0**55
 
 _HALF_WIDTH = tl.constexpr(HALF_WIDTH)
 _LARGEST = tl.constexpr(LARGEST)
-_STAGES: dict[Integrator, int] = {"euler": 1, "midpoint": 2, "rk4": 4}
+_STAGES = {integrator: len(stages) for integrator, (stages, _) in TABLEAUS.items()}
 
 
 class _Sums(NamedTuple):

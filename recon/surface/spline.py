@@ -21,7 +21,7 @@ HALF_WIDTH = 1.1
 """Half the side of the cube, in the unit frame: the unit sphere and a margin. Beyond it the field is constant
 along the axes that are left."""
 
-_TABLEAUS: dict[Integrator, tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]] = {
+TABLEAUS: dict[Integrator, tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]] = {
     "euler": (((),), (1.0,)),
     "midpoint": (((), (1 / 2,)), (0.0, 1.0)),
     "rk4": (((), (1 / 2,), (0.0, 1 / 2), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
@@ -80,7 +80,7 @@ def step_jacobians(
 
     The gradient is to what the field is made of, at stages that stay where they are.
     """
-    stages, weights = _TABLEAUS[integrator]
+    stages, weights = TABLEAUS[integrator]
     velocities: list[Tensor] = []
     slopes: list[Tensor] = []
     eye = torch.eye(3, dtype=points.dtype, device=points.device)
@@ -250,7 +250,7 @@ class _Trajectory(torch.autograd.Function):
     def forward(
         ctx: Any, table: Tensor, points: Tensor, spline: Spline, step: float, steps: int, integrator: Integrator
     ) -> tuple[Tensor, Tensor]:
-        stages, weights = _TABLEAUS[integrator]
+        stages, weights = TABLEAUS[integrator]
         path, saved = [points.T.contiguous()], []
         for _ in range(steps):
             velocities: list[Tensor] = []
@@ -270,7 +270,7 @@ class _Trajectory(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, of_end: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         step, steps, integrator, shape = ctx.scheme
-        stages, weights = _TABLEAUS[integrator]
+        stages, weights = TABLEAUS[integrator]
         table, of_points = of_end.new_zeros(shape), of_end.T
         saved = ctx.saved_tensors
         for first in reversed(range(0, 3 * steps * len(stages), 3 * len(stages))):
