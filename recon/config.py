@@ -176,6 +176,13 @@ class TextureConfig(Section):
     falloff: float = Field(
         0.25, ge=0, le=4, description="a texture n times as fine takes steps that are n^falloff times as small"
     )
+    least: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="relative contrast of the albedo, and error without it, up to which an object counts as one of "
+        "one albedo, and textures are left out (varying only); 0: never",
+    )
 
     @model_validator(mode="after")
     def _nested(self) -> "TextureConfig":

@@ -27,7 +27,7 @@ from recon.run_folder import (
     RESERVED_SETS,
     RunFolder,
 )
-from recon.tracking import GOT_NOWHERE, Dataset, start_run, tracking_uri
+from recon.tracking import ALBEDO, GOT_NOWHERE, Dataset, start_run, tracking_uri
 from recon.training.data import TrainingData
 from recon.training.device import training_device
 from recon.training.initialise import initial_model
@@ -137,6 +137,7 @@ def train(
                     Trainer(optimisation, recorder, stopping, states, tracker, config.train.save_every).run()
                 found = _outcome(model, inputs, recorder.latest, progress)
                 tracker.mark(GOT_NOWHERE, found)
+                tracker.mark(ALBEDO, albedo_found(model))
                 write_meshes(model, out)
                 save_model(model, run.file(MODEL))
                 save_light(model, run.file(LIGHT))
@@ -144,7 +145,7 @@ def train(
                     options.make_pages(out)
                 states.forget_previous()
     if not options.quiet:
-        print(_farewell(run, views, validation, progress, recorder.latest), file=sys.stderr)
+        print(_farewell(run, views, validation, progress, recorder.latest, albedo_found(model)), file=sys.stderr)
     if found is not None:
         print(f"recon: warning: {out}: {found}", file=sys.stderr)
 
@@ -244,13 +245,24 @@ def _outcome(model: Model, inputs: Inputs, errors: Mapping[str, float], progress
     return outcome(fit, model.config, inputs.views, progress.iteration)
 
 
+def albedo_found(model: Model) -> str:
+    """What a training found out of the albedo: whether the surface has more than one."""
+    return "one for the whole surface" if model.reflectance.uniform else "varies over the surface"
+
+
 def _farewell(
-    run: RunFolder, views: Path, validation: Mapping[str, Path], progress: Progress, errors: Mapping[str, float]
+    run: RunFolder,
+    views: Path,
+    validation: Mapping[str, Path],
+    progress: Progress,
+    errors: Mapping[str, float],
+    albedo: str,
 ) -> str:
     sets = " ".join(f"{name}={path}" for name, path in {TRAINING_SET: views, **validation}.items())
     rows = [
         ("trained", f"{progress.iteration} iterations in {clock(progress.seconds)}{_cut_by_the_clock(progress)}"),
         ("error", "  ".join(f"{name} {error:.4f}" for name, error in errors.items())),
+        ("albedo", albedo),
         ("mesh", f"{run.file(MESH_PLY)}  {run.file(MESH_GLB)}"),
         ("model", str(run.file(MODEL))),
         ("history", f"{run.file(HISTORY)}  {run.file(CHECKS)}"),
