@@ -202,6 +202,16 @@ class FieldConfig(Section):
     warm_up: float = Field(0.1, ge=0, lt=1, description="part of the schedule in which a volume stands for the mesh")
 
 
+class CamerasConfig(Section):
+    """What is learned of the cameras."""
+
+    refine: bool = Field(
+        False,
+        description="correct the poses of the training views by small motions, from 35% of the surface's schedule on; "
+        "for poses that are not exact, as from structure from motion",
+    )
+
+
 class LightConfig(Section):
     """What is learned of the light beside the surface (docs/light.md)."""
 
@@ -276,6 +286,7 @@ class RunConfig(Section):
         "without the object, where these are known",
     )
     field: FieldConfig = FieldConfig()
+    cameras: CamerasConfig = CamerasConfig()
     light: LightConfig = LightConfig()
     render: RenderConfig = RenderConfig()
     loss: LossConfig = LossConfig()

@@ -22,7 +22,7 @@ from recon.training.draws import Draws, StagedDraws
 from recon.training.graph import Recorded, Replay
 from recon.training.objective import evaluate
 from recon.training.paint import PaintLooks
-from recon.training.schedule import Progress, learning_rate, level
+from recon.training.schedule import POSES_FROM, Progress, learning_rate, level
 
 REFLECTANCE_RATE = {"grid": 1.0, "mlp": 5.0}
 """Step size of the albedo relative to the flow's: it has few, well-determined parameters."""
@@ -42,6 +42,9 @@ LIGHT_RATE = {"log_strength": 1.0, "offset": 0.1, "ambient": 3.0, "vignetting": 
 """Step sizes of what is learned of the light, relative to the flow's. A strength is told by its own view alone, which
 comes in few iterations. Ambient light has to be found before shape and albedo have explained what it does: slower, its
 mean is taken for a brighter albedo (0.05 in place of 0.25 after 150 iterations of the tests' scene)."""
+
+POSES_RATE = 0.03
+"""Step size of twists relative to the flow's: poses are off by less than shapes are."""
 
 MAX_GRADIENT = 1.0
 """Norm to which gradients of the flow are clipped: a flipped silhouette must not throw the shape away."""
@@ -193,7 +196,8 @@ class Optimisation:
             return []
         buffers = [*self.model.background.buffers(), *curriculum.pseudo_masks.buffers()]
         renewed = [(buffer, buffer.clone()) for buffer in buffers]
-        curriculum.update(self._data.cameras, self._developed(), self._data.known, fraction)
+        cameras = self.model.poses.corrected(self._data.cameras)
+        curriculum.update(cameras, self._developed(), self._data.known, fraction)
         return renewed
 
     @torch.no_grad()
@@ -220,6 +224,7 @@ class Optimisation:
         return (
             self.curriculum is None
             and not self.model.light.learned  # tried on no device yet
+            and not config.cameras.refine  # nor this
             and config.render.backend == "torch"
             and config.loss.laplacian == 0  # which counts neighbours, and waits
             and self.model.device.type == "cuda"
@@ -355,6 +360,8 @@ def parameter_groups(model: Model) -> list[dict[str, Any]]:
     ]
     if field:
         groups.append({"name": "field", "params": field, "factor": field_factor(model.config), "start": 0.0})
+    if model.poses.twists is not None:
+        groups.append({"name": "poses", "params": [model.poses.twists], "factor": POSES_RATE, "start": POSES_FROM})
     for name, parameter in model.light.named_parameters():
         groups.append({"name": name, "params": [parameter], "factor": LIGHT_RATE[name], "start": 0.0})
     return groups

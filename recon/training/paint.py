@@ -130,7 +130,8 @@ def contrast(model: Model, data: TrainingData, images: Float[Tensor, "n h w 3"],
     sums, squares = torch.zeros(2, 3, device=model.device)
     for view in range(0, len(data), -(-len(data) // MOST_VIEWS)):
         batch = data.batch(torch.tensor([view], device=model.device))
-        rendering = model.render_surface(mesh, batch.cameras)
+        cameras = model.poses.corrected(batch.cameras, batch.views)
+        rendering = model.render_surface(mesh, cameras)
         alone = (rendering.alpha > COVERED).float()
         if batch.weights is not None:
             alone = alone * batch.weights
@@ -139,7 +140,7 @@ def contrast(model: Model, data: TrainingData, images: Float[Tensor, "n h w 3"],
         lost += (error.abs() * inside).sum().item()
         shown += (averaged(images[view][None]) * inside).sum().item()
         log_albedo = render(
-            mesh.vertices, mesh.faces, batch.cameras, albedo=mesh.attributes, shader=paint, antialias=False
+            mesh.vertices, mesh.faces, cameras, albedo=mesh.attributes, shader=paint, antialias=False
         ).radiance
         weight = (rendering.radiance.mean(dim=3) * alone)[..., None]
         total += weight.sum().item()

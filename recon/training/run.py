@@ -12,11 +12,12 @@ from recon.errors import ReconError
 from recon.files import remove_leftovers, writable_folder
 from recon.identity import identity_fields
 from recon.model.export import write_meshes
-from recon.model.file import save_light, save_model
+from recon.model.file import save_light, save_model, save_poses
 from recon.model.model import Model
 from recon.processor import settle_on_cpu
 from recon.render.pytorch3d import require_pytorch3d
 from recon.run_folder import (
+    CAMERAS,
     CHECKS,
     CONFIG,
     HISTORY,
@@ -141,6 +142,7 @@ def train(
                 write_meshes(model, out)
                 save_model(model, run.file(MODEL))
                 save_light(model, run.file(LIGHT))
+                save_poses(model, run.file(CAMERAS))
                 if options.make_pages is not None:
                     options.make_pages(out)
                 states.forget_previous()
@@ -219,8 +221,10 @@ def check_crop(config: RunConfig, views: Views, path: Path) -> None:
 
 
 def check_offset(config: RunConfig, views: Views, path: Path) -> None:
-    """Raise `ReconError` where the place of the light is to be learned, and known."""
+    """Raise `ReconError` where the place of the light is to be learned, or moves with what is learned, and known."""
     key = next((key for key in LIGHTS if getattr(views, key) is not None), None)
+    if config.cameras.refine and key is not None:
+        raise ReconError(f"{path}: has key '{key}', but 'cameras.refine' moves each flash with its camera")
     if config.light.offset and key is not None:
         raise ReconError(f"{path}: has key '{key}', so that there is no flash whose offset 'light.offset' could learn")
 
