@@ -43,7 +43,7 @@ LIGHT_RATE = {"log_strength": 1.0, "offset": 0.1, "ambient": 3.0, "vignetting": 
 comes in few iterations. Ambient light has to be found before shape and albedo have explained what it does: slower, its
 mean is taken for a brighter albedo (0.05 in place of 0.25 after 150 iterations of the tests' scene)."""
 
-POSES_RATE = 0.03
+POSES_RATE = 0.06
 """Step size of twists relative to the flow's: poses are off by less than shapes are."""
 
 MAX_GRADIENT = 1.0
