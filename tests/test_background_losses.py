@@ -1,5 +1,6 @@
 """Loss terms of a background's field, on few rays and pixels."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -63,6 +64,15 @@ def test_what_differs_more_from_the_wall_is_less_redundant() -> None:
     loss = redundant_alpha_loss(alpha, outer, torch.arange(4), images, alike=0.1)
     expected = 0.8 * 0.5 * (1 + 2 * torch.exp(torch.tensor(-1.0)) + torch.exp(torch.tensor(-4.0))) / 4
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_pixels_that_no_photograph_shows_price_no_surface() -> None:
+    wall = RaySegment(torch.full((4, 3), 0.4), torch.zeros(4), torch.zeros(4, 1))
+    outer = OuterSegments(segment([1.0] * 4), wall)
+    alpha = torch.full((1, 1, 4), 0.5, requires_grad=True)
+    known = torch.tensor([1.0, 0, 1, 0]).view(1, 1, 4)
+    redundant_alpha_loss(alpha, outer, torch.arange(4), torch.full((1, 1, 4, 3), 0.4), known=known).backward()
+    np.testing.assert_allclose(alpha.grad, [[[0.2, 0, 0.2, 0]]], rtol=1e-6)
 
 
 def test_segments_of_few_and_of_many_samples_are_as_long() -> None:

@@ -163,6 +163,7 @@ class Curriculum:
         pixel: Int[Tensor, " r"],
         fraction: float,
         generator: torch.Generator,
+        known: Float[Tensor, "b h w"] | None = None,
     ) -> dict[str, Tensor]:
         """The loss terms that a field adds at `fraction` of the surface's schedule.
 
@@ -170,11 +171,12 @@ class Curriculum:
             alpha: of the surface.
             masks: pseudo-masks of the views, as `of_views` gives them.
             rays, outer, pixel: as `segments` gives them and takes them.
+            known: 0 in pixels that no photograph shows; None: all are.
         """
         weights, terms = self._weights, dict[str, Tensor]()
         if weights.redundant_alpha:
             alike = ALIKE * min(1.0, 1 + STRICTER - fraction)
-            terms["redundant_alpha"] = redundant_alpha_loss(alpha, outer, pixel, images, alike)
+            terms["redundant_alpha"] = redundant_alpha_loss(alpha, outer, pixel, images, alike, known)
         if weights.pseudo_mask and fraction < GUIDED:
             terms["pseudo_mask"] = pseudo_mask_weight(fraction) * pseudo_mask_loss(alpha, masks)
         if weights.field_opacity:

@@ -59,12 +59,13 @@ def redundant_alpha_loss(
     pixel: Int[Tensor, " r"],
     images: Float[Tensor, "b h w 3"],
     alike: float = ALIKE,
+    known: Float[Tensor, "b h w"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean alpha of outline pixels that the field explains without the surface.
 
     A membrane that is as bright as the wall behind it has no error, and so no gradient of the images'.
     `pixel` are those, as flat indices into (b, h, w), that `outer` belongs to; `alike` is the difference of
-    radiance at which the price has fallen to 1/e.
+    radiance at which the price has fallen to 1/e; where `known` is 0 no photograph says anything.
     """
     seen = alpha.flatten().index_select(0, pixel)
     with torch.no_grad():
@@ -73,6 +74,8 @@ def redundant_alpha_loss(
         # Before black the image error alone moves outlines, and a price would eat what is dark itself.
         lit = alone.mean(1) / (alone.mean(1) + LIT)
         price = lit * torch.exp(-((difference / alike) ** 2)) * (seen < 1)
+        if known is not None:
+            price = price * (known.flatten().index_select(0, pixel) > 0)
     return (price * seen).sum() / alpha.numel()
 
 

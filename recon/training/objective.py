@@ -70,7 +70,7 @@ def terms_with_field(
     draws: Draws,
 ) -> dict[str, Tensor]:
     """The loss terms of a surface within a radiance field, and those of the field."""
-    masks, foreground = batch.pseudo_masks, batch.foreground
+    masks, foreground, known = batch.pseudo_masks, batch.foreground, batch.weights
     assert masks is not None and foreground is not None
     rendering = model.render_surface(mesh, batch.cameras, refined_views(model, batch, fraction))
     alpha = rendering.alpha
@@ -83,7 +83,7 @@ def terms_with_field(
     if exposure is not None:
         composed, images = exposed(composed, exposure), images / exposure.detach()
     terms = loss_terms(model, composed, batch, mesh, flow, path, draws) | light_terms(model)
-    return terms | curriculum.terms(alpha, images, masks, rays, outer, pixel, fraction, draws.generator)
+    return terms | curriculum.terms(alpha, images, masks, rays, outer, pixel, fraction, draws.generator, known)
 
 
 def crop(batch: Batch, mesh: SurfaceMesh, config: RunConfig, draws: Draws) -> Batch:
