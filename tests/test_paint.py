@@ -101,6 +101,12 @@ def test_contrast_tells_how_far_an_albedo_is_spread() -> None:
     assert 0.1 < found.error < 0.4
 
 
+def test_a_surface_that_is_seen_nowhere_explains_nothing() -> None:
+    model, data = model_of_a_ball()
+    data = TrainingData(data.cameras, data.images, None, known=torch.zeros(data.images.shape[:3]))
+    assert contrast(model, data, data.images, 4).error == np.inf
+
+
 def test_pixels_that_no_photograph_shows_do_not_count() -> None:
     model, data = model_of_a_ball()
     wrong, known = data.images.clone(), torch.ones(data.images.shape[:3])

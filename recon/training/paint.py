@@ -11,6 +11,7 @@ have found, and what one albedo or they leave:
 and at two later looks, when the shape can explain more, takes the textures up again where one albedo leaves too much.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,9 +20,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from recon.model.model import Model
+from recon.model.model import Model, SurfaceMesh
 from recon.model.reflectance import VaryingReflectance
-from recon.render.renderer import render
+from recon.render.renderer import Shader, render
 from recon.render.shade import Angles
 from recon.training.data import TrainingData
 
@@ -118,39 +119,51 @@ class PaintLooks:
 
 @torch.no_grad()
 def contrast(model: Model, data: TrainingData, images: Float[Tensor, "n h w 3"], level: int) -> Contrast:
-    """What the surface's albedo explains and how it varies, in some of the training views."""
-    mesh, reflectance = model.mesh(level), model.reflectance
+    """What the surface's albedo explains and how it varies, in some of the training views.
 
-    def paint(
-        attributes: Tensor, irradiance: Tensor, cosine: Tensor, angles: Angles | None = None
+    The error is infinite where the surface is seen nowhere.
+    """
+    mesh = model.mesh(level)
+    views = range(0, len(data), -(-len(data) // MOST_VIEWS))
+    sums = torch.stack([_sums(model, mesh, data, images[view], view) for view in views]).sum(dim=0)
+    lost, shown, weight = sums[0, :3]
+    if weight == 0 or shown == 0:
+        return Contrast(math.inf, 0.0, model.reflectance.log_albedo.detach().clone())
+    mean, squares = sums[1:] / weight
+    spread = (squares - mean.square()).clamp(min=0).sqrt().max()
+    return Contrast((lost / shown).item(), spread.item(), mean)
+
+
+def _sums(
+    model: Model, mesh: SurfaceMesh, data: TrainingData, image: Float[Tensor, "h w 3"], view: int
+) -> Float[Tensor, "3 3"]:
+    """Of one view: error, brightness and weight; and the weighted logarithm of the albedo, and its square."""
+    batch = data.batch(torch.tensor([view], device=model.device))
+    cameras = model.poses.corrected(batch.cameras, batch.views)
+    rendering = model.render_surface(mesh, cameras)
+    alone = (rendering.alpha > COVERED).float()[..., None]
+    if batch.weights is not None:
+        alone = alone * batch.weights[..., None]
+    inside = averaged(alone) > COVERED
+    error = averaged((rendering.radiance - image) * alone).abs() * inside
+    brightness = averaged(image[None]) * inside
+    seen = render(mesh.vertices, mesh.faces, cameras, albedo=mesh.attributes, shader=_paint(model), antialias=False)
+    weight = rendering.radiance.mean(dim=3, keepdim=True) * alone
+    log_albedo = (weight * seen.radiance).sum(dim=(0, 1, 2))
+    squares = (weight * seen.radiance.square()).sum(dim=(0, 1, 2))
+    return torch.stack([torch.stack([error.sum(), brightness.sum(), weight.sum()]), log_albedo, squares])
+
+
+def _paint(model: Model) -> Shader:
+    def log_albedo(
+        attributes: Float[Tensor, "p k"],
+        irradiance: Float[Tensor, " p"],
+        cosine: Float[Tensor, " p"],
+        angles: Angles | None = None,
     ) -> Float[Tensor, "p 3"]:
-        return reflectance.parameters_of(attributes)[:, :3].log()
+        return model.reflectance.parameters_of(attributes)[:, :3].log()
 
-    lost = shown = total = 0.0
-    sums, squares = torch.zeros(2, 3, device=model.device)
-    for view in range(0, len(data), -(-len(data) // MOST_VIEWS)):
-        batch = data.batch(torch.tensor([view], device=model.device))
-        cameras = model.poses.corrected(batch.cameras, batch.views)
-        rendering = model.render_surface(mesh, cameras)
-        alone = (rendering.alpha > COVERED).float()
-        if batch.weights is not None:
-            alone = alone * batch.weights
-        error = averaged((rendering.radiance - images[view]) * alone[..., None])
-        inside = (averaged(alone[..., None]) > COVERED).float()
-        lost += (error.abs() * inside).sum().item()
-        shown += (averaged(images[view][None]) * inside).sum().item()
-        log_albedo = render(
-            mesh.vertices, mesh.faces, cameras, albedo=mesh.attributes, shader=paint, antialias=False
-        ).radiance
-        weight = (rendering.radiance.mean(dim=3) * alone)[..., None]
-        total += weight.sum().item()
-        sums += (weight * log_albedo).sum(dim=(0, 1, 2))
-        squares += (weight * log_albedo.square()).sum(dim=(0, 1, 2))
-    if not total or not shown:
-        return Contrast(0.0, 0.0, reflectance.log_albedo.detach().clone())
-    mean = sums / total
-    spread = (squares / total - mean.square()).clamp(min=0).sqrt().max().item()
-    return Contrast(lost / shown, spread, mean)
+    return log_albedo
 
 
 def averaged(picture: Float[Tensor, "n h w c"]) -> Float[Tensor, "n a b c"]:
