@@ -2,10 +2,9 @@
 
 import csv
 import json
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from itertools import chain, islice, takewhile
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +31,7 @@ from recon.tracking.store import active_run, experiment_id, open_client, passes
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput, Metric
+    from mlflow.entities import DatasetInput, Metric, Run
 
 INTERRUPTED, GOT_NOWHERE, KEY = "recon.interrupted", "recon.got_nowhere", "recon.key"
 OF_THE_END = (INTERRUPTED, GOT_NOWHERE)
@@ -40,18 +39,18 @@ OF_THE_END = (INTERRUPTED, GOT_NOWHERE)
 PACKAGES = ("environment", "packages.txt")
 TABLES = (HISTORY, CHECKS)
 NO_METRICS = ("iteration", "time", "seconds", "set")
-METRICS_AT_ONCE, PARAMETERS_AT_ONCE = 1000, 100  # MLflow's limits of one request
+ROWS_AT_ONCE = 1000
 
 
 class Export:
     """Sends what the store has not got of the run in the folder `out`, each time that it is called.
 
-    What the store has is asked at first, and again after a failure: it may have taken what it did not answer to.
+    What the store has is asked each time: it may have taken what it did not answer to.
     """
 
     def __init__(self, out: Path, record: Record) -> None:
         self._out, self._run, self._record = out, RunFolder(out), record
-        self._informed = False
+        self._rows = Counter[RunFile]()  # of the tables, that need not be read again
 
     def __call__(self, released: Mapping[RunFile, int] | None = None, validated: bool = False) -> Counter[str]:
         """Bring the run of the store up to date; returns how many metrics, renders and files that took.
@@ -60,97 +59,80 @@ class Export:
         rows. Files and the end are sent once the run is over, what validation wrote if `validated`.
         A failure that passes ends the call; another keeps nothing else back, and is raised in the end.
         """
-        if not self._informed:
-            self._ask()
-        self._informed = False
+        self._client, self._released = open_client(), released or {}
+        self._stored = self._describe()
         counts, refused = Counter[str](), list[Exception]()
-        parts = [lambda: self._metrics(released or {}), lambda: self._renders(released or {}), self._files]
-        for part in [*parts, self._validation] if validated else parts:
+        for part in [self._metrics, self._renders, self._files, *[self._validation] * validated]:
             try:
                 counts += part()
             except Exception as error:
                 if passes(error):
                     raise
                 refused.append(error)
-        if self._record.status != "RUNNING":
-            self._tell_status()
+        record = self._record
+        if record.status not in ("RUNNING", self._stored.info.status):
+            self._client.set_terminated(record.run_id, record.status, record.ended)
         if refused:
             raise refused[0]
-        self._informed = True
         return counts
 
-    def _ask(self) -> None:
-        """Find the run or create it, send what describes it, and learn what the store has of the rest."""
+    def _describe(self) -> "Run":
+        """Find the run or create it, and send what describes it and the store has otherwise or not."""
         from mlflow.entities import Param, RunTag
 
-        record, client = self._record, open_client()
-        run = active_run(client, record.run_id, record.experiment)
-        if run is None:
-            experiment, tags = experiment_id(client, record.experiment), record.tags | {KEY: record.key}
-            # The store may have created it, and its answer been lost.
-            known = client.search_runs([experiment], f"tags.`{KEY}` = '{record.key}'", max_results=1)
-            run = known[0] if known else client.create_run(experiment, record.started, tags, record.name)
-            record.run_id = run.info.run_id
-            record.write(self._out)
-        self._client, data = client, run.data
-        if record.status == "RUNNING":
-            self._tell_status()
+        client, record = self._client, self._record
+        run = active_run(client, record.run_id, record.experiment) or self._create()
+        data, inputs = run.data, run.inputs.dataset_inputs if run.inputs else ()
+        if record.status == "RUNNING" != run.info.status:
+            client.update_run(record.run_id, record.status)
         for tag in OF_THE_END:
             if tag in data.tags and tag not in record.tags:
                 client.delete_tag(record.run_id, tag)
-        client.log_batch(record.run_id, tags=[RunTag(*item) for item in record.tags.items() - data.tags.items()])
-        params = (Param(key, value) for key, value in record.params.items() if key not in data.params)
-        while some := list(islice(params, PARAMETERS_AT_ONCE)):
-            client.log_batch(record.run_id, params=some)
-        if inputs := [dataset_input(entry) for entry in record.datasets]:
-            client.log_inputs(record.run_id, inputs)  # those that it has already stay single
+        tags = [RunTag(*item) for item in record.tags.items() - data.tags.items()]
+        params = [Param(key, value) for key, value in record.params.items() if key not in data.params]
+        client.log_batch(record.run_id, params=params, tags=tags)
+        known = {(each.dataset.name, each.dataset.digest) for each in inputs}
+        if new := [dataset_input(each) for each in record.datasets if (each["name"], each["digest"]) not in known]:
+            client.log_inputs(record.run_id, new)
         if sizes(client, record.run_id, PACKAGES[0]).get(PACKAGES[1], 0) != len(record.packages.encode()):
             client.log_text(record.run_id, record.packages, "/".join(PACKAGES))
-        keys = [key for key in data.metrics if key.startswith(("train/", "val/"))]
-        self._steps = {key: {metric.step for metric in client.get_metric_history(record.run_id, key)} for key in keys}
-        self._rows = Counter[RunFile]()
-        # MLflow sends a small copy of each picture last, so that a picture with one is whole.
-        names = sizes(client, record.run_id, "images")
-        found = (re.match(r"(.+)[+%]step[+%](\d+)[+%].*compressed", name) for name in names)
-        self._pictures = {(match[1].replace("#", "~"), int(match[2])) for match in found if match}
+        return run
 
-    def _tell_status(self) -> None:
-        record = self._record
-        if self._client.get_run(record.run_id).info.status == record.status:
-            return
-        if record.status == "RUNNING":
-            self._client.update_run(record.run_id, record.status)
-            return
-        for tag in OF_THE_END:
-            if tag in record.tags:
-                self._client.set_tag(record.run_id, tag, record.tags[tag])
-        self._client.set_terminated(record.run_id, record.status, record.ended)
+    def _create(self) -> "Run":
+        client, record = self._client, self._record
+        experiment, tags = experiment_id(client, record.experiment), record.tags | {KEY: record.key}
+        # The store may have created it, and its answer been lost.
+        known = client.search_runs([experiment], f"tags.`{KEY}` = '{record.key}'", max_results=1)
+        run = known[0] if known else client.create_run(experiment, record.started, tags, record.name)
+        record.run_id = run.info.run_id
+        record.write(self._out)
+        return run
 
-    def _metrics(self, released: Mapping[RunFile, int]) -> Counter[str]:
-        new = (metric for table in TABLES for metric in self._new_metrics(table, released.get(table)))
+    def _metrics(self) -> Counter[str]:
         counts = Counter[str]()
-        while some := list(islice(new, METRICS_AT_ONCE)):
-            self._client.log_batch(self._record.run_id, metrics=some)
-            counts["metrics"] += len(some)
+        # Rows are sent in their order, so that the store has what precedes the last step that it has.
+        last = {metric.key: metric.step for metric in self._stored.data.to_proto().metrics}
+        for table in TABLES:
+            rows = table_metrics(self._run.table(table), self._released.get(table), self._rows[table])
+            while some := list(islice(rows, ROWS_AT_ONCE)):
+                new = [metric for row in some for metric in row if metric.step > last.get(metric.key, -1)]
+                self._client.log_batch(self._record.run_id, metrics=new)
+                counts["metrics"] += len(new)
+                self._rows[table] += len(some)
         return counts
 
-    def _new_metrics(self, table: RunFile, size: int | None) -> "Iterator[Metric]":
-        path = self._run.table(table)
-        for row in table_rows(path, size, skip=self._rows[table]):
-            self._rows[table] += 1
-            try:
-                metrics = list(row_metrics(row))
-            except (KeyError, TypeError, ValueError):
-                raise ReconError(f"{path}: line {self._rows[table] + 1}: no row of a training's table") from None
-            yield from (metric for metric in metrics if metric.step not in self._steps.get(metric.key, ()))
-
-    def _renders(self, released: Mapping[RunFile, int]) -> Counter[str]:
+    def _renders(self) -> Counter[str]:
         counts = Counter[str]()
-        rows = table_rows(self._run.table(CHECKS), released.get(CHECKS))
-        checked = {row["iteration"] for row in rows}
+        checked = {row["iteration"] for row in table_rows(self._run.table(CHECKS), self._released.get(CHECKS))}
+        # MLflow sends a small copy of each picture last, so that a picture with one is whole. Older versions of it
+        # part the name with other signs.
+        names = (
+            name.replace("#", "~").replace("%", "+") for name in sizes(self._client, self._record.run_id, "images")
+        )
+        stored = {name.partition("+timestamp+")[0] for name in names if "+compressed" in name}
         for path in sorted(self._run.renders.glob("*/[0-9]*.png"), key=lambda path: path.stem):
             series, step = path.parent.name, int(path.stem)
-            if str(step) in checked and (series, step) not in self._pictures:
+            if str(step) in checked and f"{series}+step+{step}" not in stored:
                 self._client.log_image(
                     self._record.run_id,
                     imageio.imread(path),
@@ -159,7 +141,6 @@ class Export:
                     timestamp=round(1000 * path.stat().st_mtime),
                     synchronous=True,
                 )
-                self._pictures.add((series, step))
                 counts["renders"] += 1
         return counts
 
@@ -238,14 +219,20 @@ def dataset_input(entry: Mapping[str, str]) -> "DatasetInput":
     return DatasetInput(dataset, [InputTag("mlflow.data.context", entry["context"])])
 
 
+def table_metrics(path: Path, size: int | None, skip: int) -> "Iterator[list[Metric]]":
+    """The metrics of each of the `table_rows`. Raises `ReconError` at one that is damaged."""
+    for number, row in enumerate(table_rows(path, size, skip), skip + 2):
+        try:
+            yield list(row_metrics(row))
+        except (KeyError, TypeError, ValueError):
+            raise ReconError(f"{path}: line {number}: no row of a training's table") from None
+
+
 def table_rows(path: Path, size: int | None = None, skip: int = 0) -> Iterator[dict[str, str]]:
     """The rows of a table that are whole, within its first `size` bytes, but for the first `skip`."""
-    if not path.exists():
-        return
-    with open(path, "rb") as file:
-        whole = takewhile(lambda line: line.endswith(b"\n") and (size is None or file.tell() <= size), file)
-        header = list(islice(whole, 1))
-        yield from csv.DictReader(map(bytes.decode, chain(header, islice(whole, skip, None))))
+    content = path.read_bytes()[:size] if path.exists() else b""
+    header, *rows = content[: content.rfind(b"\n") + 1].decode().split("\n")
+    return csv.DictReader([header, *rows[skip:]])
 
 
 def row_metrics(row: Mapping[str, str]) -> "Iterator[Metric]":
