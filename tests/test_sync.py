@@ -34,8 +34,7 @@ def proxy(server: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "served")  # whose artifacts the server keeps
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr(live, "FIRST_PAUSE", 0.05)
-    monkeypatch.setattr(live, "LAST_PAUSE", 0.2)
+    monkeypatch.setattr(live, "PAUSE", 0.1)
     yield proxy
     proxy.close()
 

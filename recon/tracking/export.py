@@ -13,14 +13,11 @@ import imageio.v3 as imageio
 from recon.errors import ReconError
 from recon.run_folder import (
     ARTIFACTS,
-    CERTIFICATE,
     CHECKS,
     CONFIG,
-    GEOMETRY,
-    HISTORY,
-    HOLES_PICTURE,
-    RELIT,
-    TURNTABLE,
+    MEASURED_OF_THE_MESH,
+    PICTURES,
+    TABLES,
     VIEWER,
     RunFile,
     RunFolder,
@@ -31,13 +28,12 @@ from recon.tracking.store import active_run, experiment_id, open_client, passes
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput, Metric, Run
+    from mlflow.entities import Metric, Run
 
 INTERRUPTED, GOT_NOWHERE, KEY = "recon.interrupted", "recon.got_nowhere", "recon.key"
 OF_THE_END = (INTERRUPTED, GOT_NOWHERE)
 """Tags that say how a run ended: one that goes on, or is done anew, loses them."""
 PACKAGES = ("environment", "packages.txt")
-TABLES = (HISTORY, CHECKS)
 NO_METRICS = ("iteration", "time", "seconds", "set")
 ROWS_AT_ONCE = 1000
 
@@ -78,7 +74,7 @@ class Export:
 
     def _describe(self) -> "Run":
         """Find the run or create it, and send what describes it and the store has otherwise or not."""
-        from mlflow.entities import Param, RunTag
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 
         client, record = self._client, self._record
         run = active_run(client, record.run_id, record.experiment) or self._create()
@@ -92,8 +88,11 @@ class Export:
         params = [Param(key, value) for key, value in record.params.items() if key not in data.params]
         client.log_batch(record.run_id, params=params, tags=tags)
         known = {(each.dataset.name, each.dataset.digest) for each in inputs}
-        if new := [dataset_input(each) for each in record.datasets if (each["name"], each["digest"]) not in known]:
-            client.log_inputs(record.run_id, new)
+        for entry in record.datasets:
+            if (entry["name"], entry["digest"]) not in known:
+                dataset = Dataset(entry["name"], entry["digest"], "local", json.dumps({"uri": entry["path"]}))
+                context = InputTag("mlflow.data.context", entry["context"])
+                client.log_inputs(record.run_id, [DatasetInput(dataset, [context])])
         if sizes(client, record.run_id, PACKAGES[0]).get(PACKAGES[1], 0) != len(record.packages.encode()):
             client.log_text(record.run_id, record.packages, "/".join(PACKAGES))
         return run
@@ -164,19 +163,17 @@ def send_validation(
     from mlflow.entities import Metric
 
     figures: dict[str, float] = {}
-    pictures = (TURNTABLE, RELIT, HOLES_PICTURE)
-    files = [*map(folder.file, pictures), *map(folder.sheet, names)]
-    sets = [(folder.metrics(name), f"final/{name}") for name in names]
-    for path, prefix in (*sets, (folder.file(CERTIFICATE), "mesh"), (folder.file(GEOMETRY), "mesh")):
+    sets = {folder.metrics(name): f"final/{name}" for name in names}
+    mesh = {folder.file(each): "mesh" for each in MEASURED_OF_THE_MESH}
+    for path, prefix in (sets | mesh).items():
         if path.is_file():
-            values = read_figures(path, mean=prefix != "mesh")
+            values = read_figures(path, mean=path in sets)
             figures |= {f"{prefix}/{name}": float(x) for name, x in values.items() if isinstance(x, int | float)}
-            files.append(path)
     stored = client.get_run(run_id).data.metrics
     # As text, where NaN is the same as NaN.
     new = [Metric(key, x, now(), 0) for key, x in figures.items() if str(stored.get(key)) != str(x)]
-    if new:
-        client.log_batch(run_id, metrics=new)
+    client.log_batch(run_id, metrics=new)
+    files = [*sets, *mesh, *map(folder.sheet, names), *map(folder.file, PICTURES)]
     return Counter(metrics=len(new)) + send_files(client, run_id, files, folder="validation", again=again)
 
 
@@ -195,37 +192,19 @@ def send_files(
     client: "MlflowClient", run_id: str, paths: Iterable[Path], folder: str | None = None, again: bool = False
 ) -> Counter[str]:
     """Send the files that there are and the store has not got in that size, or all of them `again`."""
-    counts = Counter[str]()
-    if present := [path for path in paths if path.is_file()]:
-        stored = {} if again else sizes(client, run_id, folder)
-        for path in present:
-            # The report has put a better page in place of the training's.
-            if stored.get(path.name) != path.stat().st_size and (path.name != VIEWER.name or path.name not in stored):
-                client.log_artifact(run_id, str(path), folder)
-                counts["files"] += 1
-    return counts
+    present = [path for path in paths if path.is_file()]
+    stored = sizes(client, run_id, folder) if present and not again else {}
+    # The report has put a better page in place of the training's.
+    stored |= {path.name: path.stat().st_size for path in present if path.name == VIEWER.name in stored}
+    new = [path for path in present if stored.get(path.name) != path.stat().st_size]
+    for path in new:
+        client.log_artifact(run_id, str(path), folder)
+    return Counter(files=len(new))
 
 
 def sizes(client: "MlflowClient", run_id: str, folder: str | None) -> dict[str, int]:
     """The files that the store has in a folder of the run's artifacts, and their bytes."""
     return {Path(file.path).name: file.file_size or 0 for file in client.list_artifacts(run_id, folder)}
-
-
-def dataset_input(entry: Mapping[str, str]) -> "DatasetInput":
-    """A viewpoint set as MLflow's. One that is trained on and validated on keeps the first of its contexts there."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    dataset = Dataset(entry["name"], entry["digest"], "local", json.dumps({"uri": entry["path"]}))
-    return DatasetInput(dataset, [InputTag("mlflow.data.context", entry["context"])])
-
-
-def table_metrics(path: Path, size: int | None, skip: int) -> "Iterator[list[Metric]]":
-    """The metrics of each of the `table_rows`. Raises `ReconError` at one that is damaged."""
-    for number, row in enumerate(table_rows(path, size, skip), skip + 2):
-        try:
-            yield list(row_metrics(row))
-        except (KeyError, TypeError, ValueError):
-            raise ReconError(f"{path}: line {number}: no row of a training's table") from None
 
 
 def table_rows(path: Path, size: int | None = None, skip: int = 0) -> Iterator[dict[str, str]]:
@@ -235,16 +214,20 @@ def table_rows(path: Path, size: int | None = None, skip: int = 0) -> Iterator[d
     return csv.DictReader([header, *rows[skip:]])
 
 
-def row_metrics(row: Mapping[str, str]) -> "Iterator[Metric]":
-    """`train/COLUMN` of a row of the history, `val/SET/COLUMN` of one of the checks.
+def table_metrics(path: Path, size: int | None, skip: int) -> "Iterator[list[Metric]]":
+    """What `table_rows` gives, as metrics: `train/COLUMN` of the history, `val/SET/COLUMN` of the checks.
 
     The iteration is the step and the column `time` the time, so that a row is the same metrics whenever it is sent.
+    Raises `ReconError` at a row that is damaged.
     """
     from mlflow.entities import Metric
 
-    prefix = f"val/{row['set']}" if "set" in row else "train"
-    # Runs of early versions have no times: they count from 1970.
-    time = int(row["time"]) if "time" in row else round(1000 * float(row["seconds"]))
-    for name, text in row.items():
-        if name not in NO_METRICS and text:
-            yield Metric(f"{prefix}/{name}", float(text), time, int(row["iteration"]))
+    for number, row in enumerate(table_rows(path, size, skip), skip + 2):
+        prefix = f"val/{row['set']}" if "set" in row else "train"
+        columns = [name for name, text in row.items() if name not in NO_METRICS and text]
+        try:
+            # Runs of early versions have no times: they count from 1970.
+            time = int(row["time"]) if "time" in row else round(1000 * float(row["seconds"]))
+            yield [Metric(f"{prefix}/{name}", float(row[name]), time, int(row["iteration"])) for name in columns]
+        except (KeyError, TypeError, ValueError):
+            raise ReconError(f"{path}: line {number}: no row of a training's table") from None
