@@ -41,12 +41,13 @@ ROWS_AT_ONCE = 1000
 class Export:
     """Sends what the store has not got of the run in the folder `out`, each time that it is called.
 
-    What the store has is asked each time: it may have taken what it did not answer to.
+    What the store has is asked at first, at the end, and after a failure: it may have taken what it did not answer to.
     """
 
     def __init__(self, out: Path, record: Record) -> None:
         self._out, self._run, self._record = out, RunFolder(out), record
         self._rows = Counter[RunFile]()  # of the tables, that need not be read again
+        self._informed = False
 
     def __call__(self, released: Mapping[RunFile, int] | None = None, validated: bool = False) -> Counter[str]:
         """Bring the run of the store up to date; returns how many metrics, renders and files that took.
@@ -55,47 +56,49 @@ class Export:
         rows. Files and the end are sent once the run is over, what validation wrote if `validated`.
         A failure that passes ends the call; another keeps nothing else back, and is raised in the end.
         """
-        self._client, self._released = open_client(), released or {}
-        self._stored = self._describe()
+        if not self._informed or self._record.status != "RUNNING":
+            self._ask()
+        self._informed, self._released = False, released or {}
         counts, refused = Counter[str](), list[Exception]()
-        for part in [self._metrics, self._renders, self._files, *[self._validation] * validated]:
+        for part in [self._metrics, self._renders, self._files, *[self._validation] * validated, self._end]:
             try:
                 counts += part()
             except Exception as error:
                 if passes(error):
                     raise
                 refused.append(error)
-        record = self._record
-        if record.status not in ("RUNNING", self._stored.info.status):
-            self._client.set_terminated(record.run_id, record.status, record.ended)
         if refused:
             raise refused[0]
+        self._informed = True
         return counts
 
-    def _describe(self) -> "Run":
-        """Find the run or create it, and send what describes it and the store has otherwise or not."""
+    def _ask(self) -> None:
+        """Find the run or create it, send what describes it, and learn what the store has of the rest."""
         from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 
-        client, record = self._client, self._record
-        run = active_run(client, record.run_id, record.experiment) or self._create()
-        data, inputs = run.data, run.inputs.dataset_inputs if run.inputs else ()
+        client, record = open_client(), self._record
+        self._client = client
+        self._stored = run = active_run(client, record.run_id, record.experiment) or self._create()
         if record.status == "RUNNING" != run.info.status:
             client.update_run(record.run_id, record.status)
         for tag in OF_THE_END:
-            if tag in data.tags and tag not in record.tags:
+            if tag in run.data.tags and tag not in record.tags:
                 client.delete_tag(record.run_id, tag)
-        tags = [RunTag(*item) for item in record.tags.items() - data.tags.items()]
-        params = [Param(key, value) for key, value in record.params.items() if key not in data.params]
+        tags = [RunTag(*item) for item in record.tags.items() - run.data.tags.items()]
+        params = [Param(key, value) for key, value in record.params.items() if key not in run.data.params]
         client.log_batch(record.run_id, params=params, tags=tags)
-        known = {(each.dataset.name, each.dataset.digest) for each in inputs}
-        for entry in record.datasets:
-            if (entry["name"], entry["digest"]) not in known:
-                dataset = Dataset(entry["name"], entry["digest"], "local", json.dumps({"uri": entry["path"]}))
-                context = InputTag("mlflow.data.context", entry["context"])
-                client.log_inputs(record.run_id, [DatasetInput(dataset, [context])])
+        for entry in record.datasets:  # those that it has already stay single
+            dataset = Dataset(entry["name"], entry["digest"], "local", json.dumps({"uri": entry["path"]}))
+            context = InputTag("mlflow.data.context", entry["context"])
+            client.log_inputs(record.run_id, [DatasetInput(dataset, [context])])
         if sizes(client, record.run_id, PACKAGES[0]).get(PACKAGES[1], 0) != len(record.packages.encode()):
             client.log_text(record.run_id, record.packages, "/".join(PACKAGES))
-        return run
+        # Rows are sent in their order, so that the store has what precedes the last step that it has.
+        self._last = {metric.key: metric.step for metric in run.data.to_proto().metrics}
+        # MLflow sends a small copy of each picture last, so that a picture with one is whole. Older versions of it
+        # part the name with other signs.
+        names = (name.replace("#", "~").replace("%", "+") for name in sizes(client, record.run_id, "images"))
+        self._pictures = {name.partition("+timestamp+")[0] for name in names if "+compressed" in name}
 
     def _create(self) -> "Run":
         client, record = self._client, self._record
@@ -109,12 +112,10 @@ class Export:
 
     def _metrics(self) -> Counter[str]:
         counts = Counter[str]()
-        # Rows are sent in their order, so that the store has what precedes the last step that it has.
-        last = {metric.key: metric.step for metric in self._stored.data.to_proto().metrics}
         for table in TABLES:
             rows = table_metrics(self._run.table(table), self._released.get(table), self._rows[table])
             while some := list(islice(rows, ROWS_AT_ONCE)):
-                new = [metric for row in some for metric in row if metric.step > last.get(metric.key, -1)]
+                new = [metric for row in some for metric in row if metric.step > self._last.get(metric.key, -1)]
                 self._client.log_batch(self._record.run_id, metrics=new)
                 counts["metrics"] += len(new)
                 self._rows[table] += len(some)
@@ -123,15 +124,10 @@ class Export:
     def _renders(self) -> Counter[str]:
         counts = Counter[str]()
         checked = {row["iteration"] for row in table_rows(self._run.table(CHECKS), self._released.get(CHECKS))}
-        # MLflow sends a small copy of each picture last, so that a picture with one is whole. Older versions of it
-        # part the name with other signs.
-        names = (
-            name.replace("#", "~").replace("%", "+") for name in sizes(self._client, self._record.run_id, "images")
-        )
-        stored = {name.partition("+timestamp+")[0] for name in names if "+compressed" in name}
         for path in sorted(self._run.renders.glob("*/[0-9]*.png"), key=lambda path: path.stem):
             series, step = path.parent.name, int(path.stem)
-            if str(step) in checked and f"{series}+step+{step}" not in stored:
+            name = f"{series}+step+{step}"
+            if str(step) in checked and name not in self._pictures:
                 self._client.log_image(
                     self._record.run_id,
                     imageio.imread(path),
@@ -140,6 +136,7 @@ class Export:
                     timestamp=round(1000 * path.stat().st_mtime),
                     synchronous=True,
                 )
+                self._pictures.add(name)
                 counts["renders"] += 1
         return counts
 
@@ -151,6 +148,12 @@ class Export:
     def _validation(self) -> Counter[str]:
         folder = self._run.validation
         return send_validation(self._client, self._record.run_id, folder, folder.sets())
+
+    def _end(self) -> Counter[str]:
+        record = self._record
+        if record.status not in ("RUNNING", self._stored.info.status):
+            self._client.set_terminated(record.run_id, record.status, record.ended)
+        return Counter()
 
 
 def send_validation(
