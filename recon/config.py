@@ -176,6 +176,13 @@ class TextureConfig(Section):
     falloff: float = Field(
         0.25, ge=0, le=4, description="a texture n times as fine takes steps that are n^falloff times as small"
     )
+    least: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="relative contrast of the albedo, and error without it, up to which an object counts as one of "
+        "one albedo, and textures are left out (varying only); 0: never",
+    )
 
     @model_validator(mode="after")
     def _nested(self) -> "TextureConfig":
@@ -193,6 +200,16 @@ class FieldConfig(Section):
     rays: int = Field(1500, ge=1, description="random rays of an iteration past the object")
     learning_rate: float = Field(0.1, gt=0, le=1, description="Adam's step size for the grid at the start")
     warm_up: float = Field(0.1, ge=0, lt=1, description="part of the schedule in which a volume stands for the mesh")
+
+
+class CamerasConfig(Section):
+    """What is learned of the cameras."""
+
+    refine: bool = Field(
+        False,
+        description="correct the poses of the training views by small motions, from 35% of the surface's schedule on; "
+        "for poses that are not exact, as from structure from motion",
+    )
 
 
 class LightConfig(Section):
@@ -269,6 +286,7 @@ class RunConfig(Section):
         "without the object, where these are known",
     )
     field: FieldConfig = FieldConfig()
+    cameras: CamerasConfig = CamerasConfig()
     light: LightConfig = LightConfig()
     render: RenderConfig = RenderConfig()
     loss: LossConfig = LossConfig()

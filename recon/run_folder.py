@@ -39,6 +39,7 @@ NORMAL_MAP = RunFile("mesh_normals.png", "train", "texture of mesh.obj: normals 
 MODEL = RunFile("model.pt", "train", "configuration, weights, frame and radiance scale; read with weights_only=True")
 CONFIG = RunFile("train.yaml", "train", "the resolved configuration")
 LIGHT = RunFile("light.json", "train", "what was learned of the light, with a key of `light` alone")
+CAMERAS = RunFile("cameras.json", "train", "corrected poses of the training views, with `cameras.refine` alone")
 HISTORY = RunFile("history.csv", "train", "an iteration a row: seconds, level, learning rate, every loss term")
 CHECKS = RunFile("validation.csv", "train", "the error of each viewpoint set at each checkpoint")
 VIEWER = RunFile("viewer.html", "train", "the mesh to turn, as one page")
@@ -53,7 +54,7 @@ TEXTURES = (BASE_COLOR, ROUGHNESS, NORMAL_MAP)
 ASSETS = (MESH_PLY, MESH_GLB, *LODS, MESH_OBJ, MESH_MTL, *TEXTURES)
 """The surface and its material, for other programs."""
 
-ARTIFACTS = (*ASSETS, VIEWER, MODEL, CONFIG, LIGHT, HISTORY, CHECKS)
+ARTIFACTS = (*ASSETS, VIEWER, MODEL, CONFIG, LIGHT, CAMERAS, HISTORY, CHECKS)
 """What MLflow gets of them."""
 
 TABLES = (HISTORY, CHECKS)

@@ -42,7 +42,7 @@ def model_with(reflectance: str, level: int = LEVEL, size: int = SIZE, bent: flo
             parameter.add_(bent * torch.randn_like(parameter))
         if reflectance != "constant":
             # Coarse: what a texture of `SIZE` texels shows.
-            for texture in model.reflectance.coarse():
+            for texture in [each for each in model.reflectance.textures() if each.shape[1] <= 8]:
                 texture.normal_(0, 1)
         if reflectance == "microfacet":
             model.reflectance.layer.textures[0].normal_(0, 0.5)

@@ -204,6 +204,33 @@ def test_runs_are_told_apart_by_what_differs(runs: list[Path], tmp_path: Path) -
     assert "bunny/paper" in names and "cat/paper" in names
 
 
+def test_what_was_learned_beside_the_surface_is_said(runs: list[Path]) -> None:
+    assert "Albedo, light and cameras" not in report_page(runs)
+    Record("run", "recon", 0, tags={"recon.albedo": "one for the whole surface"}).write(runs[0])
+    light = {
+        "strengths_of_views": [[0.5, 0.5, 0.5], [1.0, 1.1, 0.9], [2.0, 2.0, 2.0]],
+        "flash_offset_in_camera_frame": [0.05, -0.1, 0.0],
+        "ambient_harmonics_relative_to_flash": [[0.8, 0.8, 0.8], *[[0.0] * 3] * 8],
+        "vignetting_of_r2_r4_r6": [-0.2, -0.05, 0.0],
+    }
+    poses = [{"camera_to_world": [], "turned_degrees": angle, "shifted": angle / 10} for angle in (0.1, 0.3, 0.2)]
+    (runs[0] / "light.json").write_text(json.dumps(light))
+    (runs[0] / "cameras.json").write_text(json.dumps({"views": poses}))
+    text = Page(report_page(runs)).text
+    assert "Albedo, light and cameras" in text and "one for the whole surface" in text
+    assert "0.50 to 2.00, median 1.00" in text
+    assert "0.05, -0.1, 0" in text
+    assert "0.23" in text and "0.75" in text
+    assert "0.10° to 0.30°, median 0.20°" in text and "0.01 to 0.03, median 0.02" in text
+
+
+@pytest.mark.parametrize("content", ['{"flash_offset_in_camera_frame": [1, 2]}', '{"strengths_of_views": "many"}'])
+def test_a_light_that_training_does_not_write_is_refused(runs: list[Path], content: str) -> None:
+    (runs[0] / "light.json").write_text(content)
+    with pytest.raises(ReconError, match=r"light\.json or cameras\.json is not as training writes it"):
+        report_page(runs)
+
+
 def test_a_failed_certificate_shows(runs: list[Path]) -> None:
     path = runs[0] / "validation" / "certificate.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"self_intersections": 12, "genus": None}))

@@ -55,7 +55,7 @@ def match(model: Model, mesh: SurfaceMesh, views: Views) -> Match:
     Where strengths of the light were learned, those of other views are not known: each view, whether it was fitted or
     not, is compared with a prediction that has the gains which suit it best (`recon.images.gains`).
     """
-    cameras = Cameras.from_views(views).to(model.device)
+    cameras = model.poses.corrected(Cameras.from_views(views).to(model.device))
     given = None if views.backgrounds is None else torch.from_numpy(views.backgrounds).to(model.device)
     known = None if views.known is None else torch.from_numpy(views.known) > 0
     rendering, images = model.render(mesh, cameras, given), torch.from_numpy(views.images)

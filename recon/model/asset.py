@@ -24,7 +24,7 @@ from recon.geometry.tangents import vertex_tangents
 from recon.images.pictures import srgb
 from recon.model.material import material
 from recon.model.model import Model
-from recon.model.reflectance import MicrofacetReflectance, VaryingReflectance
+from recon.model.reflectance import MicrofacetReflectance
 from recon.render.normals import vertex_normals
 from recon.render.rasterize import OnScreen, visible_faces
 from recon.surface.icosphere import icosphere
@@ -108,7 +108,7 @@ class AssetMaker:
 
     def _material(self, size: int) -> dict[str, Any]:
         """Fields of an `Asset`."""
-        varies = isinstance(self._model.reflectance, VaryingReflectance)
+        varies = not self._model.reflectance.uniform
         places = texel_places(size) if varies else np.zeros((1, 2))
         found = material(self._model, torch.from_numpy(sphere_points(places)).float())
         color, f0 = found.base_color(self.white).numpy(), found.f0(self.white).numpy()

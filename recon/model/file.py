@@ -15,6 +15,7 @@ from recon.errors import ReconError
 from recon.files import atomic
 from recon.model.light import views_of
 from recon.model.model import Model, SurfaceMesh
+from recon.model.poses import views_posed
 from recon.run_folder import MODEL, VERSION, RunFolder
 
 
@@ -46,7 +47,7 @@ def load_model(run: str | Path) -> Model:
             parse_config(content["config"], source=str(path)),
             content["world_from_unit"].numpy().astype(np.float64),
             float(content["radiance_scale"]),
-            views=views_of(content["weights"]),
+            views=max(views_of(content["weights"]), views_posed(content["weights"])),
         )
         model.load_state_dict(content["weights"])
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
@@ -62,6 +63,16 @@ def save_light(model: Model, path: Path) -> None:
     unit = float(np.cbrt(np.linalg.det(model.world_from_unit[:3, :3])))
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(model.light.found(unit), indent=1, allow_nan=False) + "\n")
+
+
+def save_poses(model: Model, path: Path) -> None:
+    """Write the corrected poses of the training views as JSON, in the source's frame; nothing where there are none."""
+    if not model.config.cameras.refine:
+        path.unlink(missing_ok=True)
+        return
+    with atomic(path) as temporary:
+        found = model.poses.found(model.world_from_unit)
+        temporary.write_text(json.dumps({"views": found}, indent=1, allow_nan=False) + "\n")
 
 
 def check_format(content: dict[str, Any], path: Path, kind: str) -> None:

@@ -12,6 +12,7 @@ from recon.background.create import create_background
 from recon.camera import Cameras
 from recon.config import RunConfig
 from recon.model.light import Light
+from recon.model.poses import Poses
 from recon.model.reflectance import ConstantReflectance, MicrofacetReflectance, VaryingReflectance
 from recon.render import pytorch3d
 from recon.render.normals import vertex_normals
@@ -66,6 +67,7 @@ class Model(nn.Module):
         self.reflectance = _reflectance(config, brightness)
         self.background = create_background(config, brightness)
         self.light = Light(config.light, views)
+        self.poses = Poses(config.cameras, views)
 
     @property
     def export_level(self) -> int:
@@ -97,6 +99,7 @@ class Model(nn.Module):
         cameras: Cameras,
         given: Float[Tensor, "n h w 3"] | None = None,
         views: Int[Tensor, " n"] | None = None,
+        refined: Int[Tensor, " n"] | None = None,
     ) -> Rendering:
         """Images of the mesh in front of its background; without gradient where that is a field.
 
@@ -104,19 +107,32 @@ class Model(nn.Module):
             cameras: in the unit frame.
             given: linear radiance that the cameras see without the object, for `background: given`.
             views: which training views these are, for the strength of their light; None: others, with strength 1.
+            refined: as in `render_surface`.
 
         Returns:
             Linear radiance relative to `radiance_scale`, alpha, depth in the unit frame, normals.
         """
-        rendering = self.render_surface(mesh, cameras)
+        rendering = self.render_surface(mesh, cameras, refined)
         exposure = self.light.exposure(cameras, views)
         if exposure is None:
             return self.background.composite(rendering, cameras, given)
         given = None if given is None else given / exposure  # it is a photograph, and exposed
         return exposed(self.background.composite(rendering, cameras, given), exposure)
 
-    def render_surface(self, mesh: SurfaceMesh, cameras: Cameras) -> Rendering:
-        """Images of the mesh before black, as the light is, before strengths and vignetting."""
+    def render_surface(
+        self, mesh: SurfaceMesh, cameras: Cameras, refined: Int[Tensor, " n"] | None = None
+    ) -> Rendering:
+        """Images of the mesh before black, as the light is, before strengths and vignetting.
+
+        `refined`: which training views these are, with gradient to the corrections of their poses; None: no gradient.
+        """
+        if refined is not None:
+            moved = self.poses.moved(mesh.vertices, refined)
+            views = [
+                self.render_surface(mesh._replace(vertices=vertices), cameras[[place]])
+                for place, vertices in enumerate(moved)
+            ]
+            return Rendering(*(torch.cat(planes) for planes in zip(*(view[:4] for view in views), strict=True)))
         render_mesh = render
         if self.config.render.backend == "pytorch3d":
             render_mesh = partial(pytorch3d.render, silhouette=self.config.loss.silhouette > 0)

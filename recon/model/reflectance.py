@@ -23,9 +23,6 @@ WIDTH = 64
 
 MIN_ROUGHNESS = 0.05
 
-COARSE = 8
-"""Texels along a side of the largest texture that counts as coarse."""
-
 GLOSS_SIZES = (4, 8, 16, 32)
 """Of the textures of a glossy layer: highlights wander over an object and tell little of single places."""
 
@@ -42,6 +39,12 @@ GRAZING = 1e-3
 
 class ConstantReflectance(nn.Module):
     """One diffuse albedo for the whole surface, times the flash's intensity and 1 / pi."""
+
+    uniform = True
+    """Whether one albedo is all there is."""
+
+    textured = False
+    """Whether textures over the sphere hold what varies."""
 
     def __init__(self, brightness: float) -> None:
         super().__init__()
@@ -63,8 +66,8 @@ class ConstantReflectance(nn.Module):
         """The parameters where `attributes` were interpolated."""
         return attributes
 
-    def coarse(self) -> list[nn.Parameter]:
-        """The parameters that make the albedo vary slowly alone, up to `COARSE` texels a side."""
+    def textures(self) -> list[nn.Parameter]:
+        """The textures that make the albedo vary, from coarse to fine."""
         return []
 
     def shade(
@@ -90,30 +93,52 @@ class ConstantReflectance(nn.Module):
 
 
 class VaryingReflectance(ConstantReflectance):
-    """A diffuse albedo that varies over the sphere: the constant one times exp of textures, or of a small network."""
+    """A diffuse albedo that varies over the sphere: the constant one times exp of textures, or of a small network.
+
+    Attributes:
+        uniform: the textures are laid aside, and the constant albedo is all there is. They hold zeros then, by which
+            weights that are loaded tell it.
+    """
 
     def __init__(self, brightness: float, config: RunConfig) -> None:
         super().__init__(brightness)
-        self._textured = config.surface.representation == "grid"
-        if self._textured:
+        self.uniform = False
+        self.textured = config.surface.representation == "grid"
+        if self.textured:
             self.paint = SphereTexture(config.texture.sizes, config.texture.falloff, 3)
         else:
             self.network = SphereNetwork(config.surface, self._outputs)
+        self.register_load_state_dict_post_hook(_see_whether_uniform)
 
     _outputs = 3
     """Values of the network."""
 
+    @property
+    def may_be_uniform(self) -> bool:
+        """Whether one albedo is what is left of it without its textures."""
+        return self.textured
+
+    @torch.no_grad()
+    def make_uniform(self, log_albedo: Float[Tensor, " 3"]) -> None:
+        """Have one albedo in place of what the textures hold."""
+        self.uniform = True
+        self.log_albedo.copy_(log_albedo)
+        for texture in self.textures():
+            texture.zero_()
+
     def forward(self, sphere: Float[Tensor, "v 3"]) -> Float[Tensor, "v k"]:
-        return (self.log_albedo + (self.paint if self._textured else self.network)(sphere)).exp()
+        if self.uniform:
+            return super().forward(sphere)
+        return (self.log_albedo + (self.paint if self.textured else self.network)(sphere)).exp()
 
     def attributes(self, sphere: Float[Tensor, "v 3"]) -> Float[Tensor, "v a"]:
-        return sphere if self._textured else self(sphere)
+        return sphere if self.textured and not self.uniform else self(sphere)
 
     def parameters_of(self, attributes: Float[Tensor, "p a"]) -> Float[Tensor, "p k"]:
-        return self(attributes) if self._textured else attributes
+        return self(attributes) if self.textured and not self.uniform else attributes
 
-    def coarse(self) -> list[nn.Parameter]:
-        return [each for each in self.paint.textures if each.shape[1] <= COARSE] if self._textured else []
+    def textures(self) -> list[nn.Parameter]:
+        return list(self.paint.textures) if self.textured else []
 
 
 class MicrofacetReflectance(VaryingReflectance):
@@ -124,9 +149,13 @@ class MicrofacetReflectance(VaryingReflectance):
 
     _outputs = 3 + 2 * LOBES
 
+    @property
+    def may_be_uniform(self) -> bool:
+        return False
+
     def __init__(self, brightness: float, config: RunConfig) -> None:
         super().__init__(brightness, config)
-        if self._textured:
+        if self.textured:
             self.layer = SphereTexture(GLOSS_SIZES, config.texture.falloff, 2)
             self.first_gloss = nn.Parameter(torch.tensor([-4.0, 0.0]))
         else:
@@ -135,7 +164,7 @@ class MicrofacetReflectance(VaryingReflectance):
                 self.network.output.bias[3 + LOBES :] = torch.logit(torch.linspace(0.2, 0.6, LOBES))
 
     def forward(self, sphere: Float[Tensor, "v 3"]) -> Float[Tensor, "v k"]:
-        if self._textured:
+        if self.textured:
             raw, (low, high) = self.paint(sphere), (SMOOTHEST, ROUGHEST)
             specular, roughness = (self.first_gloss + self.layer(sphere)).split(1, dim=1)
         else:
@@ -159,6 +188,11 @@ class MicrofacetReflectance(VaryingReflectance):
             scale = self.log_albedo.exp().mean()
             lobe = microfacet(cosine, angles, roughness) * schlick(specular, scale, angles.difference)
         return (parameters[:, :3] + lobe.sum(dim=1, keepdim=True)) * irradiance[:, None]
+
+
+def _see_whether_uniform(reflectance: VaryingReflectance, _: object) -> None:
+    textures = reflectance.textures()
+    reflectance.uniform = reflectance.may_be_uniform and not any(texture.any() for texture in textures)
 
 
 class SphereNetwork(nn.Module):

@@ -19,6 +19,7 @@ from recon.report.certificate import certificate, certificate_table
 from recon.report.colours import SCALES, run_color, scale_table
 from recon.report.figures import curve_names, dash, loss_curves, parallel_coordinates, time_curves
 from recon.report.film import film
+from recon.report.learned import learned_table
 from recon.report.paper import PaperFigure, paper_figures, write_figures
 from recon.report.payload import Payload
 from recon.report.records import RunRecord, load_records, set_names
@@ -84,6 +85,7 @@ def _report_page(records: Sequence[RunRecord], figures: Sequence[PaperFigure], l
                 "tiles": tiles(record),
                 "certificate": certificate(record),
                 "certificate_table": certificate_table(record),
+                "learned": learned_table(record),
                 "notes": record.notes,
                 "pictures": pictures[i],
                 "stage": stages[i],

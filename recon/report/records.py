@@ -19,6 +19,7 @@ from recon.evaluation.fingerprint import KEY, fingerprint
 from recon.files import read_npz
 from recon.report.sprite_sheet import gallery_files, view_of
 from recon.run_folder import (
+    CAMERAS,
     CERTIFICATE,
     CHECKS,
     CONFIG,
@@ -26,13 +27,14 @@ from recon.run_folder import (
     HISTORY,
     HOLES,
     HOLES_PICTURE,
+    LIGHT,
     MODEL,
     OVERSHOOT,
     RELIT,
     SURFACE,
     RunFolder,
 )
-from recon.tracking import GOT_NOWHERE
+from recon.tracking import ALBEDO, GOT_NOWHERE
 from recon.tracking.record import read_record
 
 TEXTS = ("run", "mesh", "reference", KEY)
@@ -61,6 +63,8 @@ class RunRecord:
         holes: the picture of where views see through the mesh.
         snapshots: the surface at checkpoints, by iteration.
         mesh: the mesh's file.
+        albedo: whether the surface has more than one, in words; None where nothing says so.
+        light, cameras: what was learned of them.
         notes: what a reader has to know, a line each: that the training got nowhere or the clock cut it, what of the
             folder is left out.
     """
@@ -80,6 +84,9 @@ class RunRecord:
     holes: Path | None
     snapshots: dict[int, Path]
     mesh: Path | None
+    albedo: str | None
+    light: dict[str, Any] | None
+    cameras: dict[str, Any] | None
     notes: list[str]
 
     @property
@@ -154,14 +161,22 @@ def _load_record(run: Path, name: str) -> RunRecord:
         holes=validation.file(HOLES_PICTURE) if seen_through and validation.file(HOLES_PICTURE).is_file() else None,
         snapshots=_snapshots(files, checkpoints),
         mesh=files.mesh,
+        albedo=_tag(run, ALBEDO),
+        light=_read_json(files.file(LIGHT)) if files.file(LIGHT).exists() else None,
+        cameras=_read_json(files.file(CAMERAS)) if files.file(CAMERAS).exists() else None,
         notes=[*_got_nowhere(run), *_cut_short(run, history, config), *seen_through, *measured.notes()],
     )
 
 
 def _got_nowhere(run: Path) -> list[str]:
     """What training said of its end, where it found nothing, in a line."""
+    said = _tag(run, GOT_NOWHERE)
+    return [] if said is None else [f"{run}: {said}"]
+
+
+def _tag(run: Path, name: str) -> str | None:
     record = read_record(run)
-    return [] if record is None or GOT_NOWHERE not in record.tags else [f"{run}: {record.tags[GOT_NOWHERE]}"]
+    return None if record is None else record.tags.get(name)
 
 
 def _cut_short(run: Path, history: pd.DataFrame, config: Mapping[str, Any]) -> list[str]:

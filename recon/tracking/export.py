@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
 
-INTERRUPTED, GOT_NOWHERE, KEY = "recon.interrupted", "recon.got_nowhere", "recon.key"
-OF_THE_END = (INTERRUPTED, GOT_NOWHERE)
+INTERRUPTED, GOT_NOWHERE, ALBEDO, KEY = "recon.interrupted", "recon.got_nowhere", "recon.albedo", "recon.key"
+OF_THE_END = (INTERRUPTED, GOT_NOWHERE, ALBEDO)
 """Tags that say how a run ended: one that goes on, or is done anew, loses them."""
 PACKAGES = ("environment", "packages.txt")
 NO_METRICS = ("iteration", "time", "seconds", "set")

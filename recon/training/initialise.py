@@ -31,6 +31,7 @@ def initial_model(config: RunConfig, views: Views, device: torch.device) -> Mode
     cameras = Cameras.from_views(views)
     model = Model(config, views.world_from_unit, views.radiance_scale, _brightness(views), len(views))
     model.light.adapt(cameras, _distance_from_light(views))
+    model.poses.adapt(cameras)
     model.background.confine(cameras, torch.from_numpy(views.images))
     with torch.no_grad():
         model.reflectance.log_albedo.add_(torch.from_numpy(_tint(views, model.background)).log())

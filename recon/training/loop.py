@@ -21,7 +21,8 @@ from recon.training.data import Shuffled, TrainingData
 from recon.training.draws import Draws, StagedDraws
 from recon.training.graph import Recorded, Replay
 from recon.training.objective import evaluate
-from recon.training.schedule import Progress, learning_rate, level
+from recon.training.paint import PaintLooks
+from recon.training.schedule import POSES_FROM, Progress, learning_rate, level
 
 REFLECTANCE_RATE = {"grid": 1.0, "mlp": 5.0}
 """Step size of the albedo relative to the flow's: it has few, well-determined parameters."""
@@ -34,10 +35,16 @@ COARSE_PAINT = 0.05
 """Part of the surface's schedule after which coarse textures vary already: an object that is dark on one side has no
 one albedo that its shape could be found with, and a photograph cannot be painted with a few texels."""
 
+COARSE = 8
+"""Texels along a side of the largest texture that counts as coarse."""
+
 LIGHT_RATE = {"log_strength": 1.0, "offset": 0.1, "ambient": 3.0, "vignetting": 1.0}
 """Step sizes of what is learned of the light, relative to the flow's. A strength is told by its own view alone, which
 comes in few iterations. Ambient light has to be found before shape and albedo have explained what it does: slower, its
 mean is taken for a brighter albedo (0.05 in place of 0.25 after 150 iterations of the tests' scene)."""
+
+POSES_RATE = 0.03
+"""Step size of twists relative to the flow's: poses are off by less than shapes are."""
 
 MAX_GRADIENT = 1.0
 """Norm to which gradients of the flow are clipped: a flipped silhouette must not throw the shape away."""
@@ -85,6 +92,7 @@ class Optimisation:
         views = views_per_iteration(config, data.cameras.height, data.cameras.width)
         self.curriculum = Curriculum.of(model.background, model.config.loss, data.cameras)
         self._crossings = Crossings()
+        self._paint = PaintLooks(model)
         self._batches = Shuffled(len(data), min(views, len(data)), self._generator)
         recorded = self._can_be_recorded() if recorded is None else recorded
         self._optimizer = torch.optim.Adam(
@@ -107,8 +115,10 @@ class Optimisation:
         rate = learning_rate(config.train, fraction)
         of_surface = fraction if self.curriculum is None else self.curriculum.surface_fraction(fraction)
         detail = level(config.train, of_surface)
-        rates = [rate * group["factor"] if of_surface >= group["start"] else 0.0 for group in self._groups]
         renewed = self._renew(fraction)
+        if self._paint.is_due(of_surface):
+            self._paint.look(self.model, self._optimizer, self._data, self._developed(), detail, of_surface)
+        rates = [rate * group["factor"] if self._has_begun(group, of_surface) else 0.0 for group in self._groups]
         if config.loss.crossing:
             self._crossings.look(self.model, fraction)
         if self._recorded is not None:
@@ -160,6 +170,7 @@ class Optimisation:
             "random": self._random_state(),
             "curriculum": None if self.curriculum is None else self.curriculum.state_dict(),
             "crossings": self._crossings.state_dict(),
+            "paint": self._paint.state_dict(self.model),
             "iteration": self.progress.iteration,
             "seconds": self.progress.seconds,
             **averages,
@@ -174,6 +185,8 @@ class Optimisation:
         if self.curriculum is not None:
             self.curriculum.load_state_dict(state["curriculum"])
         self._crossings.load_state_dict(state["crossings"])
+        if "paint" in state:  # states of before have none
+            self._paint.load_state_dict(state["paint"], self.model)
         self.progress.resume(state["iteration"], state["seconds"])
 
     def _renew(self, fraction: float) -> list[tuple[Tensor, Tensor]]:
@@ -183,7 +196,8 @@ class Optimisation:
             return []
         buffers = [*self.model.background.buffers(), *curriculum.pseudo_masks.buffers()]
         renewed = [(buffer, buffer.clone()) for buffer in buffers]
-        curriculum.update(self._data.cameras, self._developed(), self._data.known, fraction)
+        cameras = self.model.poses.corrected(self._data.cameras)
+        curriculum.update(cameras, self._developed(), self._data.known, fraction)
         return renewed
 
     @torch.no_grad()
@@ -198,6 +212,9 @@ class Optimisation:
         """Whether iterations are taken as they are recorded."""
         return self._recorded is not None
 
+    def _has_begun(self, group: Mapping[str, Any], fraction: float) -> bool:
+        return fraction >= group["start"] or (self._paint.released and group["name"] == "fine paint")
+
     @property
     def _groups(self) -> list[dict[str, Any]]:
         return self._optimizer.param_groups
@@ -207,6 +224,7 @@ class Optimisation:
         return (
             self.curriculum is None
             and not self.model.light.learned  # tried on no device yet
+            and not config.cameras.refine  # nor this
             and config.render.backend == "torch"
             and config.loss.laplacian == 0  # which counts neighbours, and waits
             and self.model.device.type == "cuda"
@@ -223,7 +241,8 @@ class Optimisation:
 
     def _replay(self, recorded: Recorded, fraction: float, detail: int, rates: list[float]) -> Replay | None:
         """The iteration from its recording; None where it cannot be recorded: then, none is from here on."""
-        situation = detail, self._crossings.looks if len(self._crossings.pairs) else 0
+        crossings = self._crossings.looks if len(self._crossings.pairs) else 0
+        situation = detail, crossings, self.model.reflectance.uniform
         state = self._random_state()
         try:
             if not recorded.knows(situation):
@@ -330,28 +349,41 @@ def fit(optimisation: Optimisation, on_step: Callable[[Step], object]) -> None:
 
 def parameter_groups(model: Model) -> list[dict[str, Any]]:
     """What is learned, in groups with step sizes of their own."""
-    field = list(model.background.parameters()) if isinstance(model.background, BackgroundField) else []
-    albedo = model.reflectance.log_albedo
-    paint = [each for each in model.reflectance.parameters() if each is not albedo]
-    rest = [albedo, *([] if field else model.background.parameters())]
+    background = list(model.background.parameters())
+    field = background if isinstance(model.background, BackgroundField) else []
     rate = REFLECTANCE_RATE[model.config.surface.representation]
-    groups = [
+    albedo = [model.reflectance.log_albedo, *([] if field else background)]
+    groups: list[dict[str, Any]] = [
         {"name": "flow", "params": list(model.velocity.parameters()), "factor": 1.0, "start": 0.0},
-        {"name": "albedo", "params": rest, "factor": rate, "start": 0.0},
+        {"name": "albedo", "params": albedo, "factor": rate, "start": 0.0},
+        *paint_groups(model),
     ]
-    if paint:
-        fine, coarse = model.config.train.constant_albedo, model.reflectance.coarse()
-        factor = PAINT_RATE[model.config.surface.representation]
-        if coarse:
-            start = min(COARSE_PAINT, fine)
-            groups.append({"name": "coarse paint", "params": coarse, "factor": factor, "start": start})
-        others = [each for each in paint if not any(each is other for other in coarse)]
-        groups.append({"name": "reflectance", "params": others, "factor": factor, "start": fine})
     if field:
         groups.append({"name": "field", "params": field, "factor": field_factor(model.config), "start": 0.0})
+    if model.poses.twists is not None:
+        groups.append({"name": "poses", "params": [model.poses.twists], "factor": POSES_RATE, "start": POSES_FROM})
     for name, parameter in model.light.named_parameters():
         groups.append({"name": name, "params": [parameter], "factor": LIGHT_RATE[name], "start": 0.0})
     return groups
+
+
+def paint_groups(model: Model) -> list[dict[str, Any]]:
+    """Those of what makes a reflectance vary: coarse textures, fine ones, and the rest."""
+    reflectance, start = model.reflectance, model.config.train.constant_albedo
+    textures = reflectance.textures()
+    known = {id(each) for each in (reflectance.log_albedo, *textures)}
+    parts = {
+        "coarse paint": [each for each in textures if each.shape[1] <= COARSE],
+        "fine paint": [each for each in textures if each.shape[1] > COARSE],
+        "reflectance": [each for each in reflectance.parameters() if id(each) not in known],
+    }
+    factor = PAINT_RATE[model.config.surface.representation]
+    starts = {"coarse paint": min(COARSE_PAINT, start)}
+    return [
+        {"name": name, "params": part, "factor": factor, "start": starts.get(name, start)}
+        for name, part in parts.items()
+        if part
+    ]
 
 
 def field_factor(config: RunConfig) -> float:

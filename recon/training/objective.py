@@ -1,7 +1,7 @@
 """What an iteration minimises: a batch rendered and compared."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from recon.background.composite import chosen_pixels, composite_some
@@ -15,7 +15,7 @@ from recon.training.crop import Crops, cropped, crops_at, inside_crops, occupied
 from recon.training.data import Batch, random_rotation
 from recon.training.draws import Draws
 from recon.training.losses import loss_terms
-from recon.training.schedule import level
+from recon.training.schedule import POSES_FROM, level
 
 
 def evaluate(
@@ -25,6 +25,7 @@ def evaluate(
 
     `curriculum` is that of the background's field; None where there is none.
     """
+    batch = batch._replace(cameras=model.poses.corrected(batch.cameras, batch.views))
     if curriculum is not None:
         if curriculum.warming_up(fraction):
             exposure = model.light.exposure(batch.cameras, batch.views)
@@ -44,8 +45,13 @@ def evaluate(
     batch = crop(batch, mesh, model.config, draws)
     if curriculum is not None:
         return terms_with_field(model, curriculum, batch, mesh, flow, path, fraction, draws)
-    rendering = model.render(mesh, batch.cameras, batch.backgrounds, batch.views)
+    rendering = model.render(mesh, batch.cameras, batch.backgrounds, batch.views, refined_views(model, batch, fraction))
     return loss_terms(model, rendering, batch, mesh, flow, path, draws) | light_terms(model)
+
+
+def refined_views(model: Model, batch: Batch, fraction: float) -> Int[Tensor, " b"] | None:
+    """The batch's views where their poses are learned by now."""
+    return batch.views if model.config.cameras.refine and fraction >= POSES_FROM else None
 
 
 def light_terms(model: Model) -> dict[str, Tensor]:
@@ -66,7 +72,7 @@ def terms_with_field(
     """The loss terms of a surface within a radiance field, and those of the field."""
     masks, foreground = batch.pseudo_masks, batch.foreground
     assert masks is not None and foreground is not None
-    rendering = model.render_surface(mesh, batch.cameras)
+    rendering = model.render_surface(mesh, batch.cameras, refined_views(model, batch, fraction))
     alpha = rendering.alpha
     pixel, weights = chosen_pixels(alpha, foreground, model.config.field.rays, draws.generator)
     rays, outer = curriculum.segments(batch.cameras, pixel, alpha, draws.generator)

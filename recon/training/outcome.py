@@ -64,7 +64,7 @@ def measured(model: Model, views: Views, shown: Views, error: float) -> Fit:
     """
     start = icosphere(model.export_level, model.device).vertices
     mesh = model.mesh(model.export_level)
-    rendering = model.render_surface(mesh, Cameras.from_views(shown).to(model.device))
+    rendering = model.render_surface(mesh, model.poses.corrected(Cameras.from_views(shown).to(model.device)))
     alpha, radiance = rendering.alpha.cpu(), rendering.radiance.cpu().clamp(0, 1).numpy()
     images = shown.images.clip(0, 1)
     mean, known = mean_of_others(views, shown)

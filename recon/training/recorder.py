@@ -91,7 +91,7 @@ class Recorder:
         found: dict[str, tuple[float, np.ndarray]] = {}
         for name, views in self._sets.items():
             between()
-            cameras = Cameras.from_views(views).to(self._model.device)
+            cameras = self._model.poses.corrected(Cameras.from_views(views).to(self._model.device))
             given = None if views.backgrounds is None else torch.from_numpy(views.backgrounds).to(cameras.centers)
             prediction = self._model.render(mesh, cameras, given).radiance.cpu()
             known = None if views.known is None else torch.from_numpy(views.known) > 0

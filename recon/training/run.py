@@ -12,11 +12,12 @@ from recon.errors import ReconError
 from recon.files import remove_leftovers, writable_folder
 from recon.identity import identity_fields
 from recon.model.export import write_meshes
-from recon.model.file import save_light, save_model
+from recon.model.file import save_light, save_model, save_poses
 from recon.model.model import Model
 from recon.processor import settle_on_cpu
 from recon.render.pytorch3d import require_pytorch3d
 from recon.run_folder import (
+    CAMERAS,
     CHECKS,
     CONFIG,
     HISTORY,
@@ -27,7 +28,7 @@ from recon.run_folder import (
     RESERVED_SETS,
     RunFolder,
 )
-from recon.tracking import GOT_NOWHERE, Dataset, start_run, tracking_uri
+from recon.tracking import ALBEDO, GOT_NOWHERE, Dataset, start_run, tracking_uri
 from recon.training.data import TrainingData
 from recon.training.device import training_device
 from recon.training.initialise import initial_model
@@ -137,14 +138,16 @@ def train(
                     Trainer(optimisation, recorder, stopping, states, tracker, config.train.save_every).run()
                 found = _outcome(model, inputs, recorder.latest, progress)
                 tracker.mark(GOT_NOWHERE, found)
+                tracker.mark(ALBEDO, albedo_found(model))
                 write_meshes(model, out)
                 save_model(model, run.file(MODEL))
                 save_light(model, run.file(LIGHT))
+                save_poses(model, run.file(CAMERAS))
                 if options.make_pages is not None:
                     options.make_pages(out)
                 states.forget_previous()
     if not options.quiet:
-        print(_farewell(run, views, validation, progress, recorder.latest), file=sys.stderr)
+        print(_farewell(run, views, validation, progress, recorder.latest, albedo_found(model)), file=sys.stderr)
     if found is not None:
         print(f"recon: warning: {out}: {found}", file=sys.stderr)
 
@@ -218,8 +221,10 @@ def check_crop(config: RunConfig, views: Views, path: Path) -> None:
 
 
 def check_offset(config: RunConfig, views: Views, path: Path) -> None:
-    """Raise `ReconError` where the place of the light is to be learned, and known."""
+    """Raise `ReconError` where the place of the light is to be learned, or moves with what is learned, and known."""
     key = next((key for key in LIGHTS if getattr(views, key) is not None), None)
+    if config.cameras.refine and key is not None:
+        raise ReconError(f"{path}: has key '{key}', but 'cameras.refine' moves each flash with its camera")
     if config.light.offset and key is not None:
         raise ReconError(f"{path}: has key '{key}', so that there is no flash whose offset 'light.offset' could learn")
 
@@ -244,13 +249,24 @@ def _outcome(model: Model, inputs: Inputs, errors: Mapping[str, float], progress
     return outcome(fit, model.config, inputs.views, progress.iteration)
 
 
+def albedo_found(model: Model) -> str:
+    """What a training found out of the albedo: whether the surface has more than one."""
+    return "one for the whole surface" if model.reflectance.uniform else "varies over the surface"
+
+
 def _farewell(
-    run: RunFolder, views: Path, validation: Mapping[str, Path], progress: Progress, errors: Mapping[str, float]
+    run: RunFolder,
+    views: Path,
+    validation: Mapping[str, Path],
+    progress: Progress,
+    errors: Mapping[str, float],
+    albedo: str,
 ) -> str:
     sets = " ".join(f"{name}={path}" for name, path in {TRAINING_SET: views, **validation}.items())
     rows = [
         ("trained", f"{progress.iteration} iterations in {clock(progress.seconds)}{_cut_by_the_clock(progress)}"),
         ("error", "  ".join(f"{name} {error:.4f}" for name, error in errors.items())),
+        ("albedo", albedo),
         ("mesh", f"{run.file(MESH_PLY)}  {run.file(MESH_GLB)}"),
         ("model", str(run.file(MODEL))),
         ("history", f"{run.file(HISTORY)}  {run.file(CHECKS)}"),

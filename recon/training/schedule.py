@@ -9,6 +9,9 @@ from recon.config import TrainConfig
 COSINE_FLOOR = 0.01
 """Where the cosine ends, relative to where it starts: the last steps only settle."""
 
+POSES_FROM = 0.35
+"""Part of the surface's schedule from which poses are learned: until the shape is known, it takes the blame."""
+
 
 @dataclass
 class Progress:
