@@ -35,7 +35,7 @@ OF_THE_END = (INTERRUPTED, GOT_NOWHERE, ALBEDO)
 """Tags that say how a run ended: one that goes on, or is done anew, loses them."""
 PACKAGES = ("environment", "packages.txt")
 NO_METRICS = ("iteration", "time", "seconds", "set")
-ROWS_AT_ONCE = 1000
+ROWS_AT_ONCE = 1000  # in memory, as metrics
 
 
 class Export:
@@ -45,7 +45,7 @@ class Export:
     """
 
     def __init__(self, out: Path, record: Record) -> None:
-        self._out, self._run, self._record = out, RunFolder(out), record
+        self._run, self._record = RunFolder(out), record
         self._rows = Counter[RunFile]()  # of the tables, that need not be read again
         self._informed = False
 
@@ -107,7 +107,7 @@ class Export:
         known = client.search_runs([experiment], f"tags.`{KEY}` = '{record.key}'", max_results=1)
         run = known[0] if known else client.create_run(experiment, record.started, tags, record.name)
         record.run_id = run.info.run_id
-        record.write(self._out)
+        record.write(self._run.path)
         return run
 
     def _metrics(self) -> Counter[str]:
