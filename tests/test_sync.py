@@ -199,6 +199,28 @@ def test_what_the_store_took_without_an_answer_is_not_sent_twice(
     assert len(client.search_runs([experiment])) == 1
 
 
+def test_load_of_the_machine_goes_on_after_an_outage(
+    proxy: Proxy, client: mlflow.MlflowClient, training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+
+    def steps() -> list[int]:
+        load = client.get_metric_history(training.run_id, "system/cpu_utilization_percentage")
+        return [metric.step for metric in load]
+
+    with training.start() as run:
+        training.iterate(run, 5)
+        wait_for(lambda: training.run_id and steps())
+        proxy.set("down")
+        training.iterate(run, 5)
+        time.sleep(1)  # the monitor asks several times
+        before = len(steps())
+        proxy.set("up")
+        wait_for(lambda: len(steps()) > before + 1)
+    assert len(set(steps())) == len(steps())
+
+
 def wait_for(condition) -> None:
     for _ in range(600):
         if condition():

@@ -99,15 +99,16 @@ class Exporter(Uploads):
         self._asked.set()
 
     def _send(self) -> None:
-        if self._monitor is not None and self._record.status != "RUNNING":
+        # MLflow's monitor gives up at its first failure: after one of ours it is started anew.
+        if self._monitor is not None and (self._error or self._record.status != "RUNNING"):
             self._monitor.finish()
+            self._monitor = None
         self._export(self._released)
         asked = os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "").lower() in ("1", "true")
         if asked and self._monitor is None and self._record.status == "RUNNING":
             from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-            run_id, resumed = self._record.run_id, RESUMED in self._record.tags
-            self._monitor = SystemMetricsMonitor(run_id, resume_logging=resumed, tracking_uri=tracking_uri())
+            self._monitor = SystemMetricsMonitor(self._record.run_id, resume_logging=True, tracking_uri=tracking_uri())
             self._monitor.start()
 
 
