@@ -31,10 +31,7 @@ def tracking_share(iterations: int = 120) -> str:
             _timed(Trainer, "run", time.process_time, lambda *_: "training", spent),
             _timed(Exporter, "release", time.thread_time, lambda *_: "hot", spent),
             _timed(Exporter, "log_image", time.thread_time, lambda *_: "hot", spent),
-            _timed(Export, "_ask", time.thread_time, lambda *_: "once", spent),
-            _timed(Export, "_metrics", time.thread_time, lambda *_: "along", spent),
-            _timed(Export, "_renders", time.thread_time, lambda *_: "along", spent),
-            _timed(Export, "_files", time.thread_time, lambda *_: "once", spent),
+            _timed(Export, "__call__", time.thread_time, _how_often, spent),
         ]
         config = load_config(None, ["reflectance=constant", f"train.iterations={iterations}", "train.save_every=10"])
         train(Path(folder) / "views.npz", config, Path(folder) / "run", options=Options(quiet=True))
@@ -56,14 +53,19 @@ def _timed(
     original = getattr(owner, method)
 
     def timed(*args: Any, **kwargs: Any) -> Any:
-        start = clock()
+        name, start = kind(*args), clock()
         try:
             return original(*args, **kwargs)
         finally:
-            spent[kind(*args)] += clock() - start
+            spent[name] += clock() - start
 
     setattr(owner, method, timed)
     return lambda: setattr(owner, method, original)
+
+
+def _how_often(export: Export, *_: object) -> str:
+    """The first call finds the run and the last sends files, once a run; the others go along with its states."""
+    return "along" if export._record.run_id and export._record.status == "RUNNING" else "once"
 
 
 def _ball(count: int, size: int) -> Views:

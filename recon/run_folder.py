@@ -57,6 +57,9 @@ ASSETS = (MESH_PLY, MESH_GLB, *LODS, MESH_OBJ, MESH_MTL, *TEXTURES)
 ARTIFACTS = (*ASSETS, VIEWER, MODEL, CONFIG, LIGHT, CAMERAS, HISTORY, CHECKS)
 """What MLflow gets of them."""
 
+TABLES = (HISTORY, CHECKS)
+"""What a training records as it goes."""
+
 REQUIRED_OF_A_RUN = (CONFIG, HISTORY)
 """What makes a folder a run."""
 
@@ -70,6 +73,10 @@ HOLES = RunFile("holes.json", "validate", "where views see the background throug
 HOLES_PICTURE = RunFile("holes.png", "validate", "the views that see most through it, where any do")
 MEASURED = (CERTIFICATE, GEOMETRY, SURFACE, OVERSHOOT, TURNTABLE, RELIT, HOLES, HOLES_PICTURE)
 """The files of a validation that belong to no viewpoint set."""
+
+MEASURED_OF_THE_MESH = (CERTIFICATE, GEOMETRY)
+"""Those of them whose numbers MLflow gets, and of the pictures those that it gets:"""
+PICTURES = (TURNTABLE, RELIT, HOLES_PICTURE)
 
 RESERVED_SETS = tuple(dict.fromkeys(Path(file.name).stem for file in MEASURED))
 """Names that no viewpoint set can have: NAME.json, NAME.png and the folder NAME stand beside these files."""

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import mlflow
@@ -17,6 +18,7 @@ from store_server import Proxy, mlflow_server
 from recon import tracking
 from recon.cli import main
 from recon.tracking import live
+from recon.tracking.store import DEFAULTS
 
 IMAGE = np.full((4, 6, 3), 200, np.uint8)
 
@@ -34,8 +36,7 @@ def proxy(server: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.uri)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "served")  # whose artifacts the server keeps
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr(live, "FIRST_PAUSE", 0.05)
-    monkeypatch.setattr(live, "LAST_PAUSE", 0.2)
+    monkeypatch.setattr(live, "PAUSE", 0.1)
     yield proxy
     proxy.close()
 
@@ -166,6 +167,58 @@ def test_outage_that_ends_in_time_loses_nothing_and_doubles_nothing(
         training.finish()
     assert_complete(client, training, training.run_id, [20, 620, 625])
     assert "recon sync" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("call", ["create_run", "log_batch", "set_terminated"])
+def test_what_the_store_took_without_an_answer_is_not_sent_twice(
+    call: str, proxy: Proxy, client: mlflow.MlflowClient, training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the patience that recon itself asks of MLflow's client."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", DEFAULTS["MLFLOW_HTTP_REQUEST_MAX_RETRIES"])
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", f"without an answer to {call}")
+    client.create_experiment(f"without an answer to {call}")
+    original, lost = getattr(mlflow.MlflowClient, call), list[str]()
+
+    def losing(self: mlflow.MlflowClient, *arguments: Any, **more: Any) -> Any:
+        if lost or (call == "log_batch" and not more.get("metrics")):
+            return original(self, *arguments, **more)
+        lost.append(call)
+        proxy.set("mute")
+        try:
+            return original(self, *arguments, **more)
+        finally:
+            proxy.set("up")
+
+    monkeypatch.setattr(mlflow.MlflowClient, call, losing)
+    with training.start() as run:
+        training.iterate(run, 600)
+        training.finish()
+    assert lost == [call]
+    assert_complete(client, training, training.run_id, [600])
+    experiment = client.get_run(training.run_id).info.experiment_id
+    assert len(client.search_runs([experiment])) == 1
+
+
+def test_load_of_the_machine_goes_on_after_an_outage(
+    proxy: Proxy, client: mlflow.MlflowClient, training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+
+    def steps() -> list[int]:
+        load = client.get_metric_history(training.run_id, "system/cpu_utilization_percentage")
+        return [metric.step for metric in load]
+
+    with training.start() as run:
+        training.iterate(run, 5)
+        wait_for(lambda: training.run_id and steps())
+        proxy.set("down")
+        training.iterate(run, 5)
+        time.sleep(1)  # the monitor asks several times
+        before = len(steps())
+        proxy.set("up")
+        wait_for(lambda: len(steps()) > before + 1)
+    assert len(set(steps())) == len(steps())
 
 
 def wait_for(condition) -> None:

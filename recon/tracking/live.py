@@ -1,5 +1,6 @@
 """The export of a run while it goes: in a thread of its own, so that no training waits for the store."""
 
+import math
 import os
 import sys
 import threading
@@ -16,24 +17,15 @@ from jaxtyping import UInt8
 from recon.environment import environment_tags, packages
 from recon.errors import ReconError
 from recon.files import atomic, writable_folder
-from recon.run_folder import RunFolder
-from recon.tracking.export import INTERRUPTED, TABLES, Export
+from recon.run_folder import TABLES, RunFolder
+from recon.tracking.export import INTERRUPTED, Export
 from recon.tracking.record import Dataset, Record, now, read_record, texts
-from recon.tracking.store import (
-    check_uri,
-    experiment_name,
-    one_line,
-    open_client,
-    passes,
-    patiently,
-    sqlite_file,
-    tracking_uri,
-)
+from recon.tracking.store import check_uri, experiment_name, one_line, open_client, passes, sqlite_file, tracking_uri
 
 PATIENCE, HURRY = 30.0, 10.0
 """Seconds that the end of a run waits for the store, and of one interrupted: Slurm kills soon after it has told."""
-FIRST_PAUSE, LONGEST_PAUSE, LAST_PAUSE = 1.0, 60.0, 2.0
-"""Seconds between attempts: twice as long after each that failed, up to the second; the third once somebody waits."""
+PAUSE = 5.0
+"""Seconds between attempts while the store is down; each costs some milliseconds."""
 RESUMED = "recon.resumed"
 SIGNALS: dict[object, str] = {130: "SIGINT", 143: "SIGTERM"}
 
@@ -42,40 +34,38 @@ class Uploads:
     """Does `job` in a thread each time that it is asked to, and again while its failures pass."""
 
     def __init__(self, job: Callable[[], object]) -> None:
-        self._job = job
-        self._asked, self._closing, self._abandoned = threading.Event(), threading.Event(), False
-        self._error: str | None = None
+        self._job, self._error, self._deadline = job, "", math.inf
+        self._asked = threading.Event()
         # A daemon, because a process must be able to end while the store does not answer.
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
 
     def close(self, seconds: float, advice: str) -> None:
         """Do it a last time. Where that takes more than `seconds` or fails, a warning says so and gives `advice`."""
-        self._closing.set()
+        self._deadline = time.monotonic() + seconds
         self._asked.set()
         self._thread.join(seconds)
-        self._abandoned = True
-        reason = self._error or (f"it took longer than {seconds:.0f} s" if self._thread.is_alive() else None)
-        if reason is not None:
+        if self._error or self._thread.is_alive():
+            reason = self._error or f"it took longer than {seconds:.0f} s"
             print(f"recon: warning: MLflow did not take everything: {reason}; {advice}", file=sys.stderr)
 
     def _work(self) -> None:
-        pause, last = FIRST_PAUSE, False
-        while not self._abandoned and (self._asked.is_set() or not last):
+        over = False
+        while not over and time.monotonic() < self._deadline:
             self._asked.wait()
             self._asked.clear()
-            last = self._closing.is_set()
+            last = over = self._deadline < math.inf
             try:
-                patiently(self._job)
-                self._error, pause = None, FIRST_PAUSE
+                self._job()
+                self._error = ""
             except Exception as error:
-                first, self._error = self._error is None, one_line(error)
+                first, self._error = not self._error, one_line(error)
                 if first and not last:
                     print(f"recon: warning: MLflow does not take everything now: {self._error}", file=sys.stderr)
                 if passes(error):
+                    over = False
+                    self._asked.wait(PAUSE)
                     self._asked.set()
-                    time.sleep(min(pause, LAST_PAUSE)) if last else self._closing.wait(pause)
-                    pause = min(2 * pause, LONGEST_PAUSE)
 
 
 class Exporter(Uploads):
@@ -108,19 +98,17 @@ class Exporter(Uploads):
         self._released = {table: path.stat().st_size if path.exists() else 0 for table, path in tables.items()}
         self._asked.set()
 
-    def close(self, seconds: float, advice: str) -> None:
-        if self._monitor is not None:
-            self._monitor.finish()
-        super().close(seconds, advice)
-
     def _send(self) -> None:
+        # MLflow's monitor gives up at its first failure: after one of ours it is started anew.
+        if self._monitor is not None and (self._error or self._record.status != "RUNNING"):
+            self._monitor.finish()
+            self._monitor = None
         self._export(self._released)
         asked = os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "").lower() in ("1", "true")
         if asked and self._monitor is None and self._record.status == "RUNNING":
             from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-            run_id, resumed = self._record.run_id, RESUMED in self._record.tags
-            self._monitor = SystemMetricsMonitor(run_id, resume_logging=resumed, tracking_uri=tracking_uri())
+            self._monitor = SystemMetricsMonitor(self._record.run_id, resume_logging=True, tracking_uri=tracking_uri())
             self._monitor.start()
 
 
@@ -147,20 +135,18 @@ def start_run(
     if sqlite_file() is not None:
         # Creating a database takes longer than a short training, whose end waits for the thread for a while only.
         with suppress(Exception):  # which the thread finds and tells
-            patiently(open_client)
-    exporter = Exporter(out, record)
+            open_client()
+    exporter, status = Exporter(out, record), "FAILED"
     try:
         yield exporter
-        record.end("FINISHED")
+        status = "FINISHED"
     except (KeyboardInterrupt, SystemExit) as error:
-        code = 130 if isinstance(error, KeyboardInterrupt) else error.code
-        record.tags[INTERRUPTED] = SIGNALS.get(code, f"exit {code}")
-        record.end("KILLED")
-        raise
-    except BaseException:
-        record.end("FAILED")
+        code, status = getattr(error, "code", 130), "KILLED"  # Ctrl-C has none
+        record.tags = {**record.tags, INTERRUPTED: SIGNALS.get(code, f"exit {code}")}
         raise
     finally:
+        # In this order: the thread takes the status as the sign that all is said.
+        record.ended, record.status = now(), status
         with suppress(ReconError):  # whatever ended the run is what has to be told
             record.write(out)
-        exporter.close(HURRY if record.status == "KILLED" else PATIENCE, f"`recon sync {out}` delivers the rest")
+        exporter.close(HURRY if status == "KILLED" else PATIENCE, f"`recon sync {out}` delivers the rest")

@@ -58,11 +58,6 @@ class Record:
     status: str = "RUNNING"
     ended: int | None = None
 
-    def end(self, status: str) -> None:
-        # In this order: another thread takes the status as the sign that all is said.
-        self.ended = now()
-        self.status = status
-
     def write(self, out: Path) -> None:
         """Keep it beside the checkpoints, where there are any, and the identifier in a file of its own.
 

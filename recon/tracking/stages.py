@@ -26,9 +26,9 @@ def sync(run: Path) -> str:
     record.experiment = store.experiment_name(record.experiment)
     if record.status == "RUNNING":  # it was cut off and could not say how it ended
         record.status = "FINISHED" if RunFolder(run).is_trained else "KILLED"
-    before, export = record.run_id, Export(run, record)
+    before = record.run_id
     try:
-        counts = store.patiently(lambda: export(validated=True))
+        counts = Export(run, record)(validated=True)
     except Exception as error:
         raise store.unusable(error) from error
     found = ", ".join(f"{counts[name]} {name}" for name in ("metrics", "renders", "files") if counts[name])

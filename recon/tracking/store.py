@@ -6,12 +6,10 @@ import re
 import shlex
 import sqlite3
 import textwrap
-import time
-from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from filelock import FileLock
@@ -29,14 +27,13 @@ DEFAULTS = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
-    # MLflow's own patience is many minutes a call; here who calls tries again, or tells within seconds.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    # MLflow's own patience is many minutes a call, and creates a run again where the answer was lost; here who calls
+    # looks what the store has and tries again, or tells within seconds.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
 }
 SCHEMES = {"", "file", "http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks", "databricks-uc", "uc"}
 SQLITE, DELETED = "sqlite:///", "deleted"
-
-T = TypeVar("T")
 
 
 def tracking_uri() -> str:
@@ -56,7 +53,7 @@ def sqlite_file() -> Path | None:
 def check_uri() -> None:
     """Raise `ReconError` where no store can ever answer: an unknown scheme, a folder that takes no files."""
     scheme, file = urlsplit(tracking_uri()).scheme.partition("+")[0], sqlite_file()
-    if scheme not in SCHEMES | {plugin.name for plugin in entry_points(group="mlflow.tracking_store")}:
+    if scheme not in SCHEMES and not entry_points(group="mlflow.tracking_store", name=scheme):
         raise unusable(ValueError(f"MLflow knows no store '{scheme}:'"))
     if file is not None:
         writable_folder(file.parent)
@@ -92,7 +89,7 @@ def initialise_store() -> None:
         ReconError: the store cannot be used, or the experiment was deleted.
     """
     try:
-        patiently(lambda: experiment_id(open_client(), experiment_name()))
+        experiment_id(open_client(), experiment_name())
     except Exception as error:
         raise unusable(error) from error
 
@@ -101,16 +98,15 @@ def experiment_id(client: "MlflowClient", name: str) -> str:
     """The identifier of the experiment `name`, created where missing. Raises `ReconError` where it was deleted."""
     from mlflow.exceptions import MlflowException
 
-    known = client.get_experiment_by_name(name)
+    known, file = client.get_experiment_by_name(name), sqlite_file()
     if known is None:
-        file = sqlite_file()
         artifacts = None if file is None else f"{_artifacts(file)}/{_folder(name)}"
         try:
             return client.create_experiment(name, artifact_location=artifacts)
-        except MlflowException:
-            known = client.get_experiment_by_name(name)
-            if known is None:  # otherwise a training beside this one has created it since we looked
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
+            return experiment_id(client, name)  # a training beside this one has created it since we looked
     if known.lifecycle_stage == DELETED:
         raise _deleted("experiment", known.experiment_id, f" '{name}'")
     return known.experiment_id
@@ -149,22 +145,9 @@ def _deleted(kind: str, identifier: str, name: str = "") -> ReconError:
     return ReconError(f"MLflow's {kind}{name} was deleted: {restore}{another}")
 
 
-def patiently(call: Callable[[], T]) -> T:
-    """What `call` returns, tried again where other processes hold a SQLite database locked."""
-    for pause in (0.5, 1.0, 1.5):
-        try:
-            return call()
-        except Exception as error:
-            if "database is locked" not in str(error):
-                raise
-            time.sleep(pause)
-    return call()
-
-
 def passes(error: BaseException) -> bool:
     """Whether the call that raised `error` may succeed later: the store is down, slow or locked."""
     from mlflow.exceptions import MlflowException
-    from requests import RequestException
     from sqlalchemy.exc import OperationalError
 
     if isinstance(error, MlflowException):
@@ -173,7 +156,8 @@ def passes(error: BaseException) -> bool:
         status = getattr(getattr(error, "response", None), "status_code", None)
     if status is not None:
         return status >= 500 or status == 429
-    return isinstance(error, RequestException | OperationalError | OSError) and not isinstance(error, FileNotFoundError)
+    # What `requests` raises is an OSError too.
+    return isinstance(error, OperationalError | OSError) and not isinstance(error, FileNotFoundError)
 
 
 def unusable(error: Exception) -> ReconError:
@@ -210,13 +194,9 @@ def _bring_artifacts_along(database: Path) -> None:
     with closing(sqlite3.connect(database, timeout=60)) as connection, connection:
         rows = connection.execute("SELECT artifact_location, experiment_id, name FROM experiments").fetchall()
         for old, identifier, name in rows:
-            before, _, folder = (old or "").rpartition("/")
-            ours = re.match("(file:|/).*/mlruns$", before) and (folder == _folder(name) or not folder.isdecimal())
-            if ours and before != here:
-                new = f"{here}/{folder}"
+            there, _, folder = (old or "").rpartition("/")
+            ours = re.match("(file:|/).*/mlruns$", there) and (folder == _folder(name) or not folder.isdecimal())
+            if ours and there != here:
                 for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
-                    connection.execute(
-                        f"UPDATE {table} SET {column} = ? || substr({column}, ?)"
-                        f" WHERE experiment_id = ? AND substr({column}, 1, ?) = ?",
-                        (new, len(old) + 1, identifier, len(old), old),
-                    )
+                    change = f"UPDATE {table} SET {column} = replace({column}, ?, ?) WHERE experiment_id = ?"
+                    connection.execute(change, (f"{there}/", f"{here}/", identifier))
