@@ -16,6 +16,7 @@ IDENTITY_FIELDS = (
     "texture",
     "background",
     "field",
+    "cameras",
     "light",
     "render",
     "loss",
