@@ -12,6 +12,8 @@ import trimesh
 import yaml
 from project import EXPERIMENTS, snakemake, write_project
 
+from recon.tracking.record import read_record
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -53,6 +55,16 @@ def test_rows_of_the_table_reach_training(finished: Path) -> None:
     assert [trees[run]["train"]["crop"]["size"] for run in ("whole", "crops")] == [None, 16]
     assert trees["whole"]["train"]["levels"] == [2]
     assert len(pd.read_csv(finished / "results/ball/whole/history.csv")) == 6
+
+
+def test_the_report_knows_how_trainings_ended(finished: Path) -> None:
+    """What training says at its end stands in its record, which naming a run does not leave behind."""
+    page = (finished / "results/report/index.html").read_text()
+    assert "Albedo, light and cameras" in page
+    record = read_record(finished / "results/ball/whole")
+    assert record is not None
+    assert record.tags["recon.albedo"] in page
+    assert "the training got nowhere" in page  # in six iterations
 
 
 def test_mesh_is_closed_and_weights_load(finished: Path) -> None:

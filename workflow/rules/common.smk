@@ -14,7 +14,7 @@ from snakemake.settings.types import DeploymentMethod
 from recon.environment import pytorch3d_command
 from recon.errors import ReconError
 from recon.experiments import check_watched_sets, read_experiments
-from recon.run_folder import MODEL, RESERVED_EXPERIMENTS, RESERVED_SCENES, TRAINED
+from recon.run_folder import MODEL, RESERVED_EXPERIMENTS, RESERVED_SCENES, TRAINED, RunFolder
 from recon.resources import training_memory, validation_memory
 from recon.workflow import parse_workflow
 

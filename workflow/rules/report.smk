@@ -26,14 +26,16 @@ rule name:
     params:
         run=lambda wildcards: run_of(wildcards),
         out=subpath(output.validation, parent=True),
+        record=RunFolder(Path()).record.name,
     message:
         "Naming {wildcards.experiment} on {wildcards.scene}"
     shell:
-        # Nothing stays of what stood under that name. Of the checkpoints the surfaces alone: the report scrubs through
-        # them.
+        # Nothing stays of what stood under that name. Of the checkpoints the surfaces, which the report scrubs through,
+        # and the record, which says how the training ended.
         "(find {params.out:q} -mindepth 1 -delete; mkdir {params.out:q}/checkpoints; for each in {params.run:q}/*; do"
         ' case "$each" in */checkpoints) ;; *) cp -R "$each" {params.out:q} ;; esac; done;'
-        " find {params.run:q}/checkpoints -name '[0-9]*.npz' -exec cp {{}} {params.out:q}/checkpoints \\;)"
+        " find {params.run:q}/checkpoints '(' -name '[0-9]*.npz' -o -name {params.record:q} ')'"
+        " -exec cp {{}} {params.out:q}/checkpoints \\;)"
         " > {log:q} 2>&1"
 
 
