@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import torch
 from recon.config import parse_config
 from recon.errors import ReconError
 from recon.files import atomic
-from recon.model.light import views_of
 from recon.model.model import Model, SurfaceMesh
-from recon.model.poses import views_posed
 from recon.run_folder import MODEL, VERSION, RunFolder
+
+PER_VIEW = ("light.log_strength", "poses.twists")
+"""Weights that have a row for each training view."""
 
 
 def save_model(model: Model, path: str | Path) -> None:
@@ -47,7 +49,7 @@ def load_model(run: str | Path) -> Model:
             parse_config(content["config"], source=str(path)),
             content["world_from_unit"].numpy().astype(np.float64),
             float(content["radiance_scale"]),
-            views=max(views_of(content["weights"]), views_posed(content["weights"])),
+            views=max(len(content["weights"].get(name, ())) for name in PER_VIEW),
         )
         model.load_state_dict(content["weights"])
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
@@ -57,22 +59,23 @@ def load_model(run: str | Path) -> Model:
 
 def save_light(model: Model, path: Path) -> None:
     """Write what was learned of the light as JSON, in the source's unit of length; nothing where that is nothing."""
-    if not model.light.learned:
-        path.unlink(missing_ok=True)
-        return
     unit = float(np.cbrt(np.linalg.det(model.world_from_unit[:3, :3])))
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(model.light.found(unit), indent=1, allow_nan=False) + "\n")
+    _write_found(model.light.found(unit) if model.light.learned else None, path)
 
 
 def save_poses(model: Model, path: Path) -> None:
     """Write the corrected poses of the training views as JSON, in the source's frame; nothing where there are none."""
-    if not model.config.cameras.refine:
+    found = {"views": model.poses.found(model.world_from_unit)} if model.config.cameras.refine else None
+    _write_found(found, path)
+
+
+def _write_found(found: Mapping[str, object] | None, path: Path) -> None:
+    """Write JSON; of None, leave no file, not that of an earlier training either."""
+    if found is None:
         path.unlink(missing_ok=True)
         return
     with atomic(path) as temporary:
-        found = model.poses.found(model.world_from_unit)
-        temporary.write_text(json.dumps({"views": found}, indent=1, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
 
 
 def check_format(content: dict[str, Any], path: Path, kind: str) -> None:

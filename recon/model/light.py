@@ -8,7 +8,6 @@ shines, and a lens that keeps its brightness to the border. docs/light.md says w
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -30,8 +29,6 @@ POWERS = 3
 
 DARKEST = 0.1
 """Least share of the light that vignetting leaves."""
-
-_STRENGTHS = "log_strength"
 
 
 class Light(nn.Module):
@@ -159,11 +156,6 @@ def ambient_irradiance(harmonics: Float[Tensor, "9 3"], normals: Float[Tensor, "
         C1 * (x * x - y * y),
     ]
     return torch.stack(basis, dim=1) @ harmonics
-
-
-def views_of(weights: Mapping[str, Tensor], prefix: str = "light.") -> int:
-    """How many training views the light in the `weights` of a model knows."""
-    return len(weights.get(f"{prefix}{_STRENGTHS}", ()))
 
 
 def _squared_radius(cameras: Cameras) -> Float[Tensor, "n h w"]:

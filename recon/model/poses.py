@@ -6,7 +6,6 @@ Seen from such a camera, the surface looks as it does from the given one when it
 gradient of a twist comes through the vertices, and rasterisation needs none for cameras.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -16,8 +15,6 @@ from torch import Tensor, nn
 
 from recon.camera import Cameras
 from recon.config import CamerasConfig
-
-_TWISTS = "twists"
 
 SAME = 1e-5
 """Largest difference of two poses' entries, in the unit frame, up to which they are one view's."""
@@ -98,8 +95,3 @@ def rigid(twists: Float[Tensor, "n 6"]) -> Float[Tensor, "n 4 4"]:
     zero = torch.zeros_like(x)
     rows = [[zero, -z, y, shift[0]], [z, zero, -x, shift[1]], [-y, x, zero, shift[2]], [zero] * 4]
     return torch.linalg.matrix_exp(torch.stack([torch.stack(row, dim=1) for row in rows], dim=1))
-
-
-def views_posed(weights: Mapping[str, Tensor], prefix: str = "poses.") -> int:
-    """How many training views the corrections in the `weights` of a model are for."""
-    return len(weights.get(f"{prefix}{_TWISTS}", ()))

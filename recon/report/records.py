@@ -162,8 +162,8 @@ def _load_record(run: Path, name: str) -> RunRecord:
         snapshots=_snapshots(files, checkpoints),
         mesh=files.mesh,
         albedo=_tag(run, ALBEDO),
-        light=_read_json(files.file(LIGHT)) if files.file(LIGHT).exists() else None,
-        cameras=_read_json(files.file(CAMERAS)) if files.file(CAMERAS).exists() else None,
+        light=_json_if_there(files.file(LIGHT)),
+        cameras=_json_if_there(files.file(CAMERAS)),
         notes=[*_got_nowhere(run), *_cut_short(run, history, config), *seen_through, *measured.notes()],
     )
 
@@ -194,7 +194,7 @@ def _cut_short(run: Path, history: pd.DataFrame, config: Mapping[str, Any]) -> l
 
 def _seen_through(measured: "_Measured", path: Path) -> list[str]:
     """What validation said of views that see through the mesh, in a line."""
-    content = _read_json(path) if path.exists() else None
+    content = _json_if_there(path)
     if content is None or not measured.is_ours(path, content) or content.get("sentence") is None:
         return []
     return [f"{path}: {content['sentence']}"]
@@ -220,7 +220,7 @@ class _Measured:
         return ours
 
     def json(self, path: Path) -> dict[str, Any] | None:
-        content = _read_json(path) if path.exists() else None
+        content = _json_if_there(path)
         if content is not None:
             _check_numbers(path, content, but=TEXTS)
         return content if content is not None and self.is_ours(path, content) else None
@@ -383,6 +383,10 @@ def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame | None:
         if column in ("iteration", "seconds") and not np.isfinite(table[column]).all():
             raise ReconError(f"{path}: column '{column}' has a value that is not finite")
     return table
+
+
+def _json_if_there(path: Path) -> dict[str, Any] | None:
+    return _read_json(path) if path.exists() else None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from recon.model.reflectance import VaryingReflectance
 from recon.render.renderer import Shader, render
 from recon.render.shade import Angles
 from recon.training.data import TrainingData
+from recon.training.outcome import COVERED
 
 EARLY = (0.15, 0.2, 0.25, 0.3)
 """Fractions of the surface's schedule at which fine textures may begin: paint that varies over large parts bends the
@@ -36,9 +37,6 @@ one albedo may leave by then, for shapes are better known."""
 
 MOST_VIEWS = 8
 """That a look renders."""
-
-COVERED = 0.99
-"""Alpha from which on a pixel shows the surface alone."""
 
 WINDOW = 3
 """Pixels along a side over which errors are averaged, so that noise counts less than paint."""
