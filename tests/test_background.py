@@ -18,7 +18,15 @@ from recon.background.grid import GridField, interpolate
 from recon.background.losses import LARGEST_WEIGHT, outline_weights, ray_distortion_loss, redundant_alpha_loss
 from recon.background.medium import activate, start_values
 from recon.background.pseudo_masks import UNSURE, PseudoMasks, inner_share
-from recon.background.rays import NEAR, Rays, behind_t_edges, front_t_edges, inner_t_edges, rays_through
+from recon.background.rays import (
+    NEAR,
+    Rays,
+    behind_t_edges,
+    front_t_edges,
+    inner_t_edges,
+    rays_from_between,
+    rays_through,
+)
 from recon.background.requirements import check_given
 from recon.background.visible_cells import black_beside_sphere, visible_cells
 from recon.background.visual_hull import FINEST, pseudo_masks_from_field, shrunk
@@ -361,6 +369,45 @@ def test_a_subset_of_pixels_stands_for_all() -> None:
         assert (weights.flatten()[~chosen & (alpha.flatten() == 0)] == 0).all()
         means.append((weights * error).mean().item())
     assert np.mean(means) == pytest.approx(error.mean().item(), abs=4 * np.std(means) / 20)
+
+
+def test_rays_from_between_cameras() -> None:
+    """Around a ring of six into the unit sphere: everywhere on the ring, and not near the object."""
+    centers = ring(6, 4, 4).centers
+    rays = rays_from_between(centers, 2000, torch.Generator().manual_seed(0))
+    radius = centers[0].norm()
+    assert (torch.cdist(rays.origins, centers).amin(1) <= radius / 2 + 1e-5).all()
+    assert (rays.leave > rays.enter).all() and (rays.enter > NEAR).all()
+    torch.testing.assert_close(rays.directions.norm(dim=1), torch.ones(2000))
+    turn = torch.atan2(rays.origins[:, 1], rays.origins[:, 0]).rad2deg() % 360
+    assert torch.histc(turn, 36, 0, 360).min() > 10
+
+
+def test_places_between_cameras_reach_to_the_neighbours() -> None:
+    centers = torch.tensor([[0.0, 0, 9], [0, 0.1, 9], [0, 0.3, 9], [0.6, 0, 9]])
+    rays = rays_from_between(centers[:3], 500, torch.Generator().manual_seed(0))
+    apart = (rays.origins - torch.tensor([0, 0.15, 9])).norm(dim=1)
+    assert 0.4 < apart.max() < 0.46
+
+
+def test_a_single_camera_has_nothing_between() -> None:
+    rays = rays_from_between(torch.tensor([[0.0, 0, 3]]), 100, torch.Generator().manual_seed(0))
+    assert len(rays.enter) == 0
+
+
+def test_haze_between_cameras_is_cleared_before_a_view_shows_it() -> None:
+    """On the arc between two cameras, far from the only pixel that is looked at, density has a price."""
+    config = load_config(None, ["background=field", "field.resolution=16", "loss.field_opacity=1"])
+    cameras = ring(4, 8, 8)
+    field = BackgroundField(config.field, 1.0)
+    curriculum = Curriculum(field, config.loss, cameras)
+    generator, alpha, pixel = torch.Generator().manual_seed(0), torch.zeros(1, 8, 8), torch.tensor([0])
+    samples = curriculum.samples(cameras[[0]], pixel, alpha, generator)
+    images, masks = torch.zeros(1, 8, 8, 3), torch.zeros(1, 8, 8, 2)
+    curriculum.terms(alpha, images, masks, samples, pixel, 0.9, generator)["field_opacity"].backward()
+    place = contract(2.5 * torch.nn.functional.normalize(cameras.centers[2:].mean(0), dim=0)[None])
+    density = field.field.grids[1].grad[:, :1]  # type: ignore[union-attr, index]
+    assert interpolate(density, 16, place).item() > 0
 
 
 def test_some_pixels_are_composited_as_all_are() -> None:

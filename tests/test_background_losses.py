@@ -8,6 +8,7 @@ from recon.background.field import OuterSegments
 from recon.background.losses import (
     BEYOND,
     WITHIN,
+    haze_loss,
     opacity_loss,
     outline_weights,
     pseudo_mask_loss,
@@ -40,6 +41,12 @@ def test_opacity_is_dear_before_the_sphere_and_cheap_beside_it() -> None:
     assert opacity_loss(rays, outer, inside).item() == pytest.approx(expected + WITHIN * (0.5 + 0.25) / 3)
     touched = OuterSegments(segment([1.0, 1.0, 0.5]), segment([1.0, 1.0, 1.0]))
     assert opacity_loss(rays, touched).item() == pytest.approx(BEYOND * 0.5 / 3)
+
+
+def test_haze_between_cameras_has_a_price() -> None:
+    """As opaque as it is, and as bright: thin haze of a high albedo glares right before a flash."""
+    assert haze_loss(segment([1.0, 0.5, 0.75], radiance=0.5)).item() == pytest.approx(0.75)
+    assert haze_loss(segment([])).item() == 0
 
 
 def test_weights_of_outlines_are_finite() -> None:

@@ -15,7 +15,7 @@ reasons and what each was worth.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -23,10 +23,11 @@ from torch import Tensor
 
 from recon.background.background import Background
 from recon.background.field import BackgroundField, OuterSegments
-from recon.background.losses import opacity_loss, pseudo_mask_loss, ray_distortion_loss, redundant_alpha_loss
+from recon.background.losses import haze_loss, opacity_loss, pseudo_mask_loss, ray_distortion_loss, redundant_alpha_loss
 from recon.background.pseudo_masks import PseudoMasks
-from recon.background.rays import Rays, rays_through
+from recon.background.rays import Rays, joined, rays_from_between, rays_through
 from recon.background.visual_hull import ALIKE, shrunk
+from recon.background.volume import RaySegment
 from recon.camera import Cameras
 from recon.config import LossConfig
 
@@ -47,6 +48,24 @@ STRICTER = 0.5
 membrane is left, a price would only hold back outlines that are right."""
 
 
+BETWEEN = 0.2
+"""Rays from between cameras, as a share of those past the object."""
+
+
+class FieldSamples(NamedTuple):
+    """The field along the rays of an iteration.
+
+    Attributes:
+        rays: through some pixels of the batch.
+        outer: along them, outside the unit sphere.
+        between: before the sphere, from places between cameras.
+    """
+
+    rays: Rays
+    outer: OuterSegments
+    between: RaySegment
+
+
 class Curriculum:
     """The training of a field beside a surface: all that is neither weight of the model nor of the optimiser.
 
@@ -58,6 +77,7 @@ class Curriculum:
         self._field = field
         self._weights = weights
         self._warm_up = field.config.warm_up
+        self._centers = cameras.centers
         masks = PseudoMasks(len(cameras), cameras.height, cameras.width)
         self.pseudo_masks = masks.to(cameras.intrinsics.device)
 
@@ -144,22 +164,24 @@ class Curriculum:
             terms["smoothness"] = self._field.total_variation(generator)
         return terms
 
-    def segments(
+    def samples(
         self, cameras: Cameras, pixel: Int[Tensor, " r"], alpha: Float[Tensor, "b h w"], generator: torch.Generator
-    ) -> tuple[Rays, OuterSegments]:
+    ) -> FieldSamples:
         """The field in some pixels, given as flat indices into (b, h, w); not behind a surface that covers them."""
         rays = rays_through(cameras, pixel)
-        jitter = torch.rand(len(pixel), 1, generator=generator).to(alpha)
-        covered = alpha.flatten().index_select(0, pixel) == 1
-        return rays, self._field.outer_segments(rays, jitter, covered)
+        every = joined(rays, rays_from_between(self._centers, round(BETWEEN * self._field.config.rays), generator))
+        jitter = torch.rand(len(every.enter), 1, generator=generator).to(alpha)
+        covered = torch.ones_like(every.enter, dtype=torch.bool)
+        covered[: len(pixel)] = alpha.flatten().index_select(0, pixel) == 1
+        outer, between = self._field.outer_segments(every, jitter, covered).split(len(pixel))
+        return FieldSamples(rays, outer, between.front)
 
     def terms(
         self,
         alpha: Float[Tensor, "b h w"],
         images: Float[Tensor, "b h w 3"],
         masks: Float[Tensor, "b h w 2"],
-        rays: Rays,
-        outer: OuterSegments,
+        samples: FieldSamples,
         pixel: Int[Tensor, " r"],
         fraction: float,
         generator: torch.Generator,
@@ -170,17 +192,17 @@ class Curriculum:
         Args:
             alpha: of the surface.
             masks: pseudo-masks of the views, as `of_views` gives them.
-            rays, outer, pixel: as `segments` gives them and takes them.
+            samples, pixel: as `samples` gives them and takes them.
             known: 0 in pixels that no photograph shows; None: all are.
         """
-        weights, terms = self._weights, dict[str, Tensor]()
+        weights, terms, outer = self._weights, dict[str, Tensor](), samples.outer
         if weights.redundant_alpha:
             alike = ALIKE * min(1.0, 1 + STRICTER - fraction)
             terms["redundant_alpha"] = redundant_alpha_loss(alpha, outer, pixel, images, alike, known)
         if weights.pseudo_mask and fraction < GUIDED:
             terms["pseudo_mask"] = pseudo_mask_weight(fraction) * pseudo_mask_loss(alpha, masks)
         if weights.field_opacity:
-            terms["field_opacity"] = opacity_loss(rays, outer)
+            terms["field_opacity"] = opacity_loss(samples.rays, outer) + haze_loss(samples.between)
         if weights.field_distortion:
             terms["field_distortion"] = ray_distortion_loss([outer.front, outer.behind])
         if weights.smoothness:

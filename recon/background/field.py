@@ -39,6 +39,14 @@ class OuterSegments(NamedTuple):
     front: RaySegment
     behind: RaySegment
 
+    def split(self, count: int) -> tuple["OuterSegments", "OuterSegments"]:
+        """Those of the first `count` rays, and those of the others."""
+        first, rest = (
+            OuterSegments(*(RaySegment(*(values[part] for values in segment)) for segment in self))
+            for part in (slice(count), slice(count, None))
+        )
+        return first, rest
+
     @property
     def without_surface(self) -> Float[Tensor, "r 3"]:
         """The light without a surface in the sphere."""

@@ -91,6 +91,16 @@ def opacity_loss(rays: Rays, outer: OuterSegments, volume: RaySegment | None = N
     return loss if volume is None else loss + WITHIN * (1 - volume.transmittance).mean()
 
 
+def haze_loss(between: RaySegment) -> Float[Tensor, ""]:
+    """Mean opacity, and radiance that is added, from places between the cameras to the unit sphere; 0 without such.
+
+    Where one camera moved freely to the next, nothing stands. Haze that is thin and dark seen from across the object
+    is bright right before a flash, and only views that training has not would show it.
+    """
+    haze = 1 - between.transmittance + between.radiance.mean(1)
+    return haze.sum() / max(len(haze), 1)
+
+
 def ray_distortion_loss(segments: Sequence[RaySegment]) -> Float[Tensor, ""]:
     """How far apart along rays the field stops light: mean sum_ij w_i w_j |s_i - s_j| + sum_i w_i^2 / 3k_i.
 

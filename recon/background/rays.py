@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from recon.camera import Cameras
 from recon.render.intersect import pixel_rays
@@ -24,6 +25,10 @@ CHUNK = 4096
 
 FAR = 30.0
 """And up to this distance behind the unit sphere, in its radii: farther off the flash lights nothing."""
+
+
+NEIGHBOURS = 3
+"""Nearest cameras among which places count as being between."""
 
 
 class Rays(NamedTuple):
@@ -45,9 +50,41 @@ def rays_through(cameras: Cameras, pixel: Int[Tensor, " r"]) -> Rays:
         Rays in the unit frame. One that misses the unit sphere enters and leaves it at the same distance, where
         it comes nearest to the origin; distances are at least `NEAR`.
     """
-    directions = torch.nn.functional.normalize(pixel_rays(cameras, pixel), dim=1)
+    directions = normalize(pixel_rays(cameras, pixel), dim=1)
     view = torch.div(pixel, cameras.height * cameras.width, rounding_mode="floor")
-    origins = cameras.centers.index_select(0, view)
+    return _rays(cameras.centers.index_select(0, view), directions)
+
+
+def rays_from_between(centers: Float[Tensor, "n 3"], count: int, generator: torch.Generator) -> Rays:
+    """Random rays into the unit sphere from places among the cameras, where the next photograph may be taken.
+
+    Args:
+        centers: of the cameras, in the unit frame.
+        count: rays; none where there is but one camera.
+
+    A place is a random point of a ball around a camera that reaches to the `NEIGHBOURS`-th nearest other one, but at
+    most half the way to the centre. The ray goes to a random point of the sphere's inside.
+    """
+    others = min(NEIGHBOURS, len(centers) - 1)
+    apart = torch.cdist(centers, centers).kthvalue(others + 1).values
+    reach = torch.minimum(apart, centers.norm(dim=1) / 2)
+    camera = torch.randint(len(centers), (count if others else 0,), generator=generator).to(centers.device)
+    offset, aim = (_in_unit_ball(len(camera), generator).to(centers) for _ in range(2))
+    origins = centers.index_select(0, camera) + reach.index_select(0, camera)[:, None] * offset
+    return _rays(origins, normalize(aim - origins, dim=1))
+
+
+def _in_unit_ball(count: int, generator: torch.Generator) -> Float[Tensor, "p 3"]:
+    directions = normalize(torch.randn(count, 3, generator=generator), dim=1)
+    return directions * torch.rand(count, 1, generator=generator) ** (1 / 3)
+
+
+def joined(*parts: Rays) -> Rays:
+    """The rays of all parts, one after another."""
+    return Rays(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+
+def _rays(origins: Float[Tensor, "r 3"], directions: Float[Tensor, "r 3"]) -> Rays:
     closest = -(origins * directions).sum(1)
     squared = (origins * origins).sum(1) - closest**2
     half = (1 - squared).clamp(min=0).sqrt()

@@ -75,15 +75,15 @@ def terms_with_field(
     rendering = model.render_surface(mesh, batch.cameras, refined_views(model, batch, fraction))
     alpha = rendering.alpha
     pixel, weights = chosen_pixels(alpha, foreground, model.config.field.rays, draws.generator)
-    rays, outer = curriculum.segments(batch.cameras, pixel, alpha, draws.generator)
-    weights = weights * outline_weights(rendering, outer, pixel)
+    samples = curriculum.samples(batch.cameras, pixel, alpha, draws.generator)
+    weights = weights * outline_weights(rendering, samples.outer, pixel)
     batch = batch._replace(weights=weights if batch.weights is None else weights * batch.weights)
-    composed, images = composite_some(rendering, outer, pixel), batch.images
+    composed, images = composite_some(rendering, samples.outer, pixel), batch.images
     exposure = model.light.exposure(batch.cameras, batch.views)
     if exposure is not None:
         composed, images = exposed(composed, exposure), images / exposure.detach()
     terms = loss_terms(model, composed, batch, mesh, flow, path, draws) | light_terms(model)
-    return terms | curriculum.terms(alpha, images, masks, rays, outer, pixel, fraction, draws.generator, known)
+    return terms | curriculum.terms(alpha, images, masks, samples, pixel, fraction, draws.generator, known)
 
 
 def crop(batch: Batch, mesh: SurfaceMesh, config: RunConfig, draws: Draws) -> Batch:
