@@ -125,6 +125,13 @@ class LossConfig(Section):
         description="radiance by which a pixel may be off before it counts less and less (Geman-McClure), so that "
         "highlights and moving shadows carve no dents: 0.1; 0: all count alike",
     )
+    relative: float = Field(
+        1.0,
+        ge=0,
+        le=2,
+        description="exponent with which pixels of a painted object count more where it is dark, up to 4 times, so that "
+        "dark paint has as true a shape; 0: all count alike; mlp: 0",
+    )
     velocity: Weight = Field(
         1e-3, description="regularity of the velocity, mean |(1 - alpha Laplacian) v|^2; mlp: 0.03"
     )
@@ -260,7 +267,7 @@ WHOLE_VIEWS = 4
 """Views of an iteration, where they are whole and `train.views_per_iteration` does not say how many."""
 
 MLP_DEFAULTS: dict[str, dict[str, float]] = {
-    "loss": {"velocity": 0.03, "velocity_points": 256, "distortion": 0.0, "crossing": 0.0},
+    "loss": {"relative": 0.0, "velocity": 0.03, "velocity_points": 256, "distortion": 0.0, "crossing": 0.0},
     "train": {"iterations": 2000, "learning_rate": 4e-3},
 }
 """Where a network's defaults are other than a grid's."""

@@ -17,6 +17,7 @@ from recon.training.losses import (
     laplacian_loss,
     loss_terms,
     normal_loss,
+    relative_weights,
     sample_path,
     weighted_mean,
 )
@@ -103,6 +104,34 @@ def test_only_terms_with_a_weight_are_computed() -> None:
     found = terms(everything, torch.ones(1, 2, 2))
     assert set(found) == {"image", "velocity", "fold", "silhouette", "edge", "normal", "laplacian"}
     assert found["silhouette"].item() == pytest.approx(0.75)
+
+
+def test_dark_parts_of_the_surface_count_more() -> None:
+    """Seen wholly, by a half, in the dark beyond four times, not at all, and before a bright wall."""
+    alpha = torch.tensor([[[1.0, 1, 0.5, 1, 0, 0.5]]])
+    surface = torch.tensor([0.8, 0.2, 0.1, 0.08, 0.0, 0.4]).view(1, 1, 6, 1).expand(-1, -1, -1, 3)
+    mean = (0.8 + 0.2 + 0.2 + 0.08 + 0.8) / 5
+    black = Rendering(surface, alpha, alpha, surface)
+    expected = torch.tensor([1.0, mean / 0.2, mean / 0.2, 4.0, 1.0, 1.0])
+    torch.testing.assert_close(relative_weights(black, 1.0), expected.view(1, 1, 6))
+    root = torch.tensor([1.0, (mean / 0.2) ** 0.5, (mean / 0.2) ** 0.5, (mean / 0.08) ** 0.5, 1.0, 1.0])
+    torch.testing.assert_close(relative_weights(black, 0.5), root.view(1, 1, 6))
+    wall = black._replace(radiance=surface + (1 - alpha)[..., None] * 0.9, surface=surface)
+    assert torch.equal(relative_weights(wall, 1.0), relative_weights(black, 1.0))
+
+
+def test_relative_weights_are_for_paint() -> None:
+    """With one albedo dark is what turns away, and counts as it is."""
+    alpha = torch.ones(1, 1, 2)
+    radiance = torch.tensor([0.8, 0.2]).view(1, 1, 2, 1).expand(-1, -1, -1, 3)
+    rendering = Rendering(radiance, alpha, alpha, radiance)
+    batch = Batch(ring(1, 1, 2), radiance + 0.1, None, torch.tensor([0]))
+    painted, plain = (
+        loss_terms(model, rendering, batch, mesh(), model.flow(), [mesh().vertices] * 2, draws())["image"].item()
+        for model in (Model(RunConfig(reflectance=kind), np.eye(4), 1.0) for kind in ("varying", "constant"))
+    )
+    assert plain == pytest.approx(0.1)
+    assert painted == pytest.approx(0.1 * (1 + 2.5) / 2)
 
 
 def test_a_robust_loss_counts_large_errors_less_and_less() -> None:

@@ -30,4 +30,4 @@ def composite_some(rendering: Rendering, outer: OuterSegments, pixel: Int[Tensor
     surface, alpha = rendering.radiance.flatten(0, 2), rendering.alpha.flatten()
     mixed = outer.with_surface(surface.index_select(0, pixel), alpha.index_select(0, pixel))
     radiance = surface.index_copy(0, pixel, mixed).view(rendering.radiance.shape)
-    return rendering._replace(radiance=radiance)
+    return rendering._replace(radiance=radiance, surface=rendering.radiance)

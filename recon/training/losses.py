@@ -15,6 +15,13 @@ from recon.training.draws import Draws
 SAFE_DETERMINANT = 0.2
 """Volume change of one step below which folding is near; usual steps keep more than half."""
 
+BRIGHTEST_DARK = 4.0
+"""Most that a dark pixel of the object counts, relative to one of mean radiance: in what is darker there is more noise
+than shading."""
+
+LIT = 3e-3
+"""Radiance of the surface below which it has no shading to follow."""
+
 EVEN = 0.75
 """Evenness of one step below which pleats are near: one direction is halved, and the others are kept."""
 
@@ -35,7 +42,11 @@ def loss_terms(
     config = model.config.loss
     terms = {}
     if config.image:
-        terms["image"] = image_loss(rendering.radiance, batch.images, batch.weights, config.robust)
+        weights = batch.weights
+        if config.relative and not model.reflectance.uniform:
+            relative = relative_weights(rendering, config.relative)
+            weights = relative if weights is None else relative * weights
+        terms["image"] = image_loss(rendering.radiance, batch.images, weights, config.robust)
     points = sample_path(path, config.velocity_points, draws)
     if config.velocity:
         terms["velocity"] = flow.energy(config.velocity_alpha, points)
@@ -71,6 +82,22 @@ def image_loss(
     saturated = (prediction >= 1) & (target >= 1)
     error = torch.where(saturated, 0, (prediction - target).abs()).mean(dim=3)
     return weighted_mean(error / (1 + error / robust) if robust else error, weights)
+
+
+@torch.no_grad()
+def relative_weights(rendering: Rendering, exponent: float) -> Float[Tensor, "n h w"]:
+    """(mean radiance of the surface / its radiance)^exponent, 1 to `BRIGHTEST_DARK`, and 1 where there is none.
+
+    The shading of dark paint has as small errors as it is dark, and what keeps the flow regular would outweigh them:
+    the shape would be less true there. Compare the relative loss of Mildenhall et al. 2022, "NeRF in the Dark",
+    equation 4. Bright parts keep their weight.
+    """
+    seen = rendering.radiance if rendering.surface is None else rendering.surface
+    surface = seen.mean(dim=3) / rendering.alpha.clamp(min=LIT)
+    lit = (rendering.alpha > LIT) & (surface > LIT)
+    mean = torch.where(lit, surface, 0).sum() / lit.sum().clamp(min=1)
+    weights = (mean / surface.clamp(min=LIT)).pow(exponent).clamp(1, BRIGHTEST_DARK)
+    return torch.where(lit, weights, 1)
 
 
 def weighted_mean(error: Float[Tensor, "n h w"], weights: Float[Tensor, "n h w"] | None) -> Float[Tensor, ""]:
