@@ -129,8 +129,8 @@ class LossConfig(Section):
         1.0,
         ge=0,
         le=2,
-        description="exponent with which pixels of a painted object count more where it is dark, up to 4 times, so that "
-        "dark paint has as true a shape; 0: all count alike; mlp: 0",
+        description="exponent with which pixels of a painted object count more where it is dark, up to 4 times, so "
+        "that dark paint has as true a shape; 0: all count alike; mlp: 0",
     )
     velocity: Weight = Field(
         1e-3, description="regularity of the velocity, mean |(1 - alpha Laplacian) v|^2; mlp: 0.03"

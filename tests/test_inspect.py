@@ -12,12 +12,14 @@ from shapes import sphere_views
 from recon.camera import look_at
 from recon.capture.paths import even_sphere
 from recon.cli import main
+from recon.images.black import BLACK
 from recon.inspection.contact_sheet import best_columns, shown_views
 from recon.inspection.coverage import coverage
 from recon.inspection.falloff import Falloff, falloff
 from recon.inspection.findings import Finding, find, spans
 from recon.inspection.light import light_of
 from recon.inspection.measure import measure
+from recon.inspection.outlines import outlined
 from recon.inspection.sphere import covered, outline, points_outside
 from recon.views import Views, save_views
 
@@ -115,6 +117,24 @@ def test_warnings(around: Views, word: str) -> None:
     found = words(change(around))
     assert word in found
     assert found[word][: len(views)] == views and (views or found[word] == ())
+
+
+def test_before_black_what_is_lit_is_the_object(around: Views) -> None:
+    """With a shadow on it, too; but not where one wall is lit, nor where all is black."""
+    assert around.masks is not None
+    images = around.images.copy()
+    images[:, 14:18, 14:18] = 0
+    bare = replace(around, images=images, masks=None)
+    masks = outlined(bare).masks
+    assert masks is not None
+    np.testing.assert_array_equal(masks > 0, around.images.max(axis=3) > BLACK)
+    assert masks[:, 14:18, 14:18].all()
+    wall = images.copy()
+    wall[2, :, 0] = 0.2
+    wall[5, 0] = 0.2
+    for other in (wall, 0 * images):
+        assert outlined(replace(bare, images=other)).masks is None
+    assert outlined(around) is around
 
 
 def test_a_lone_brightest_pixel_is_not_saturated(around: Views) -> None:

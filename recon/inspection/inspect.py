@@ -7,6 +7,7 @@ from recon.inspection.coverage import coverage
 from recon.inspection.falloff import falloff
 from recon.inspection.findings import Finding, find
 from recon.inspection.measure import measure
+from recon.inspection.outlines import outlined
 from recon.inspection.table import table
 from recon.views import Views, load_views
 
@@ -21,7 +22,7 @@ def inspect(path: Path, out: Path | None = None) -> None:
     """
     from recon.inspection.picture import draw
 
-    views = load_views(path, empty_masks=True)
+    views = outlined(load_views(path, empty_masks=True))
     measures, covered = measure(views), coverage(views)
     fall = falloff(views, measures, covered)
     findings = [*find(views, measures, covered, fall), *_noted(views)]
@@ -35,6 +36,7 @@ def inspect(path: Path, out: Path | None = None) -> None:
 
 def look_over(views: Views) -> list[str]:
     """What looks wrong with a viewpoint set, a line each."""
+    views = outlined(views)
     measures, covered = measure(views), coverage(views)
     return [finding.line() for finding in find(views, measures, covered, falloff(views, measures, covered))]
 
