@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int32, Int64, UInt8
+from jaxtyping import Float32, Float64, Int32, Int64, UInt8
 
 from recon.errors import ReconError
 from recon.files import atomic, read_npz
+from recon.frames import frame_scale, moved, moved_poses
 
 FORMAT_VERSION = 1
 ROTATION_TOLERANCE = 1e-4
@@ -161,27 +162,19 @@ class Views:
         share the source's frame, through which this goes.
         """
         transform = np.linalg.inv(other.world_from_unit) @ self.world_from_unit
-        poses = transform @ self.camera_to_world
-        scale = np.cbrt(np.linalg.det(transform[:3, :3]))
-        poses[:, :3, :3] /= scale
         gain = np.float32(self.radiance_scale / other.radiance_scale)
         position, direction = self.light_position, self.light_direction
         return replace(
             self,
             light_position=None if position is None else moved(position, transform),
-            light_direction=None if direction is None else direction @ transform[:3, :3].T / scale,
+            light_direction=None if direction is None else direction @ transform[:3, :3].T / frame_scale(transform),
             images=self.images * gain,
             backgrounds=None if self.backgrounds is None else self.backgrounds * gain,
             points=None if self.points is None else moved(self.points, transform).astype(np.float32),
-            camera_to_world=poses,
+            camera_to_world=moved_poses(self.camera_to_world, transform),
             radiance_scale=other.radiance_scale,
             world_from_unit=other.world_from_unit,
         )
-
-
-def moved(points: Float[np.ndarray, "m 3"], transform: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "m 3"]:
-    """The points carried by an affine map, in double precision."""
-    return points.astype(np.float64) @ transform[:3, :3].T + transform[:3, 3]
 
 
 def save_views(views: Views, path: str | Path) -> None:
@@ -312,7 +305,7 @@ def _check_geometry(views: Views, path: str | Path) -> None:
     if views.radiance_scale <= 0:
         raise ReconError(f"{path}: key 'radiance_scale' must be positive, got {views.radiance_scale}")
     block = views.world_from_unit[:3, :3]
-    scale = np.cbrt(np.linalg.det(block))
+    scale = frame_scale(views.world_from_unit)
     if scale <= 0 or not np.allclose(block @ block.T, scale**2 * np.eye(3), atol=ROTATION_TOLERANCE * scale**2):
         raise ReconError(f"{path}: key 'world_from_unit' must be a similarity (rotation, scale, translation)")
     if views.light_direction is not None:

@@ -27,6 +27,7 @@ from recon.evaluation.sheet import COLUMNS, comparison_sheet
 from recon.evaluation.surface_file import SurfaceFile
 from recon.evaluation.turntable import write_relit_turntable, write_turntable
 from recon.files import atomic, writable_folder
+from recon.frames import frame_scale
 from recon.geometry.meshes import load_mesh
 from recon.geometry.metrics import GeometryMetrics, geometry_metrics, near_unit
 from recon.images.metrics import mean_metrics
@@ -266,7 +267,7 @@ def _check_frame(model: Model, run: Path) -> None:
         raise ReconError(f"{path}: key 'radiance_scale' must be a positive number, got {model.radiance_scale}")
     if matrix.shape == (4, 4) and np.isfinite(matrix).all() and (matrix[3] == (0, 0, 0, 1)).all():
         block = matrix[:3, :3]
-        scale = np.cbrt(np.linalg.det(block))
+        scale = frame_scale(matrix)
         if scale > 0 and np.allclose(block @ block.T / scale**2, np.eye(3), atol=ROTATION_TOLERANCE):
             return
     raise ReconError(f"{path}: key 'world_from_unit' must be a similarity (rotation, scale, translation)")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from recon.camera import Cameras
 from recon.config import CamerasConfig
+from recon.frames import frame_scale, moved_poses
 
 SAME = 1e-5
 """Largest difference of two poses' entries, in the unit frame, up to which they are one view's."""
@@ -76,15 +77,12 @@ class Poses(nn.Module):
         assert self.given is not None
         given = self.given.double().cpu().numpy()
         corrected = self.corrections().double().cpu().numpy() @ given
-        unit = float(np.cbrt(np.linalg.det(world_from_unit[:3, :3])))
-        poses = world_from_unit @ corrected
-        poses[:, :3, :3] /= unit
         cosine = (np.trace(given[:, :3, :3].transpose(0, 2, 1) @ corrected[:, :3, :3], axis1=1, axis2=2) - 1) / 2
         turned = np.degrees(np.arccos(cosine.clip(-1, 1)))
-        shifted = unit * np.linalg.norm(corrected[:, :3, 3] - given[:, :3, 3], axis=1)
+        shifted = frame_scale(world_from_unit) * np.linalg.norm(corrected[:, :3, 3] - given[:, :3, 3], axis=1)
         return [
             {"camera_to_world": pose.tolist(), "turned_degrees": float(angle), "shifted": float(shift)}
-            for pose, angle, shift in zip(poses, turned, shifted, strict=True)
+            for pose, angle, shift in zip(moved_poses(corrected, world_from_unit), turned, shifted, strict=True)
         ]
 
 
