@@ -57,18 +57,11 @@ class Poses(nn.Module):
         if self.given is None or not len(self.given):
             return cameras
         if views is not None:
-            return replace(cameras, camera_to_world=self.corrections()[views] @ cameras.camera_to_world)
+            return corrected(cameras, self.corrections()[views])
         difference = (cameras.camera_to_world[:, None] - self.given).abs().amax(dim=(2, 3))
         least, view = difference.min(dim=1)
         correction = self.corrections()[view].where((least < SAME)[:, None, None], torch.eye(4).to(least))
-        return replace(cameras, camera_to_world=correction @ cameras.camera_to_world)
-
-    def moved(self, vertices: Float[Tensor, "v 3"], views: Int[Tensor, " n"]) -> list[Float[Tensor, "v 3"]]:
-        """The vertices once for each of these training views, where they are, but with gradient to its twist: they
-        move against the correction of its camera."""
-        correction = self.corrections()[views]
-        motion = torch.linalg.inv(correction) @ correction.detach() - torch.eye(4).to(vertices)
-        return [vertices + (vertices @ each[:3, :3].mT + each[:3, 3]) for each in motion]
+        return corrected(cameras, correction)
 
     @torch.no_grad()
     def found(self, world_from_unit: Float64[np.ndarray, "4 4"]) -> list[dict[str, object]]:
@@ -84,6 +77,18 @@ class Poses(nn.Module):
             {"camera_to_world": pose.tolist(), "turned_degrees": float(angle), "shifted": float(shift)}
             for pose, angle, shift in zip(moved_poses(corrected, world_from_unit), turned, shifted, strict=True)
         ]
+
+
+def corrected(cameras: Cameras, corrections: Float[Tensor, "n 4 4"]) -> Cameras:
+    """Each camera with its own correction, without gradient: rasterisation has none for cameras."""
+    return replace(cameras, camera_to_world=corrections.detach() @ cameras.camera_to_world)
+
+
+def moved_against(corrections: Float[Tensor, "n 4 4"], vertices: Float[Tensor, "v 3"]) -> list[Float[Tensor, "v 3"]]:
+    """The vertices once for each corrected camera, where they are, but with gradient to its correction: they move
+    against it."""
+    motion = torch.linalg.inv(corrections) @ corrections.detach() - torch.eye(4).to(vertices)
+    return [vertices + (vertices @ each[:3, :3].mT + each[:3, 3]) for each in motion]
 
 
 def rigid(twists: Float[Tensor, "n 6"]) -> Float[Tensor, "n 4 4"]:
