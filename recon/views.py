@@ -123,9 +123,18 @@ class Views:
         return self._scale.get("up")
 
     @property
+    def published(self) -> float | None:
+        """The loss that a report of others gives for this very set, where the scene that it shows says so."""
+        return self._settings("published").get(str(self.metadata.get("set")))
+
+    @property
     def _scale(self) -> dict[str, Any]:
+        return self._settings("scale")
+
+    def _settings(self, key: str) -> dict[str, Any]:
+        """The mapping `key` among the settings of the source; empty where there is none."""
         settings = self.metadata.get("settings")
-        found = settings.get("scale") if isinstance(settings, dict) else None
+        found = settings.get(key) if isinstance(settings, dict) else None
         return found if isinstance(found, dict) else {}
 
     def select(self, index: slice | np.ndarray) -> "Views":
@@ -226,6 +235,7 @@ def load_views(path: str | Path, *, empty_masks: bool = False) -> Views:
         points=arrays.get("points"),
         observations=arrays.get("observations"),
     )
+    _check_published(views, path)
     _check_geometry(views, path)
     _check_points(views, path)
     _check_known(views, path)
@@ -288,6 +298,12 @@ def _check_arrays(arrays: dict[str, np.ndarray], path: str | Path) -> None:
             per_view = shape and shape[0] == n and key not in ("world_from_unit", *POINTS)
             where = f" in view {np.argwhere(~np.isfinite(array))[0][0]}" if per_view else ""
             raise ReconError(f"{path}: key '{key}' has a value that is not finite{where}")
+
+
+def _check_published(views: Views, path: str | Path) -> None:
+    found = views._settings("published").get(str(views.metadata.get("set")))
+    if found is not None and not (isinstance(found, float) and 0 < found < float("inf")):
+        raise ReconError(f"{path}: key 'metadata', 'settings.published' must hold positive numbers, got {found!r}")
 
 
 def _check_geometry(views: Views, path: str | Path) -> None:

@@ -155,6 +155,7 @@ class _Set:
     def __init__(self, name: str, path: Path, model: Model, run: Path) -> None:
         self.name, self.model, self.run = name, model, run
         self._views = load_views(path)
+        self.published = self._views.published
         self.blackened = model.config.background == "none" and shows_more_than_black(self._views, model.radiance_scale)
 
     def __len__(self) -> int:
@@ -203,6 +204,7 @@ def _measure(
         **views.size,
         "outside_masks": "black" if views.blackened else "as photographed",
         **({"exposure": FITTED} if views.model.config.light.strength else {}),
+        **({} if views.published is None else {"published": views.published}),
         "mean": mean_metrics(per_view),
         "per_view": per_view,
         "ranges": ranges,
