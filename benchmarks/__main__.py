@@ -6,6 +6,7 @@ from collections.abc import Callable
 from benchmarks.extract import extraction
 from benchmarks.flow import flow_passes
 from benchmarks.gpu import gpu
+from benchmarks.memory import validation_memory
 from benchmarks.render import crop, one_view
 from benchmarks.report import report_page
 from benchmarks.shader import shader
@@ -22,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[], str]] = {
 }
 ON_DEMAND: dict[str, Callable[[], str]] = {
     "gpu": gpu,
+    "memory": validation_memory,
     "report": report_page,
     "shader": shader,
     "sweep": sweep,

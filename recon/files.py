@@ -96,16 +96,27 @@ def read_npz(path: str | Path, written_by: str = "") -> dict[str, np.ndarray]:
         ReconError: the file is missing, truncated, damaged, no archive, or holds Python objects.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ReconError(f"{path}: no such file{written_by}")
-    if not zipfile.is_zipfile(path):
-        raise ReconError(f"{path}: not a readable .npz archive (truncated?)")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise ReconError(f"{path}: not a readable .npz archive (truncated?): {error}") from error
+    check_npz(path, written_by)
+    with reading_npz(path), np.load(path, allow_pickle=False) as archive:
+        arrays = {key: archive[key] for key in archive.files}
     for key, array in arrays.items():
         if not isinstance(array, np.ndarray):  # numpy gives the bytes of members that it does not know
             raise ReconError(f"{path}: not a readable .npz archive: '{key}' is no array")
     return arrays
+
+
+def check_npz(path: Path, written_by: str = "") -> None:
+    """Raise `ReconError` where the file `path` is missing or no archive. `written_by` is advice where it is missing."""
+    if not path.is_file():
+        raise ReconError(f"{path}: no such file{written_by}")
+    if not zipfile.is_zipfile(path):
+        raise ReconError(f"{path}: not a readable .npz archive (truncated?)")
+
+
+@contextmanager
+def reading_npz(path: Path) -> Iterator[None]:
+    """Turn what numpy and `zipfile` say of a damaged archive into a `ReconError` that names the file `path`."""
+    try:
+        yield
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise ReconError(f"{path}: not a readable .npz archive (truncated?): {error}") from error

@@ -20,6 +20,21 @@ SHADED_SAMPLE = 600
 VERTEX = 6_000
 """Bytes that a vertex of the mesh takes likewise, with all steps of the flow."""
 
+MEASURED_PIXELS = 2**18
+"""Of the views that a validation renders together (`recon.evaluation.match`), or of one view that has more."""
+
+MEASURED_SAMPLE = 250
+"""Bytes that one of their samples takes."""
+
+MEASURED_GLOSS = 550
+"""And more, where it has a glossy layer."""
+
+MEASURED_PIXEL = 600
+"""Bytes that a pixel of a view takes in the pictures of a viewpoint set, which show a few views at once."""
+
+MEASURED_VERTEX = 1_500
+"""Bytes that a vertex of the mesh takes in a validation."""
+
 
 class Size(NamedTuple):
     """Of a viewpoint set."""
@@ -54,18 +69,22 @@ def size_of(views: Path) -> Size:
 
 
 def training_memory(views: Path, config: RunConfig) -> int:
-    """MB that a training on `views` takes at most."""
-    return _memory(size_of(views), config, config.train.views_per_iteration or WHOLE_VIEWS)
+    """MB that a training on `views` takes at most; crops make up the pixels of whole views."""
+    size, rendered = size_of(views), config.train.views_per_iteration or WHOLE_VIEWS
+    samples = rendered * size.height * size.width * config.render.samples**2
+    # Views are held as read and as tensors; a checkpoint measures a few more.
+    return INTERPRETER + round((3 * size.bytes + SHADED_SAMPLE * samples + VERTEX * _vertices(config)) / 1e6)
 
 
 def validation_memory(views: Path, config: RunConfig) -> int:
-    """MB that a validation on sets such as `views` takes at most: one set is held at a time, and rendered in parts."""
-    return _memory(size_of(views), config, WHOLE_VIEWS)
+    """MB that a validation on sets such as `views` takes at most, however many views they have: a few are in memory."""
+    size = size_of(views)
+    pixels = size.height * size.width
+    samples = max(MEASURED_PIXELS, pixels) * config.render.samples**2
+    sample = MEASURED_SAMPLE + (MEASURED_GLOSS if config.reflectance == "microfacet" else 0)
+    needed = sample * samples + MEASURED_PIXEL * pixels + MEASURED_VERTEX * _vertices(config)
+    return INTERPRETER + round(needed / 1e6)
 
 
-def _memory(size: Size, config: RunConfig, rendered: int) -> int:
-    """MB of a stage that renders so many views at once; crops make up the pixels of whole views."""
-    vertices = 10 * 4 ** max(config.train.levels) + 2
-    samples = rendered * size.height * size.width * config.render.samples**2
-    # Views are held as read and as tensors; a checkpoint measures a few more.
-    return INTERPRETER + round((3 * size.bytes + SHADED_SAMPLE * samples + VERTEX * vertices) / 1e6)
+def _vertices(config: RunConfig) -> int:
+    return 10 * 4 ** max(config.train.levels) + 2

@@ -2,29 +2,30 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int32, Int64, UInt8
+from jaxtyping import Float32, Float64, Int32, Int64, UInt8
 
 from recon.errors import ReconError
 from recon.files import atomic, read_npz
+from recon.frames import frame_scale, moved, moved_poses
+from recon.views_checks import FORMAT_VERSION, POINTS, check_arrays, check_keys, parsed_metadata
 
-FORMAT_VERSION = 1
-ROTATION_TOLERANCE = 1e-4
 LIGHTS = ("light_position", "light_direction")
 """The keys that say where the light is; without either it is at the camera."""
+
+WRITTEN_BY = "; `recon extract` writes it"
+"""What to add where a file is missing."""
 
 TRUTH = ("albedo", "roughness")
 """The keys that only scenes with declared materials have: what a reconstruction is measured against."""
 
 OPTIONAL = ("masks", "known", "backgrounds", *LIGHTS, *TRUTH)
 """The keys that a set may lack; each has an entry a view."""
-
-POINTS = ("points", "observations")
-"""The keys of points that structure from motion found; a set has both or neither."""
 
 
 @runtime_checkable
@@ -122,15 +123,24 @@ class Views:
         return self._scale.get("up")
 
     @property
+    def published(self) -> float | None:
+        """The loss that a report of others gives for this very set, where the scene that it shows says so."""
+        return self._settings("published").get(str(self.metadata.get("set")))
+
+    @property
     def _scale(self) -> dict[str, Any]:
+        return self._settings("scale")
+
+    def _settings(self, key: str) -> dict[str, Any]:
+        """The mapping `key` among the settings of the source; empty where there is none."""
         settings = self.metadata.get("settings")
-        found = settings.get("scale") if isinstance(settings, dict) else None
+        found = settings.get(key) if isinstance(settings, dict) else None
         return found if isinstance(found, dict) else {}
 
     def select(self, index: slice | np.ndarray) -> "Views":
         """The views at `index`, in that order, with the points that any of them sees."""
         optional = {key: array[index] for key in OPTIONAL if (array := getattr(self, key)) is not None}
-        points, observations = self._points_of(np.arange(len(self))[index])
+        points, observations = points_seen(self.points, self.observations, np.arange(len(self))[index])
         return replace(
             self,
             points=points,
@@ -141,19 +151,6 @@ class Views:
             **optional,
         )
 
-    def _points_of(
-        self, chosen: Int64[np.ndarray, " k"]
-    ) -> tuple[Float32[np.ndarray, "q 3"] | None, Int32[np.ndarray, "o 2"] | None]:
-        """The points that the `chosen` views see, and these views' observations by their new numbers."""
-        if self.points is None or self.observations is None:
-            return None, None
-        point, view = self.observations.T
-        parts = [np.stack([point[view == old], np.full((view == old).sum(), new)], 1) for new, old in enumerate(chosen)]
-        kept = np.concatenate(parts)
-        kept = kept[np.lexsort(kept.T[::-1])]
-        seen, kept[:, 0] = np.unique(kept[:, 0], return_inverse=True)
-        return self.points[seen], kept.astype(np.int32)
-
     def aligned_to(self, other: Frame) -> "Views":
         """The same views in the unit frame and radiance scale of `other`.
 
@@ -161,27 +158,35 @@ class Views:
         share the source's frame, through which this goes.
         """
         transform = np.linalg.inv(other.world_from_unit) @ self.world_from_unit
-        poses = transform @ self.camera_to_world
-        scale = np.cbrt(np.linalg.det(transform[:3, :3]))
-        poses[:, :3, :3] /= scale
         gain = np.float32(self.radiance_scale / other.radiance_scale)
         position, direction = self.light_position, self.light_direction
         return replace(
             self,
             light_position=None if position is None else moved(position, transform),
-            light_direction=None if direction is None else direction @ transform[:3, :3].T / scale,
+            light_direction=None if direction is None else direction @ transform[:3, :3].T / frame_scale(transform),
             images=self.images * gain,
             backgrounds=None if self.backgrounds is None else self.backgrounds * gain,
             points=None if self.points is None else moved(self.points, transform).astype(np.float32),
-            camera_to_world=poses,
+            camera_to_world=moved_poses(self.camera_to_world, transform),
             radiance_scale=other.radiance_scale,
             world_from_unit=other.world_from_unit,
         )
 
 
-def moved(points: Float[np.ndarray, "m 3"], transform: Float64[np.ndarray, "4 4"]) -> Float64[np.ndarray, "m 3"]:
-    """The points carried by an affine map, in double precision."""
-    return points.astype(np.float64) @ transform[:3, :3].T + transform[:3, 3]
+def points_seen(
+    points: Float32[np.ndarray, "p 3"] | None,
+    observations: Int32[np.ndarray, "o 2"] | None,
+    chosen: Int64[np.ndarray, " k"],
+) -> tuple[Float32[np.ndarray, "q 3"] | None, Int32[np.ndarray, "r 2"] | None]:
+    """The points that the `chosen` views see, and these views' observations by their new numbers."""
+    if points is None or observations is None:
+        return None, None
+    point, view = observations.T
+    parts = [np.stack([point[view == old], np.full((view == old).sum(), new)], 1) for new, old in enumerate(chosen)]
+    kept = np.concatenate(parts)
+    kept = kept[np.lexsort(kept.T[::-1])]
+    seen, kept[:, 0] = np.unique(kept[:, 0], return_inverse=True)
+    return points[seen], kept.astype(np.int32)
 
 
 def save_views(views: Views, path: str | Path) -> None:
@@ -203,51 +208,38 @@ def load_views(path: str | Path, *, empty_masks: bool = False) -> Views:
         ReconError: the file is missing, truncated or no archive; a key is missing; a shape, dtype,
             rotation, focal length or direction is wrong; a value is not finite; a mask is empty.
     """
-    arrays = read_npz(path, written_by="; `recon extract` writes it")
-    for key in ("images", "camera_to_world", "intrinsics", "radiance_scale", "world_from_unit", "metadata"):
-        if key not in arrays:
-            raise ReconError(f"{path}: key '{key}' is missing")
-    try:
-        metadata = json.loads(str(arrays["metadata"]))
-    except json.JSONDecodeError as error:
-        raise ReconError(f"{path}: key 'metadata' is not JSON text: {error}") from None
-    if not isinstance(metadata, dict):
-        raise ReconError(f"{path}: key 'metadata' must be a JSON object, got {type(metadata).__name__}")
-    if metadata.get("format", FORMAT_VERSION) != FORMAT_VERSION:
-        raise ReconError(f"{path}: format version {metadata['format']}, this recon reads {FORMAT_VERSION}")
-    _check_arrays(arrays, path)
+    arrays = read_npz(path, WRITTEN_BY)
+    check_keys(arrays, path)
+    metadata = parsed_metadata(arrays["metadata"], path)
+    check_arrays(arrays, path, empty_masks=empty_masks)
+    return views_of(arrays, metadata, path)
+
+
+def views_of(arrays: Mapping[str, np.ndarray], metadata: dict[str, Any], path: str | Path) -> Views:
+    """A viewpoint set of the checked arrays of the file `path`.
+
+    Raises:
+        ReconError: what the metadata say was published is no loss.
+    """
     views = Views(
-        images=arrays["images"],
-        masks=arrays.get("masks"),
-        camera_to_world=arrays["camera_to_world"],
-        intrinsics=arrays["intrinsics"],
+        **{key: arrays[key] for key in ("images", "camera_to_world", "intrinsics", "world_from_unit")},
+        **{key: arrays[key] for key in (*OPTIONAL, *POINTS) if key in arrays},
         radiance_scale=float(arrays["radiance_scale"]),
-        world_from_unit=arrays["world_from_unit"],
         metadata=metadata,
-        light_position=arrays.get("light_position"),
-        light_direction=arrays.get("light_direction"),
-        backgrounds=arrays.get("backgrounds"),
-        known=arrays.get("known"),
-        albedo=arrays.get("albedo"),
-        roughness=arrays.get("roughness"),
-        points=arrays.get("points"),
-        observations=arrays.get("observations"),
     )
-    _check_geometry(views, path)
-    _check_points(views, path)
-    _check_known(views, path)
-    if not empty_masks:
-        _check_masks(views, path)
+    _check_published(views, path)
     return views
+
+
+def _check_published(views: Views, path: str | Path) -> None:
+    found = views._settings("published").get(str(views.metadata.get("set")))
+    if found is not None and not (isinstance(found, float) and 0 < found < float("inf")):
+        raise ReconError(f"{path}: key 'metadata', 'settings.published' must hold positive numbers, got {found!r}")
 
 
 def check_views(views: Views, path: str | Path = "views") -> None:
     """Raise `ReconError`, naming `path`, the key and the view, where `views` breaks the contract."""
-    _check_arrays(_arrays(views), path)
-    _check_geometry(views, path)
-    _check_points(views, path)
-    _check_known(views, path)
-    _check_masks(views, path)
+    check_arrays(_arrays(views), path)
 
 
 def _arrays(views: Views) -> dict[str, np.ndarray]:
@@ -260,97 +252,3 @@ def _arrays(views: Views) -> dict[str, np.ndarray]:
         "radiance_scale": np.asarray(views.radiance_scale, dtype=np.float64),
         "world_from_unit": views.world_from_unit,
     }
-
-
-def _check_arrays(arrays: dict[str, np.ndarray], path: str | Path) -> None:
-    images = arrays["images"]
-    if images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
-        raise ReconError(f"{path}: key 'images' must have shape (N, H, W, 3), got {images.shape}")
-    n, height, width, _ = images.shape
-    expected: dict[str, tuple[tuple[int, ...], str]] = {
-        "images": (images.shape, "float32"),
-        "masks": ((n, height, width), "uint8"),
-        "known": ((n, height, width), "uint8"),
-        "backgrounds": (images.shape, "float32"),
-        "albedo": (images.shape, "float32"),
-        "roughness": ((n, height, width), "float32"),
-        "camera_to_world": ((n, 4, 4), "float64"),
-        "intrinsics": ((n, 3, 3), "float64"),
-        "radiance_scale": ((), "float64"),
-        "world_from_unit": ((4, 4), "float64"),
-        "light_position": ((n, 3), "float64"),
-        "light_direction": ((n, 3), "float64"),
-        "points": ((*arrays.get("points", np.zeros(0)).shape[:1], 3), "float32"),
-        "observations": ((*arrays.get("observations", np.zeros(0)).shape[:1], 2), "int32"),
-    }
-    for key, (shape, dtype) in expected.items():
-        if key not in arrays:
-            continue
-        array = arrays[key]
-        if array.shape != shape:
-            raise ReconError(f"{path}: key '{key}' must have shape {shape}, got {array.shape}")
-        if array.dtype != dtype:
-            raise ReconError(f"{path}: key '{key}' must be {dtype}, got {array.dtype}")
-        if not np.isfinite(array).all():
-            per_view = shape and shape[0] == n and key not in ("world_from_unit", *POINTS)
-            where = f" in view {np.argwhere(~np.isfinite(array))[0][0]}" if per_view else ""
-            raise ReconError(f"{path}: key '{key}' has a value that is not finite{where}")
-
-
-def _check_geometry(views: Views, path: str | Path) -> None:
-    for i, (pose, matrix) in enumerate(zip(views.camera_to_world, views.intrinsics, strict=True)):
-        rotation = pose[:3, :3]
-        orthonormal = np.allclose(rotation @ rotation.T, np.eye(3), atol=ROTATION_TOLERANCE)
-        if not orthonormal or np.linalg.det(rotation) < 0:
-            raise ReconError(f"{path}: key 'camera_to_world', view {i}: the upper 3x3 block is no rotation")
-        if not np.array_equal(pose[3], [0, 0, 0, 1]):
-            raise ReconError(f"{path}: key 'camera_to_world', view {i}: the last row must be 0 0 0 1")
-        if matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
-            raise ReconError(f"{path}: key 'intrinsics', view {i}: focal lengths must be positive")
-        if not np.array_equal(matrix[2], [0, 0, 1]) or matrix[1, 0] != 0:
-            raise ReconError(f"{path}: key 'intrinsics', view {i}: must be [[fx s cx] [0 fy cy] [0 0 1]]")
-    if views.radiance_scale <= 0:
-        raise ReconError(f"{path}: key 'radiance_scale' must be positive, got {views.radiance_scale}")
-    block = views.world_from_unit[:3, :3]
-    scale = np.cbrt(np.linalg.det(block))
-    if scale <= 0 or not np.allclose(block @ block.T, scale**2 * np.eye(3), atol=ROTATION_TOLERANCE * scale**2):
-        raise ReconError(f"{path}: key 'world_from_unit' must be a similarity (rotation, scale, translation)")
-    if views.light_direction is not None:
-        if views.light_position is not None:
-            raise ReconError(f"{path}: has both keys 'light_position' and 'light_direction', expected one at most")
-        lengths = np.linalg.norm(views.light_direction, axis=1)
-        if (wrong := np.abs(lengths - 1) > ROTATION_TOLERANCE).any():
-            view = wrong.argmax()
-            raise ReconError(
-                f"{path}: key 'light_direction', view {view}: must be a unit vector, has length {lengths[view]:.4g}"
-            )
-
-
-def _check_points(views: Views, path: str | Path) -> None:
-    if (views.points is None) != (views.observations is None):
-        missing = POINTS[views.points is not None]
-        raise ReconError(f"{path}: key '{missing}' is missing: 'points' and 'observations' belong together")
-    if views.points is None or views.observations is None:
-        return
-    for name, column, count in zip(
-        ("point", "view"), views.observations.T, (len(views.points), len(views)), strict=True
-    ):
-        if len(column) and not (column.min() >= 0 and column.max() < count):
-            raise ReconError(f"{path}: key 'observations': names a {name} that is not there, expected 0 to {count - 1}")
-    order = np.diff(views.observations.astype(np.int64) @ [len(views), 1])
-    if not (order > 0).all():
-        raise ReconError(f"{path}: key 'observations': must be sorted by point, then view, each pair once")
-
-
-def _check_known(views: Views, path: str | Path) -> None:
-    for i, known in enumerate(() if views.known is None else views.known):
-        if not known.any():
-            raise ReconError(f"{path}: key 'known', view {i}: no pixel is known")
-        if ((known > 0) & (known < 255)).any():
-            raise ReconError(f"{path}: key 'known', view {i}: must be 0 or 255")
-
-
-def _check_masks(views: Views, path: str | Path) -> None:
-    for i, mask in enumerate(() if views.masks is None else views.masks):
-        if not mask.any():
-            raise ReconError(f"{path}: key 'masks', view {i}: the mask is empty")

@@ -59,6 +59,13 @@ def write_set(validation: Path, name: str, error: float, psnr: float, lit_border
             imageio.imwrite(validation / name / f"{view:03d}_{kind}.png", picture)
 
 
+def publish(run: Path, losses: dict[str, float]) -> None:
+    """Have validation say what was published of these viewpoint sets."""
+    for name, loss in losses.items():
+        path = run / "validation" / f"{name}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"published": loss}))
+
+
 def write_surface(path: Path) -> None:
     """A sphere that shrinks, its distances and coverage growing with height, before a larger reference."""
     sphere, faces = (part.numpy() for part in icosphere(2))

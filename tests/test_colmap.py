@@ -18,8 +18,9 @@ from recon.capture.paths import arc, even_sphere
 from recon.capture.rendering import photograph
 from recon.capture.world import join
 from recon.errors import ReconError
+from recon.frames import moved
 from recon.geometry.meshes import primitive
-from recon.views import Views, load_views, moved
+from recon.views import Views, load_views
 
 SIZE = 24, 32
 MATRIX = np.array([[36.0, 0, 15], [0, 36, 12.5], [0, 0, 1]])

@@ -17,9 +17,10 @@ from recon.errors import ReconError
 from recon.evaluation.gallery import Gallery, LargestValues
 from recon.evaluation.match import Match, match
 from recon.evaluation.overshoot import brightest, write_overshoot
-from recon.evaluation.surface_file import SurfaceFile, decimated, source_poses
+from recon.evaluation.surface_file import SurfaceFile, decimated
 from recon.evaluation.turntable import turntable, write_relit_turntable, write_turntable
 from recon.evaluation.visibility import times_seen
+from recon.frames import moved_poses
 from recon.images.colour_maps import Range, colours, depth_range, difference_range, normal_colours
 from recon.images.pictures import Tone
 from recon.model.model import Model
@@ -187,7 +188,7 @@ def test_the_surface_file_has_everything_in_the_sources_frame(tmp_path: Path) ->
     poses = arrays["poses/front"]
     np.testing.assert_allclose(poses[:, :3, 3], trimesh.transform_points(views.camera_to_world[:, :3, 3], FRAME))
     np.testing.assert_allclose(np.linalg.det(poses[:, :3, :3]), 1, atol=1e-6)
-    np.testing.assert_allclose(poses, source_poses(views))
+    np.testing.assert_allclose(poses, moved_poses(views.camera_to_world, views.world_from_unit))
 
 
 def test_a_fine_reference_is_decimated() -> None:

@@ -26,10 +26,11 @@ def ball(reflectance: str = "varying") -> tuple[Model, Views]:
 
 
 def errors(model: Model, views: Views) -> list[dict[str, float]]:
-    measured, mesh = MaterialErrors(), model.mesh(3)
-    for part in (slice(0, 1), slice(1, 3)):
-        measured.add(views.select(part), match(model, mesh, views.select(part)))
-    return measured.per_view()
+    mesh = model.mesh(3)
+    with MaterialErrors() as measured:
+        for part in (slice(0, 1), slice(1, 3)):
+            measured.add(views.select(part), match(model, mesh, views.select(part)))
+        return measured.per_view()
 
 
 def test_the_right_albedo_has_no_error_at_any_scale() -> None:

@@ -13,9 +13,10 @@ from shapes import sphere_views
 from recon.camera import Cameras
 from recon.config import RunConfig, load_config
 from recon.errors import ReconError
+from recon.model import poses
 from recon.model.file import load_model, save_model, save_poses
 from recon.model.model import Model
-from recon.model.poses import rigid
+from recon.model.poses import corrected, rigid
 from recon.render.renderer import render
 from recon.surface.icosphere import icosphere
 from recon.training.data import TrainingData
@@ -114,8 +115,9 @@ def test_gradients_of_twists_are_those_of_pictures_from_moved_cameras() -> None:
     targets = torch.from_numpy(views.images[:3])
 
     def loss(with_gradient: bool) -> torch.Tensor:
-        moved = model.poses.corrected(cameras[index], index)
-        radiance = model.render_surface(model.mesh(3), moved, index if with_gradient else None).radiance
+        corrections = model.poses.corrections()[index]
+        moved = corrected(cameras[index], corrections)
+        radiance = model.render_surface(model.mesh(3), moved, corrections if with_gradient else None).radiance
         return (radiance - targets).square().sum()
 
     loss(with_gradient=True).backward()
@@ -139,12 +141,36 @@ def test_gradients_of_twists_are_those_of_pictures_from_moved_cameras() -> None:
 def test_a_picture_with_gradient_to_its_twist_is_the_picture() -> None:
     views = bent_views()
     model, index = model_with_twists(views), torch.arange(4)
-    cameras = model.poses.corrected(Cameras.from_views(views)[index], index)
+    corrections = model.poses.corrections()[index]
+    cameras = corrected(Cameras.from_views(views)[index], corrections)
     with torch.no_grad():
         plain = model.render_surface(model.mesh(3), cameras)
-        moved = model.render_surface(model.mesh(3), cameras, index)
+        moved = model.render_surface(model.mesh(3), cameras, corrections)
     torch.testing.assert_close(moved.radiance, plain.radiance, atol=2e-4, rtol=0)
     torch.testing.assert_close(moved.alpha, plain.alpha, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("background", [[], ["background=field", "field.resolution=8", "field.samples=4"]])
+def test_an_iteration_asks_for_corrections_once_and_not_before_poses_are_learned(
+    monkeypatch: pytest.MonkeyPatch, background: list[str]
+) -> None:
+    asked = 0
+
+    def counting(twists: torch.Tensor) -> torch.Tensor:
+        nonlocal asked
+        asked += 1
+        return rigid(twists)
+
+    views = bent_views()
+    model = initial_model(refining("train.iterations=100", *background), views, CPU)
+    optimisation = Optimisation(model, TrainingData.from_views(views, CPU), Progress(100))
+    optimisation.step()
+    monkeypatch.setattr(optimisation, "_renew", lambda fraction: [])  # a field's looks at all views are no iterations
+    monkeypatch.setattr(poses, "rigid", counting)
+    for iteration, expected in ((1, 0), (30, 0), (50, 1), (99, 1)):
+        optimisation.progress.iteration, asked = iteration, 0
+        optimisation.step()
+        assert asked == expected, iteration
 
 
 @pytest.mark.slow

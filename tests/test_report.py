@@ -10,7 +10,7 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 import yaml
-from runs import VIEWS, write_run, write_training
+from runs import VIEWS, publish, write_run, write_training
 
 from recon.errors import ReconError
 from recon.report import page as page_module
@@ -91,6 +91,8 @@ def test_a_run_that_the_clock_cut_is_marked(
 
 
 def test_the_best_of_each_set_is_marked_and_published_losses_stand_beside(runs: list[Path]) -> None:
+    for run in runs:
+        publish(run, {"front": 0.00727, "full": 0.01483})
     page = Page(report_page(runs))
     assert ("best", "0.00300") in page.cells and ("best", "0.00600") in page.cells
     assert ("", "0.00400") in page.cells and ("", "0.00800") in page.cells
@@ -99,9 +101,26 @@ def test_the_best_of_each_set_is_marked_and_published_losses_stand_beside(runs: 
     assert ("best", "37.00") in page.cells and ("", "36.00") in page.cells
 
 
+def test_nothing_published_stands_beside_an_object_of_ones_own(runs: list[Path]) -> None:
+    """Whatever its viewpoint sets are called: front and full, as those of the reference work."""
+    page = Page(report_page(runs))
+    assert "published" not in page.text and "0.00727" not in page.text and "0.01483" not in page.text
+
+
+def test_what_was_published_of_one_object_is_not_held_against_another(runs: list[Path]) -> None:
+    """A column of the table has it where it goes with every run; the row of numbers above, with its own run."""
+    publish(runs[0], {"front": 0.00727, "full": 0.01483})
+    publish(runs[1], {"front": 0.00727})
+    page = Page(report_page(runs))
+    assert ("", "0.00727") in page.cells and ("", "0.01483") not in page.cells
+    assert page.text.count("0.01483: the published loss") == 1
+
+
 def test_bars_are_shares_of_the_largest_of_a_column(runs: list[Path]) -> None:
+    for run in runs:
+        publish(run, {"front": 0.00727})
     html = report_page(runs)
-    # 0.003, 0.004 and the reference work's 0.00727.
+    # 0.003, 0.004 and the published 0.00727.
     for share in (41.3, 55.0, 100.0):
         assert f"width:{share}%" in html
 
@@ -502,6 +521,7 @@ def _npz(name: str, **changes: object) -> Callable[[Path], None]:
         (_json("front.json", mean={"psnr": float("nan")}), "front.json: key 'mean.psnr' must be a finite number"),
         (_json("front.json", views="two"), "front.json: key 'views' must be a positive number"),
         (_json("front.json", views=10**9), "front.json: key 'views' must be a positive number"),
+        (_json("front.json", published="low"), "front.json: key 'published' must be a finite number"),
         (_json("front.json", per_view=[1, 2]), "front.json: key 'per_view' must hold"),
         (_json("front.json", ranges=[1]), "front.json: key 'ranges' must hold"),
         (_json("certificate.json", genus="one"), "certificate.json: key 'genus' must be a finite number"),

@@ -38,6 +38,15 @@ def test_more_pixels_views_and_levels_take_more(views: Path, monkeypatch: pytest
     large = asked(Size(48, 512, 512), "train.levels=[5,6]")
     # 3.3 GiB were measured for training.
     assert 3400 < large[0] < 5000
-    assert asked(Size(96, 512, 512), "train.levels=[5,6]")[0] > large[0]
-    assert asked(Size(48, 512, 512), "train.levels=[7]")[0] > large[0]
-    assert asked(Size(48, 512, 512), "render.samples=4")[0] > large[0]
+    twice = asked(Size(96, 512, 512), "train.levels=[5,6]")
+    # A validation reads views from their file, a few at a time.
+    assert twice[0] > large[0] and twice[1] == large[1]
+    # 1.1 GiB were measured, with a glossy layer 1.5.
+    assert 1200 < large[1] < 1600
+    assert asked(Size(48, 512, 512), "train.levels=[5,6]", "reflectance=microfacet")[1] > 1600
+    for more in (
+        asked(Size(48, 512, 512), "train.levels=[7]"),
+        asked(Size(48, 512, 512), "train.levels=[5,6]", "render.samples=4"),
+        asked(Size(48, 1024, 1024), "train.levels=[5,6]"),
+    ):
+        assert more[0] > large[0] and more[1] > large[1]

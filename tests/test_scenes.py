@@ -100,6 +100,19 @@ def test_light_and_albedo_scale_radiance(tmp_path: Path) -> None:
     assert np.allclose(lit.images, plain.images * np.array([1, 0.5, 0], np.float32), atol=1e-6)
 
 
+def test_views_know_what_was_published_of_their_set(tmp_path: Path) -> None:
+    path = scene(tmp_path, published={"full": 0.25})
+    assert views_from_scene(path, "full").published == 0.25
+    assert views_from_scene(path, "front").published is None
+    assert views_from_scene(scene(tmp_path), "full").published is None
+
+
+def test_only_the_scene_of_the_reference_work_has_its_losses() -> None:
+    found = {path.stem: load_scene(path).published for path in CONFIG.glob("*.yaml")}
+    assert {name for name, losses in found.items() if losses} == {"bunny_head"}
+    assert found["bunny_head"]["front"] == 0.00727
+
+
 def test_all_sets_share_the_training_sets_scale(tmp_path: Path) -> None:
     path = scene(tmp_path, objects=[{"shape": "cube", "radius": 0.9, "position": [0.05, 0, 0]}])
     front, full = views_from_scene(path, "front"), views_from_scene(path, "full")
@@ -355,6 +368,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no cameras": ({"sets": {"front": {"count": 0}}}, "key 'sets.front.arc.count': .* got 0"),
     "unknown path": ({"sets": {"front": {"path": "spiral"}}}, "key 'sets.front': .*'spiral'"),
     "set name": ({"sets": {"../front": {}}}, "key 'sets.*should match pattern"),
+    "published of no set": ({"published": {"back": 0.1}}, "'published' has back, but 'sets' has front, full"),
+    "published not positive": ({"published": {"front": 0}}, "'published.front': input should be greater than 0"),
     "no training set": ({"sets": {"a": {}}}, "'training_set' is front, but 'sets' has a"),
     "no such background": ({"background": "sea"}, "key 'background"),
     "no mesh file": ({"objects": [{"mesh": "none.ply"}]}, r"none\.ply: no such mesh file"),

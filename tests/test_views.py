@@ -1,5 +1,6 @@
 """Viewpoint sets: exact roundtrips, alignment through the source's frame, and every bad input."""
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,10 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from recon.errors import ReconError
+from recon.stored_views import StoredViews
 from recon.views import Views, check_views, load_views, save_views
+
+Reader = Callable[[Path], object]
 
 
 def some_views(n: int = 3, height: int = 4, width: int = 5) -> Views:
@@ -198,12 +202,17 @@ BAD: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
 }
 
 
+READERS = pytest.mark.parametrize("read", [load_views, StoredViews])
+"""A set in memory and one that stays in its file are told alike."""
+
+
+@READERS
 @pytest.mark.parametrize("case", BAD)
-def test_bad_files_are_one_line_that_names_file_and_key(tmp_path: Path, case: str) -> None:
+def test_bad_files_are_one_line_that_names_file_and_key(tmp_path: Path, case: str, read: Reader) -> None:
     changes, message = BAD[case]
     _write(tmp_path / "bad.npz", **changes())
     with pytest.raises(ReconError, match=rf"bad\.npz: .*{message}") as caught:
-        load_views(tmp_path / "bad.npz")
+        read(tmp_path / "bad.npz")
     assert "\n" not in str(caught.value)
 
 
@@ -215,19 +224,52 @@ def test_a_mirrored_pose_is_no_rotation(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@READERS
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
-def test_truncated_file(tmp_path: Path, share: float) -> None:
+def test_truncated_file(tmp_path: Path, share: float, read: Reader) -> None:
     path = tmp_path / "cut.npz"
     save_views(some_views(), path)
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
     with pytest.raises(ReconError, match=r"cut\.npz: not a readable \.npz archive"):
-        load_views(path)
+        read(path)
 
 
-def test_missing_file_says_what_writes_it(tmp_path: Path) -> None:
+@READERS
+@pytest.mark.parametrize("key", ["images", "masks", "intrinsics", "more"])
+def test_a_damaged_array_is_told_before_it_is_used(tmp_path: Path, key: str, read: Reader) -> None:
+    """Also where nobody asks for it. The bytes are changed, and the archive's checksum knows."""
+    path = tmp_path / "damaged.npz"
+    _write(path, more=np.arange(7, dtype=np.float32))
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo(f"{key}.npy")
+    data = bytearray(path.read_bytes())
+    name, extra = (
+        int.from_bytes(data[member.header_offset + at : member.header_offset + at + 2], "little") for at in (26, 28)
+    )
+    data[member.header_offset + 30 + name + extra + member.file_size - 1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ReconError, match=r"damaged\.npz: not a readable \.npz archive \(truncated\?\): Bad CRC-32"):
+        read(path)
+
+
+@READERS
+def test_objects_and_other_members_are_no_arrays(tmp_path: Path, read: Reader) -> None:
+    path = tmp_path / "bad.npz"
+    _write(path, masks=np.full((3, 4, 5), None))
+    with pytest.raises(ReconError, match=r"bad\.npz: not a readable .* Object arrays cannot be loaded"):
+        read(path)
+    save_views(some_views(), path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("notes.txt", "hello")
+    with pytest.raises(ReconError, match=r"bad\.npz: not a readable \.npz archive: 'notes.txt' is no array"):
+        read(path)
+
+
+@READERS
+def test_missing_file_says_what_writes_it(tmp_path: Path, read: Reader) -> None:
     with pytest.raises(ReconError, match=r"none\.npz: no such file; `recon extract` writes it"):
-        load_views(tmp_path / "none.npz")
+        read(tmp_path / "none.npz")
 
 
 def with_points() -> Views:
@@ -248,6 +290,59 @@ def test_points_are_kept_selected_and_aligned(tmp_path: Path) -> None:
     plain = replace(some_views(), world_from_unit=np.eye(4))
     world = views.points @ views.world_from_unit[:3, :3].T + views.world_from_unit[:3, 3]
     assert np.allclose(views.aligned_to(plain).points, world)
+
+
+def full_views() -> Views:
+    """Five views that have every key."""
+    views, random = some_views(5), np.random.default_rng(2)
+    images = random.random((4, 5, 4, 5, 3), dtype=np.float32)
+    known = np.full((5, 4, 5), 255, np.uint8)
+    known[3, 0] = 0
+    return replace(
+        views,
+        backgrounds=images[0],
+        albedo=images[1],
+        roughness=images[2, ..., 0],
+        known=known,
+        light_position=random.normal(size=(5, 3)),
+        points=np.arange(9, dtype=np.float32).reshape(3, 3),
+        observations=np.array([[0, 0], [0, 2], [1, 1], [1, 4], [2, 4]], np.int32),
+    )
+
+
+def assert_same(found: Views, expected: Views) -> None:
+    assert vars(found).keys() == vars(expected).keys()
+    for key, value in vars(expected).items():
+        if isinstance(value, np.ndarray):
+            np.testing.assert_array_equal(getattr(found, key), value, err_msg=key, strict=True)
+        else:
+            assert getattr(found, key) == value, key
+
+
+@pytest.mark.parametrize("views", [some_views(5), full_views(), replace(some_views(5), masks=None)])
+@pytest.mark.parametrize("size", [1, 2, 5, 9])
+def test_parts_of_a_set_in_its_file_are_those_of_the_set(tmp_path: Path, views: Views, size: int) -> None:
+    save_views(views, tmp_path / "v.npz")
+    whole, stored = load_views(tmp_path / "v.npz"), StoredViews(tmp_path / "v.npz")
+    assert (len(stored), stored.height, stored.width) == (5, 4, 5)
+    for _ in range(2):  # as often as wanted
+        parts = dict(stored.parts(size))
+        assert list(parts) == list(range(0, 5, size))
+        for first, part in parts.items():
+            assert_same(part, whole.select(slice(first, first + size)))
+
+
+def test_an_array_in_another_order_and_one_that_is_not_compressed_are_read_alike(tmp_path: Path) -> None:
+    _write(tmp_path / "v.npz", images=np.asfortranarray(some_views().images))  # np.savez does not compress
+    (_, first), *rest = StoredViews(tmp_path / "v.npz").parts(2)
+    assert len(rest) == 1
+    np.testing.assert_array_equal(first.images, some_views().images[:2])
+
+
+def test_a_part_of_a_set_may_be_written_to(tmp_path: Path) -> None:
+    save_views(full_views(), tmp_path / "v.npz")
+    _, part = next(StoredViews(tmp_path / "v.npz").parts(1))
+    part.images[:] = 0
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ A surface alone explains nothing beside the object. So with `background: none` t
 checkpoints and of `recon validate` are blackened by this one rule, and their errors are of the same pictures.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -28,15 +29,22 @@ def shows_more_than_black(views: Views, radiance_scale: float | None = None) -> 
 
     `radiance_scale` is that of the model they are compared with; their own where None.
     """
-    gain = 1.0 if radiance_scale is None else views.radiance_scale / radiance_scale
-    total, count = 0.0, 0
+    return parts_show_more_than_black([views], radiance_scale)
+
+
+def parts_show_more_than_black(parts: Iterable[Views], radiance_scale: float | None = None) -> bool:
+    """The same of a viewpoint set that comes in parts."""
+    gain, total, count = 1.0, 0.0, 0
     # View by view: a copy of all that lies outside would be as large as the views.
-    for i, mask in enumerate(() if views.masks is None else views.masks):
-        beyond = _away_from(mask)
-        if views.known is not None:
-            beyond &= views.known[i] > 0
-        outside = views.images[i][beyond]
-        total, count = total + float(outside.sum(dtype=np.float64)), count + outside.size
+    for part in parts:
+        if radiance_scale is not None:
+            gain = part.radiance_scale / radiance_scale
+        for i, mask in enumerate(() if part.masks is None else part.masks):
+            beyond = _away_from(mask)
+            if part.known is not None:
+                beyond &= part.known[i] > 0
+            outside = part.images[i][beyond]
+            total, count = total + float(outside.sum(dtype=np.float64)), count + outside.size
     return count > 0 and gain * total / count > BLACK
 
 

@@ -22,6 +22,7 @@ from recon.capture.normalise import frame_from_masks
 from recon.capture.poses import poses_in_unit_frame, rigid_pose
 from recon.capture.provenance import provenance
 from recon.errors import ReconError
+from recon.frames import frame_rotation
 from recon.images.photograph import read_mask, read_picture
 from recon.views import Frame, Views
 
@@ -84,7 +85,6 @@ def views_from_diligent(
         world_from_unit, framed_by, peak = like.world_from_unit, "like", like.radiance_scale
     images /= np.float32(peak)
     counts = [len(view.pictures) for view in views]
-    turn = world_from_unit[:3, :3] / np.cbrt(np.linalg.det(world_from_unit[:3, :3]))
     names = [str(path.relative_to(folder)) for view in views for path in view.pictures]
     settings: dict[str, Any] = {"light_cosine": light_cosine, "framed_by": framed_by, "pictures": names}
     inputs = [folder / CALIBRATION, *(file for view in views for file in [*view.files, *view.pictures])]
@@ -95,7 +95,7 @@ def views_from_diligent(
         intrinsics=np.tile(matrix, (len(images), 1, 1)),
         radiance_scale=peak,
         world_from_unit=world_from_unit,
-        light_direction=np.concatenate([view.directions for view in views]) @ turn,
+        light_direction=np.concatenate([view.directions for view in views]) @ frame_rotation(world_from_unit),
         metadata=provenance(set_name, folder, inputs, settings, ["scipy", "opencv-python-headless"]),
     )
 

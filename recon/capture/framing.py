@@ -22,9 +22,10 @@ from recon.capture.poses import poses_in_unit_frame
 from recon.capture.progress import Progress
 from recon.capture.resample import reduced, resampled, square_around, square_intrinsics
 from recon.errors import ReconError
+from recon.frames import frame_scale, moved
 from recon.geometry.meshes import similarity
 from recon.images.photograph import ColorSpace
-from recon.views import Frame, Views, moved
+from recon.views import Frame, Views
 
 LARGEST = 512
 """Pixels along a side up to which photographs of one size are views as they are, and which views get at most."""
@@ -301,7 +302,7 @@ _Square = tuple[float, float, float] | None
 def _squares(
     world_from_unit: Float[np.ndarray, "4 4"], poses: Float[np.ndarray, "n 4 4"], margin: float
 ) -> list[_Square]:
-    radius = float(np.cbrt(np.linalg.det(world_from_unit[:3, :3])))
+    radius = frame_scale(world_from_unit)
     return [square_around(world_from_unit[:3, 3], radius, pose, margin) for pose in poses]
 
 

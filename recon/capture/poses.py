@@ -5,6 +5,7 @@ from jaxtyping import Float
 
 from recon.capture.notes import listed
 from recon.errors import ReconError
+from recon.frames import frame_scale
 
 ROUNDING = 1e-3
 """How far R R^T may be from the identity: files that people write by hand or in text are rounded."""
@@ -59,5 +60,5 @@ def poses_in_unit_frame(
 ) -> Float[np.ndarray, "n 4 4"]:
     """Rigid poses in the unit frame, of rigid poses in the source's frame."""
     poses = np.linalg.inv(world_from_unit) @ camera_to_world
-    poses[:, :3, :3] *= np.cbrt(np.linalg.det(world_from_unit[:3, :3]))
+    poses[:, :3, :3] *= frame_scale(world_from_unit)
     return poses

@@ -134,11 +134,20 @@ class Scene(Section):
     camera: CameraConfig = CameraConfig()
     training_set: str = Field("front", description="its brightest pixel becomes 1 in all sets")
     sets: dict[SetName, CameraPath] = Field(default_factory=lambda: dict(DEFAULT_SETS), min_length=1)
+    published: dict[SetName, Positive] = Field(
+        {}, description="losses that a report of others gives for these sets: recon's report has them beside its own"
+    )
 
     @model_validator(mode="after")
     def _training_set_exists(self) -> "Scene":
         if self.training_set not in self.sets:
             raise ValueError(f"'training_set' is {self.training_set}, but 'sets' has {', '.join(self.sets)}")
+        return self
+
+    @model_validator(mode="after")
+    def _published_sets_exist(self) -> "Scene":
+        if unknown := self.published.keys() - self.sets.keys():
+            raise ValueError(f"'published' has {min(unknown)}, but 'sets' has {', '.join(self.sets)}")
         return self
 
 

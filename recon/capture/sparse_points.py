@@ -8,7 +8,7 @@ from jaxtyping import Float
 from recon.capture.colmap import Model, Project, read_model
 from recon.capture.framing import Points
 from recon.errors import ReconError
-from recon.views import moved
+from recon.frames import moved
 
 FEWEST = 3
 """Photographs that both must have for their frames to be compared."""

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from recon.evaluation.match import Match
 from recon.files import writable_folder, writing
+from recon.frames import frame_scale
 from recon.images.colour_maps import DEPTH, DIFFERENCE, Range, colours, normal_colours, round_up
 from recon.images.pictures import Tone, absolute_difference, tone_map, write_picture
 from recon.views import Views
@@ -57,7 +58,7 @@ class Gallery:
 
     def add(self, views: Views, found: Match) -> None:
         """The next views of the set, in the model's frame and radiance scale, and what was found of them."""
-        self._unit = float(np.cbrt(np.linalg.det(views.world_from_unit[:3, :3])))
+        self._unit = frame_scale(views.world_from_unit)
         difference = absolute_difference(views.images, found.prediction)
         seen = found.alpha > 0.5
         self._measure(difference, found.depth, seen)

@@ -21,9 +21,10 @@ from scipy.sparse.csgraph import connected_components
 
 from recon.camera import Cameras
 from recon.evaluation.match import Match
+from recon.frames import moved
 from recon.images.pictures import Tone, tone_map
 from recon.model.model import SurfaceMesh
-from recon.views import Views, moved
+from recon.views import Views
 
 SEVERAL = 3
 """Views that see through a point of the surface which is told of."""

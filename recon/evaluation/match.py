@@ -1,6 +1,6 @@
 """A model's views of a viewpoint set's cameras, and how they compare."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -42,10 +42,9 @@ class Match(NamedTuple):
     roughness: Float[np.ndarray, "n h w 3"] | None = None
 
 
-def batches(views: Views) -> Iterator[slice]:
-    """Parts of a set that are rendered together: however many views it has, those of one part are in memory."""
-    size = max(1, PIXELS_AT_ONCE // (views.height * views.width))
-    return (slice(start, min(start + size, len(views))) for start in range(0, len(views), size))
+def views_at_once(height: int, width: int) -> int:
+    """How many views of so many pixels are rendered together: however many a set has, no more are in memory."""
+    return max(1, PIXELS_AT_ONCE // (height * width))
 
 
 @torch.no_grad()

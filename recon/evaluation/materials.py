@@ -1,22 +1,45 @@
 """How far the learned reflectance is from that of a scene whose materials are known."""
 
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.ndimage import binary_erosion
 
 from recon.evaluation.match import Match
+from recon.files import writing
 from recon.views import Views
 
 
 class MaterialErrors:
     """Errors of albedo and roughness over the views of one set, which come in parts.
 
+        with MaterialErrors(folder) as errors:
+            errors.add(some, match(model, mesh, some))
+            rows = errors.per_view()
+
     Only pixels count that the object covers whole, in the photograph and in the reconstruction: others show a mixture.
+    They wait on the disk, not in memory, until all are there: in `folder`, or where the system has temporary files.
+
+    Raises:
+        ReconError: the folder cannot be written.
     """
 
-    def __init__(self) -> None:
-        self._albedo: list[tuple[Float[np.ndarray, "p 3"], Float[np.ndarray, "p 3"]]] = []
-        self._roughness: list[Float[np.ndarray, " p"]] = []
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = Path(tempfile.gettempdir()) if folder is None else folder
+        self._waiting = tempfile.TemporaryFile(dir=self._folder)
+        self._count = 0
+        self._product, self._square = 0.0, 0.0
+
+    def __enter__(self) -> "MaterialErrors":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._waiting.close()
 
     def add(self, views: Views, found: Match) -> None:
         """More views, in the model's frame. Those without known materials say nothing."""
@@ -24,24 +47,36 @@ class MaterialErrors:
             return
         albedo = np.ones_like(views.images) if found.albedo is None else found.albedo
         for i, covered in enumerate(_covered(views, found)):
-            self._albedo.append((albedo[i][covered], views.albedo[i][covered]))
             counted = covered & (views.roughness[i] > 0)
             glossy = np.empty(0) if found.roughness is None else found.roughness[i, ..., 0] - views.roughness[i]
-            self._roughness.append(glossy[counted] if glossy.size else glossy)
+            self._keep(albedo[i][covered], views.albedo[i][covered], glossy[counted] if glossy.size else glossy)
 
     def per_view(self) -> list[dict[str, float]]:
-        """`albedo_error` and `roughness_error` of each view, where there is anything to compare.
+        """`albedo_error` and `roughness_error` of each view, where there is anything to compare; once all views came.
 
         Albedo is learned up to the flash's intensity: it is compared after one scale for the whole set, that of
         least squares. Roughness r is that of a GGX lobe of alpha = r^2.
         """
-        product = sum(float((found * true).sum()) for found, true in self._albedo)
-        scale = product / max(sum(float((found * found).sum()) for found, _ in self._albedo), 1e-30)
-        errors = [
-            {"albedo_error": np.abs(scale * found - true), "roughness_error": np.abs(rough)}
-            for (found, true), rough in zip(self._albedo, self._roughness, strict=True)
-        ]
-        return [{name: float(values.mean()) for name, values in view.items() if values.size} for view in errors]
+        scale = self._product / max(self._square, 1e-30)
+        rows = []
+        with self._waiting:
+            self._waiting.seek(0)
+            for _ in range(self._count):
+                found, true, rough = (np.load(self._waiting, allow_pickle=False) for _ in range(3))
+                errors = {"albedo_error": np.abs(scale * found - true), "roughness_error": np.abs(rough)}
+                rows.append({name: float(values.mean()) for name, values in errors.items() if values.size})
+        return rows
+
+    def _keep(
+        self, found: Float[np.ndarray, "p 3"], true: Float[np.ndarray, "p 3"], rough: Float[np.ndarray, " q"]
+    ) -> None:
+        self._count += 1
+        self._product += float((found * true).sum())
+        self._square += float((found * found).sum())
+        with writing(self._folder):
+            for values in (found, true, rough):
+                np.save(self._waiting, values, allow_pickle=False)
+            self._waiting.flush()
 
 
 def _covered(views: Views, found: Match) -> list[Bool[np.ndarray, "h w"]]:

@@ -11,6 +11,7 @@ from trimesh.visual import ColorVisuals
 from recon.camera import Cameras
 from recon.evaluation.visibility import times_seen
 from recon.files import atomic
+from recon.frames import moved_poses
 from recon.geometry.metrics import closest_faces, near_unit
 from recon.model.export import source_mesh
 from recon.model.model import Model
@@ -54,7 +55,7 @@ class SurfaceFile:
         shown = torch.from_numpy(depth).to(self._model.device)
         seen = times_seen(self._surface.vertices, self._surface.faces, cameras, shown).cpu().numpy().astype(np.uint16)
         former = {key: self._arrays.get(f"{key}/{name}") for key in ("seen", "poses", "intrinsics")}
-        poses, intrinsics = source_poses(views), views.intrinsics
+        poses, intrinsics = moved_poses(views.camera_to_world, views.world_from_unit), views.intrinsics
         if former["seen"] is not None:
             seen = seen + former["seen"]
             poses = np.concatenate([former["poses"], poses])
@@ -85,13 +86,6 @@ def decimated(mesh: trimesh.Trimesh, faces: int) -> trimesh.Trimesh:
 def _vertex_colors(mesh: trimesh.Trimesh) -> UInt8[np.ndarray, "v 3"]:
     assert isinstance(mesh.visual, ColorVisuals)
     return np.asarray(mesh.visual.vertex_colors)[:, :3]
-
-
-def source_poses(views: Views) -> Float[np.ndarray, "n 4 4"]:
-    """Rigid camera-to-world poses in the source's frame."""
-    poses = views.world_from_unit @ views.camera_to_world
-    poses[:, :3, :3] /= np.cbrt(np.linalg.det(views.world_from_unit[:3, :3]))
-    return poses
 
 
 def _against(

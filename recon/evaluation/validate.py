@@ -11,7 +11,7 @@ import torch
 import trimesh
 from jaxtyping import UInt8
 
-from recon.background.black import blackened, shows_more_than_black
+from recon.background.black import blackened, parts_show_more_than_black
 from recon.background.requirements import check_given
 from recon.errors import ReconError
 from recon.evaluation.certificate import Certificate, certify
@@ -20,13 +20,14 @@ from recon.evaluation.delivered import read_delivered
 from recon.evaluation.fingerprint import KEY, fingerprint
 from recon.evaluation.gallery import Gallery
 from recon.evaluation.holes import Holes, Place, sentence
-from recon.evaluation.match import Match, batches, match
+from recon.evaluation.match import Match, match, views_at_once
 from recon.evaluation.materials import MaterialErrors
 from recon.evaluation.overshoot import Overshoot, brightest, write_overshoot
 from recon.evaluation.sheet import COLUMNS, comparison_sheet
 from recon.evaluation.surface_file import SurfaceFile
 from recon.evaluation.turntable import write_relit_turntable, write_turntable
 from recon.files import atomic, writable_folder
+from recon.frames import frame_scale
 from recon.geometry.meshes import load_mesh
 from recon.geometry.metrics import GeometryMetrics, geometry_metrics, near_unit
 from recon.images.metrics import mean_metrics
@@ -48,7 +49,9 @@ from recon.run_folder import (
     RunFolder,
     ValidationFolder,
 )
-from recon.views import ROTATION_TOLERANCE, Views, load_views
+from recon.stored_views import StoredViews
+from recon.views import Views
+from recon.views_checks import ROTATION_TOLERANCE
 
 FITTED = "fitted to each view and channel"
 """What a prediction's strength is where strengths were learned: those of views that were not fitted are not known."""
@@ -74,7 +77,7 @@ def validate(
     Without a background, sets that show more than black outside their masks are blackened there, as they
     are in training (`recon.background.black`).
 
-    Views are taken a few at a time, so that memory does not grow with what is rendered of them.
+    Views are read from their files a few at a time, so that memory does not grow with their number.
 
     Raises:
         ReconError: the run, a viewpoint set or the reference cannot be read; a name is no file name;
@@ -86,14 +89,11 @@ def validate(
     folder = ValidationFolder(writable_folder(out))
     model = load_model(run).to("cuda" if torch.cuda.is_available() else "cpu")
     _check_frame(model, run)
-    # All inputs are read before the first output is written; the sets again in turn, so that one is in memory.
-    sizes = [(0, 0)]
-    for path in views.values():
-        viewpoints = load_views(path)
-        check_given(model.config.background, viewpoints, path)
-        sizes.append((viewpoints.height, viewpoints.width))
+    # All inputs are read and checked before the first output is written.
+    sets = {name: _Set(name, StoredViews(path), model, run) for name, path in views.items()}
     if model.device.type == "cpu":
-        settle_on_cpu(model.config, *max(sizes))
+        sizes = [(each.stored.height, each.stored.width) for each in sets.values()]
+        settle_on_cpu(model.config, *max([(0, 0), *sizes]))
     reference_mesh = None if reference is None else _reference(reference)
     mesh = finite_mesh(model, run, model.export_level)
     delivered = read_delivered(model, run)
@@ -115,8 +115,8 @@ def validate(
     means: dict[str, dict[str, float]] = {}
     holes = _Holes(model, mesh)
     top: Overshoot | None = None
-    for name, path in views.items():
-        summary, top = _measure(_Set(name, path, model, run), mesh, folder, tone, surface, top, holes)
+    for name, viewpoints in sets.items():
+        summary, top = _measure(viewpoints, mesh, folder, tone, surface, top, holes)
         means[name] = summary["mean"]
         _write_json(folder.metrics(name), {"set": name, **about, **summary})
     assert top is not None
@@ -151,23 +151,30 @@ def _apart(mesh: trimesh.Trimesh, reference: trimesh.Trimesh, path: Path | None)
 class _Set:
     """A viewpoint set as the model sees it, in parts: its frame, its radiance scale, and black where it has to be."""
 
-    def __init__(self, name: str, path: Path, model: Model, run: Path) -> None:
-        self.name, self.model, self.run = name, model, run
-        self._views = load_views(path)
-        self.blackened = model.config.background == "none" and shows_more_than_black(self._views, model.radiance_scale)
+    def __init__(self, name: str, stored: StoredViews, model: Model, run: Path) -> None:
+        self.name, self.stored, self.model, self.run = name, stored, model, run
+        _, first = next(stored.parts(1))
+        check_given(model.config.background, first, stored.path)
+        self.published = first.published
+        may_be = model.config.background == "none" and first.masks is not None
+        self.blackened = may_be and self._shows_more_than_black()
 
     def __len__(self) -> int:
-        return len(self._views)
+        return len(self.stored)
 
     @property
     def size(self) -> dict[str, int]:
-        return {"height": self._views.height, "width": self._views.width}
+        return {"height": self.stored.height, "width": self.stored.width}
+
+    def _shows_more_than_black(self) -> bool:
+        parts = (part for _, part in self.stored.parts(1))
+        return parts_show_more_than_black(parts, self.model.radiance_scale)
 
     def parts(self) -> Iterator[tuple[int, Views]]:
         """The number of the first view of each part, and the part."""
-        for part in batches(self._views):
-            aligned = self._views.select(part).aligned_to(self.model)
-            yield part.start, blackened(aligned) if self.blackened else aligned
+        for first, part in self.stored.parts(views_at_once(self.stored.height, self.stored.width)):
+            aligned = part.aligned_to(self.model)
+            yield first, blackened(aligned) if self.blackened else aligned
 
 
 def _measure(
@@ -181,8 +188,8 @@ def _measure(
 ) -> tuple[dict[str, Any], Overshoot | None]:
     """What NAME.json says of a set, whose pictures are written, and the brightest prediction so far."""
     per_view: list[dict[str, float]] = []
-    shown, materials, seen = _Shown(len(views)), MaterialErrors(), holes.of(views.name)
-    with Gallery(folder.gallery(views.name), len(views), tone) as gallery:
+    shown, seen, pictures = _Shown(len(views)), holes.of(views.name), folder.gallery(views.name)
+    with Gallery(pictures, len(views), tone) as gallery, MaterialErrors(pictures) as materials:
         for first, part in views.parts():
             found = match(views.model, mesh, part)
             _check_finite(found, views, first)
@@ -193,15 +200,16 @@ def _measure(
             materials.add(part, found)
             seen.add(part, found)
             per_view += found.per_view
-        ranges = gallery.finish()
+        ranges, of_materials = gallery.finish(), materials.per_view()
     write_picture(shown.sheet(tone), folder.sheet(views.name))
-    if of_materials := materials.per_view():
+    if of_materials:
         per_view = [images | material for images, material in zip(per_view, of_materials, strict=True)]
     summary = {
         "views": len(views),
         **views.size,
         "outside_masks": "black" if views.blackened else "as photographed",
         **({"exposure": FITTED} if views.model.config.light.strength else {}),
+        **({} if views.published is None else {"published": views.published}),
         "mean": mean_metrics(per_view),
         "per_view": per_view,
         "ranges": ranges,
@@ -266,7 +274,7 @@ def _check_frame(model: Model, run: Path) -> None:
         raise ReconError(f"{path}: key 'radiance_scale' must be a positive number, got {model.radiance_scale}")
     if matrix.shape == (4, 4) and np.isfinite(matrix).all() and (matrix[3] == (0, 0, 0, 1)).all():
         block = matrix[:3, :3]
-        scale = np.cbrt(np.linalg.det(block))
+        scale = frame_scale(matrix)
         if scale > 0 and np.allclose(block @ block.T / scale**2, np.eye(3), atol=ROTATION_TOLERANCE):
             return
     raise ReconError(f"{path}: key 'world_from_unit' must be a similarity (rotation, scale, translation)")

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from recon.frames import frame_scale
 from recon.inspection.coverage import Coverage
 from recon.inspection.falloff import Falloff
 from recon.inspection.findings import Finding
@@ -60,7 +61,7 @@ def _rows(measures: Measures, findings: list[Finding]) -> list[str]:
 
 def _summary(views: Views, measures: Measures, covered: Coverage, fall: Falloff) -> list[str]:
     low, high = measures.distance.min(), measures.distance.max()
-    unit = np.cbrt(np.linalg.det(views.world_from_unit[:3, :3]))
+    unit = frame_scale(views.world_from_unit)
     return [
         f"light      {light_name(views)}",
         f"distance   {low:.3g} to {high:.3g} radii of the unit sphere, whose radius is {unit:.4g} in the source's unit",

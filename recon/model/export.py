@@ -12,6 +12,7 @@ from torch import Tensor
 from trimesh.visual import ColorVisuals
 
 from recon.files import atomic
+from recon.frames import frame_rotation
 from recon.geometry.glb import GltfMaterial, GltfMesh, glb_bytes
 from recon.geometry.mesh_files import ObjMaterial, mtl_bytes, obj_bytes, ply_bytes
 from recon.geometry.octahedral import texture_coordinates
@@ -124,7 +125,7 @@ def _write_obj(model: Model, run: RunFolder, asset: Asset, textures: _Pictures) 
     _write(run, MESH_MTL, mtl_bytes(material))
     atlas = asset.mesh.atlas
     count = int(atlas.vertex.max()) + 1
-    rotation = model.world_from_unit[:3, :3] / np.cbrt(np.linalg.det(model.world_from_unit[:3, :3]))
+    rotation = frame_rotation(model.world_from_unit)
     content = obj_bytes(
         placed(model, torch.from_numpy(asset.mesh.vertices[:count])),
         asset.mesh.normals[:count] @ rotation.T,

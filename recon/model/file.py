@@ -14,6 +14,7 @@ import torch
 from recon.config import parse_config
 from recon.errors import ReconError
 from recon.files import atomic
+from recon.frames import frame_scale
 from recon.model.model import Model, SurfaceMesh
 from recon.run_folder import MODEL, VERSION, RunFolder
 
@@ -59,7 +60,7 @@ def load_model(run: str | Path) -> Model:
 
 def save_light(model: Model, path: Path) -> None:
     """Write what was learned of the light as JSON, in the source's unit of length; nothing where that is nothing."""
-    unit = float(np.cbrt(np.linalg.det(model.world_from_unit[:3, :3])))
+    unit = frame_scale(model.world_from_unit)
     _write_found(model.light.found(unit) if model.light.learned else None, path)
 
 

@@ -12,7 +12,7 @@ from recon.background.create import create_background
 from recon.camera import Cameras
 from recon.config import RunConfig
 from recon.model.light import Light
-from recon.model.poses import Poses
+from recon.model.poses import Poses, moved_against
 from recon.model.reflectance import ConstantReflectance, MicrofacetReflectance, VaryingReflectance
 from recon.render import pytorch3d
 from recon.render.normals import vertex_normals
@@ -99,7 +99,7 @@ class Model(nn.Module):
         cameras: Cameras,
         given: Float[Tensor, "n h w 3"] | None = None,
         views: Int[Tensor, " n"] | None = None,
-        refined: Int[Tensor, " n"] | None = None,
+        corrections: Float[Tensor, "n 4 4"] | None = None,
     ) -> Rendering:
         """Images of the mesh in front of its background; without gradient where that is a field.
 
@@ -107,12 +107,12 @@ class Model(nn.Module):
             cameras: in the unit frame.
             given: linear radiance that the cameras see without the object, for `background: given`.
             views: which training views these are, for the strength of their light; None: others, with strength 1.
-            refined: as in `render_surface`.
+            corrections: as in `render_surface`.
 
         Returns:
             Linear radiance relative to `radiance_scale`, alpha, depth in the unit frame, normals.
         """
-        rendering = self.render_surface(mesh, cameras, refined)
+        rendering = self.render_surface(mesh, cameras, corrections)
         exposure = self.light.exposure(cameras, views)
         if exposure is None:
             return self.background.composite(rendering, cameras, given)
@@ -120,17 +120,16 @@ class Model(nn.Module):
         return exposed(self.background.composite(rendering, cameras, given), exposure)
 
     def render_surface(
-        self, mesh: SurfaceMesh, cameras: Cameras, refined: Int[Tensor, " n"] | None = None
+        self, mesh: SurfaceMesh, cameras: Cameras, corrections: Float[Tensor, "n 4 4"] | None = None
     ) -> Rendering:
         """Images of the mesh before black, as the light is, before strengths and vignetting.
 
-        `refined`: which training views these are, with gradient to the corrections of their poses; None: no gradient.
+        `corrections`: of these cameras' poses, which have them already, where pictures are to have a gradient to them.
         """
-        if refined is not None:
-            moved = self.poses.moved(mesh.vertices, refined)
+        if corrections is not None:
             views = [
                 self.render_surface(mesh._replace(vertices=vertices), cameras[[place]])
-                for place, vertices in enumerate(moved)
+                for place, vertices in enumerate(moved_against(corrections, mesh.vertices))
             ]
             return Rendering(*(torch.cat(planes) for planes in zip(*(view[:4] for view in views), strict=True)))
         render_mesh = render

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from recon.camera import Cameras
 from recon.config import CamerasConfig
+from recon.frames import frame_scale, moved_poses
 
 SAME = 1e-5
 """Largest difference of two poses' entries, in the unit frame, up to which they are one view's."""
@@ -56,18 +57,11 @@ class Poses(nn.Module):
         if self.given is None or not len(self.given):
             return cameras
         if views is not None:
-            return replace(cameras, camera_to_world=self.corrections()[views] @ cameras.camera_to_world)
+            return corrected(cameras, self.corrections()[views])
         difference = (cameras.camera_to_world[:, None] - self.given).abs().amax(dim=(2, 3))
         least, view = difference.min(dim=1)
         correction = self.corrections()[view].where((least < SAME)[:, None, None], torch.eye(4).to(least))
-        return replace(cameras, camera_to_world=correction @ cameras.camera_to_world)
-
-    def moved(self, vertices: Float[Tensor, "v 3"], views: Int[Tensor, " n"]) -> list[Float[Tensor, "v 3"]]:
-        """The vertices once for each of these training views, where they are, but with gradient to its twist: they
-        move against the correction of its camera."""
-        correction = self.corrections()[views]
-        motion = torch.linalg.inv(correction) @ correction.detach() - torch.eye(4).to(vertices)
-        return [vertices + (vertices @ each[:3, :3].mT + each[:3, 3]) for each in motion]
+        return corrected(cameras, correction)
 
     @torch.no_grad()
     def found(self, world_from_unit: Float64[np.ndarray, "4 4"]) -> list[dict[str, object]]:
@@ -76,16 +70,25 @@ class Poses(nn.Module):
         assert self.given is not None
         given = self.given.double().cpu().numpy()
         corrected = self.corrections().double().cpu().numpy() @ given
-        unit = float(np.cbrt(np.linalg.det(world_from_unit[:3, :3])))
-        poses = world_from_unit @ corrected
-        poses[:, :3, :3] /= unit
         cosine = (np.trace(given[:, :3, :3].transpose(0, 2, 1) @ corrected[:, :3, :3], axis1=1, axis2=2) - 1) / 2
         turned = np.degrees(np.arccos(cosine.clip(-1, 1)))
-        shifted = unit * np.linalg.norm(corrected[:, :3, 3] - given[:, :3, 3], axis=1)
+        shifted = frame_scale(world_from_unit) * np.linalg.norm(corrected[:, :3, 3] - given[:, :3, 3], axis=1)
         return [
             {"camera_to_world": pose.tolist(), "turned_degrees": float(angle), "shifted": float(shift)}
-            for pose, angle, shift in zip(poses, turned, shifted, strict=True)
+            for pose, angle, shift in zip(moved_poses(corrected, world_from_unit), turned, shifted, strict=True)
         ]
+
+
+def corrected(cameras: Cameras, corrections: Float[Tensor, "n 4 4"]) -> Cameras:
+    """Each camera with its own correction, without gradient: rasterisation has none for cameras."""
+    return replace(cameras, camera_to_world=corrections.detach() @ cameras.camera_to_world)
+
+
+def moved_against(corrections: Float[Tensor, "n 4 4"], vertices: Float[Tensor, "v 3"]) -> list[Float[Tensor, "v 3"]]:
+    """The vertices once for each corrected camera, where they are, but with gradient to its correction: they move
+    against it."""
+    motion = torch.linalg.inv(corrections) @ corrections.detach() - torch.eye(4).to(vertices)
+    return [vertices + (vertices @ each[:3, :3].mT + each[:3, 3]) for each in motion]
 
 
 def rigid(twists: Float[Tensor, "n 6"]) -> Float[Tensor, "n 4 4"]:

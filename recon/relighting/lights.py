@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from recon.frames import frame_rotation
 from recon.model.model import Model, SurfaceMesh
 from recon.relighting.environment_map import EnvironmentMap, read_environment_map
 from recon.relighting.paths import check_outside, turntable_distance
@@ -93,8 +94,7 @@ def create_light(what: str | Point | Path, model: Model, mesh: SurfaceMesh, inte
 
 def _environment(environment: EnvironmentMap, model: Model, mesh: SurfaceMesh, intensity: float, samples: int) -> Light:
     found = environment.sample(samples)
-    rotation = model.world_from_unit[:3, :3] / np.cbrt(np.linalg.det(model.world_from_unit[:3, :3]))
-    lights = _homogeneous(found.directions @ rotation, 0.0, mesh)
+    lights = _homogeneous(found.directions @ frame_rotation(model.world_from_unit), 0.0, mesh)
     gain = intensity / (np.pi * environment.mean * turntable_distance(mesh) ** 2)
     colors = torch.from_numpy(found.irradiance * gain).to(mesh.vertices)
     # Bytes of a map are four a texel.

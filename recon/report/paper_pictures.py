@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from recon.files import read_npz
 from recon.images.pictures import srgb, tone_map
 from recon.report.paper_plots import WIDTH, Drawing
-from recon.report.records import PUBLISHED, RunRecord, set_names
+from recon.report.records import RunRecord, published, set_names
 from recon.report.sprite_sheet import read_picture
 from recon.report.tables import number, plain
 from recon.training.crop import draw_crops
@@ -121,12 +121,14 @@ def sets_figure(records: Sequence[RunRecord]) -> Drawing | None:
     full = [record for record in shown if len(record.galleries) == most]
     record = min(full, key=_first_error)
     sets = set_names(record.galleries)
-    losses = "; ".join(
-        f"{name} {number(_error(record, name), 5)}"
-        + (f" (reference {PUBLISHED[name]:.5f})" if name in PUBLISHED else "")
-        for name in sets
-    )
-    return f"Ground truth (left) and prediction (right) of {record.name}. {losses}.", lambda: _sets(record, sets)
+    errors = "; ".join(f"{name} {number(_error(record, name), 5)}{_beside(record, name)}" for name in sets)
+    return f"Ground truth (left) and prediction (right) of {record.name}. {errors}.", lambda: _sets(record, sets)
+
+
+def _beside(record: RunRecord, name: str) -> str:
+    """What was published of a viewpoint set, for a caption."""
+    loss = published([record], name)
+    return "" if loss is None else f" (published {loss:.5f})"
 
 
 def _overshoot(radiance: Float[np.ndarray, "h w 3"]) -> Figure:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from recon.report.colours import run_color
 from recon.report.figures import curve_names, iteration_times, set_curve, training_curve
-from recon.report.records import PUBLISHED, RunRecord, set_names
+from recon.report.records import RunRecord, published, set_names
 
 WIDTH = 5.5
 """Inches: the text of a one-column paper."""
@@ -71,10 +71,12 @@ def _errors(records: Sequence[RunRecord]) -> Figure:
         errors = [record.sets[sets[k]]["mean"].get("mean_absolute_error") or np.nan for k in known]
         places = [k - 0.4 + width * (i + 0.5) for k in known]
         axes.bar(places, errors, 0.9 * width, color=run_color(i), label=record.name)
+    lines = []
     for k, name in enumerate(sets):
-        if name in PUBLISHED:
-            line = axes.hlines(PUBLISHED[name], k - 0.42, k + 0.42, colors=axes.xaxis.label.get_color(), linewidth=1)
-            line.set_label("reference" if k == 0 else "_")
+        if (loss := published(records, name)) is not None:
+            lines.append(axes.hlines(loss, k - 0.42, k + 0.42, colors=axes.xaxis.label.get_color(), linewidth=1))
+    for line in lines[:1]:
+        line.set_label("published")
     axes.set(xticks=range(len(sets)), xticklabels=sets, ylabel="mean absolute error")
     axes.grid(visible=False, axis="x")
     _legend(figure, axes)

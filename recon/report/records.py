@@ -42,8 +42,8 @@ TEXTS = ("run", "mesh", "reference", KEY)
 MOST = 10**6
 """Views of a set, or pixels of a side."""
 
-PUBLISHED = {"front": 0.00727, "full": 0.01483, "above": 0.01895, "below": 0.01959}
-"""Losses of the reference work's week-3 report, by viewpoint set."""
+USUAL_SETS = ("front", "full", "above", "below")
+"""Names of the viewpoint sets that scenes have unless they say otherwise, in the order of a report."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +108,16 @@ def load_records(runs: Sequence[Path]) -> list[RunRecord]:
 
 
 def set_names(names: Iterable[str]) -> list[str]:
-    """Viewpoint sets in the order of a report: those of the reference work first."""
-    known = list(PUBLISHED)
-    return sorted(set(names), key=lambda name: (known.index(name) if name in known else len(known), name))
+    """Viewpoint sets in the order of a report: the usual ones first."""
+    places = {name: place for place, name in enumerate(USUAL_SETS)}
+    return sorted(set(names), key=lambda name: (places.get(name, len(places)), name))
+
+
+def published(records: Sequence[RunRecord], name: str) -> float | None:
+    """The loss that was published of the viewpoint set `name`, by what validation found in its file; None where that
+    differs between the runs that have the set, as between objects."""
+    losses = {record.sets[name].get("published") for record in records if name in record.sets}
+    return losses.pop() if len(losses) == 1 else None
 
 
 def _short_names(runs: Sequence[Path]) -> list[str]:
@@ -311,6 +318,7 @@ def _read_metrics(path: Path) -> dict[str, Any]:
     if not isinstance(summary.get("mean"), dict):
         raise ReconError(f"{path}: key 'mean' must hold the metrics; `recon validate` writes it")
     _check_numbers(path, summary["mean"], "mean.")
+    _check_numbers(path, {"published": summary.get("published")})
     for key in ("views", "height", "width"):
         if key in summary and not (type(summary[key]) is int and 0 < summary[key] <= MOST):
             raise ReconError(f"{path}: key '{key}' must be a positive number of views or pixels, got {summary[key]!r}")

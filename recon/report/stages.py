@@ -9,8 +9,9 @@ import trimesh
 from jaxtyping import Float, Int
 
 from recon.errors import ReconError
-from recon.evaluation.surface_file import FINEST_LEVEL, REFERENCE_FACES, decimated, source_poses
+from recon.evaluation.surface_file import FINEST_LEVEL, REFERENCE_FACES, decimated
 from recon.files import read_npz
+from recon.frames import moved_poses
 from recon.geometry.meshes import load_mesh
 from recon.geometry.metrics import NearUnit, near_unit
 from recon.report.asset import asset_stage
@@ -64,7 +65,7 @@ def views_stage(payload: Payload, views: Views) -> dict[str, Any]:
     size = views.height, views.width
     vertices = np.asarray(sphere.vertices)
     unit = near_unit(vertices)
-    cameras = unit.points(frusta(source_poses(views), views.intrinsics, size))
+    cameras = unit.points(frusta(moved_poses(views.camera_to_world, views.world_from_unit), views.intrinsics, size))
     return {
         "mesh": payload.mesh(unit.points(vertices), np.asarray(sphere.faces)),
         "cameras": {"views": payload.quantised(cameras)},

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from recon.report.colours import run_color
-from recon.report.records import PUBLISHED, RunRecord, set_names
+from recon.report.records import RunRecord, published, set_names
 
 
 class Metric(NamedTuple):
@@ -33,7 +33,8 @@ def tiles(record: RunRecord) -> list[dict[str, str]]:
     """The row of numbers that a page opens with."""
     found = []
     for name in set_names(record.sets):
-        note = f"{PUBLISHED[name]:.5f}: the reference work's loss" if name in PUBLISHED else ""
+        loss = published([record], name)
+        note = "" if loss is None else f"{loss:.5f}: the published loss"
         error = record.sets[name]["mean"].get("mean_absolute_error")
         found.append({"label": f"error, {name}", "value": number(error, 5), "note": note})
     if record.geometry is not None:
@@ -113,16 +114,16 @@ def _known(metric: Metric, records: Sequence[RunRecord]) -> bool:
 def _image_table(metric: Metric, records: Sequence[RunRecord], sets: Sequence[str]) -> dict[str, Any]:
     values = [[record.sets.get(name, {"mean": {}})["mean"].get(metric.key) for name in sets] for record in records]
     is_published = metric.key == "mean_absolute_error"
-    published = [PUBLISHED.get(name) if is_published else None for name in sets]
+    losses = [published(records, name) if is_published else None for name in sets]
     return {
         "label": metric.label,
         "caption": metric.caption,
-        "rows": _rows(records, values, [metric] * len(sets), published),
+        "rows": _rows(records, values, [metric] * len(sets), losses),
         "published": [
             {"text": number(value, metric.digits), "share": _share(value, top)}
-            for value, top in zip(published, _tops(values, published), strict=True)
+            for value, top in zip(losses, _tops(values, losses), strict=True)
         ]
-        if any(value is not None for value in published)
+        if any(value is not None for value in losses)
         else None,
     }
 
@@ -131,7 +132,7 @@ def _rows(
     records: Sequence[RunRecord],
     values: Sequence[Sequence[float | None]],
     metrics: Sequence[Metric],
-    published: Sequence[float | None] = (),
+    losses: Sequence[float | None] = (),
 ) -> list[dict[str, Any]]:
     """Table rows of numbers, one metric a column; the best of a column is marked where there are several.
 
@@ -142,9 +143,7 @@ def _rows(
     for metric, column in zip(metrics, zip(*values, strict=True), strict=True):
         known = [value for value in column if value is not None]
         best.append(metric.better(known) if len(known) > 1 else None)
-    tops = [
-        top if metric.better is min else None for metric, top in zip(metrics, _tops(values, published), strict=True)
-    ]
+    tops = [top if metric.better is min else None for metric, top in zip(metrics, _tops(values, losses), strict=True)]
     return [
         {
             "name": record.name,
@@ -163,9 +162,9 @@ def _rows(
     ]
 
 
-def _tops(values: Sequence[Sequence[float | None]], published: Sequence[float | None]) -> list[float]:
-    """The largest of each column."""
-    rows = [*values, published] if published else values
+def _tops(values: Sequence[Sequence[float | None]], losses: Sequence[float | None]) -> list[float]:
+    """The largest of each column, of the published `losses` too."""
+    rows = [*values, losses] if losses else values
     return [max((value for value in column if value is not None), default=0.0) for column in zip(*rows, strict=True)]
 
 

@@ -17,7 +17,8 @@ class Batch(NamedTuple):
 
     `views` tells which they are. The mean of weights * error stands for the mean error of whole views;
     None: all ones. Pixels that no photograph shows have weight 0. With a radiance field there are pseudo-masks and
-    foreground (`recon.background.pseudo_masks`) too, and where they are known, the views without the object.
+    foreground (`recon.background.pseudo_masks`) too, and where they are known, the views without the object. While
+    poses are learned, `corrections` are those that the cameras have, with gradient.
     """
 
     cameras: Cameras
@@ -28,6 +29,7 @@ class Batch(NamedTuple):
     pseudo_masks: Float[Tensor, "b h w 2"] | None = None
     foreground: Bool[Tensor, "b h w"] | None = None
     backgrounds: Float[Tensor, "b h w 3"] | None = None
+    corrections: Float[Tensor, "b 4 4"] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """What an iteration minimises: a batch rendered and compared."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from recon.background.composite import chosen_pixels, composite_some
@@ -9,6 +9,7 @@ from recon.background.curriculum import Curriculum
 from recon.background.losses import outline_weights
 from recon.config import RunConfig
 from recon.model.model import Model, SurfaceMesh, exposed
+from recon.model.poses import corrected
 from recon.surface.flow import Flow
 from recon.surface.icosphere import icosphere
 from recon.training.crop import Crops, cropped, crops_at, inside_crops, occupied_pixels
@@ -25,7 +26,6 @@ def evaluate(
 
     `curriculum` is that of the background's field; None where there is none.
     """
-    batch = batch._replace(cameras=model.poses.corrected(batch.cameras, batch.views))
     if curriculum is not None:
         if curriculum.warming_up(fraction):
             exposure = model.light.exposure(batch.cameras, batch.views)
@@ -36,6 +36,7 @@ def evaluate(
         if batch.weights is not None:
             masks[..., 1] *= batch.weights
         batch = batch._replace(pseudo_masks=masks, foreground=foreground)
+    batch = with_poses(model, batch, fraction)
     sphere, faces = icosphere(level(model.config.train, fraction), model.device)
     if model.config.train.random_rotation:
         sphere = sphere @ draws.take(random_rotation).to(sphere)
@@ -45,13 +46,19 @@ def evaluate(
     batch = crop(batch, mesh, model.config, draws)
     if curriculum is not None:
         return terms_with_field(model, curriculum, batch, mesh, flow, path, fraction, draws)
-    rendering = model.render(mesh, batch.cameras, batch.backgrounds, batch.views, refined_views(model, batch, fraction))
+    rendering = model.render(mesh, batch.cameras, batch.backgrounds, batch.views, batch.corrections)
     return loss_terms(model, rendering, batch, mesh, flow, path, draws) | light_terms(model)
 
 
-def refined_views(model: Model, batch: Batch, fraction: float) -> Int[Tensor, " b"] | None:
-    """The batch's views where their poses are learned by now."""
-    return batch.views if model.config.cameras.refine and fraction >= POSES_FROM else None
+def with_poses(model: Model, batch: Batch, fraction: float) -> Batch:
+    """The batch with its cameras corrected where poses are learned; before that, they are as given.
+
+    `fraction` is of the surface's schedule.
+    """
+    if not model.config.cameras.refine or fraction < POSES_FROM:
+        return batch
+    corrections = model.poses.corrections()[batch.views]
+    return batch._replace(cameras=corrected(batch.cameras, corrections), corrections=corrections)
 
 
 def light_terms(model: Model) -> dict[str, Tensor]:
@@ -72,7 +79,7 @@ def terms_with_field(
     """The loss terms of a surface within a radiance field, and those of the field."""
     masks, foreground, known = batch.pseudo_masks, batch.foreground, batch.weights
     assert masks is not None and foreground is not None
-    rendering = model.render_surface(mesh, batch.cameras, refined_views(model, batch, fraction))
+    rendering = model.render_surface(mesh, batch.cameras, batch.corrections)
     alpha = rendering.alpha
     pixel, weights = chosen_pixels(alpha, foreground, model.config.field.rays, draws.generator)
     samples = curriculum.samples(batch.cameras, pixel, alpha, draws.generator)
