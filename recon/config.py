@@ -229,6 +229,11 @@ class LightConfig(Section):
     ambient: bool = Field(
         False, description="light on the object that does not come from the flash: spherical harmonics of order 2"
     )
+    shadows: bool = Field(
+        False,
+        description="shadows that the object casts on itself, where the light is not at the lens, by `offset` or by "
+        "what the set says; nothing is learned",
+    )
     vignetting: bool = Field(False, description="how the lens darkens towards the border, one polynomial for all views")
 
 

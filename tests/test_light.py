@@ -12,16 +12,19 @@ from shapes import sphere_views
 from torch import Tensor
 
 import recon.training.loop as loop
-from recon.camera import Cameras, intrinsics_from_fov
+from recon.background.field import BackgroundField
+from recon.background.rays import NEAR, Rays, joined
+from recon.background.volume import render_segments
+from recon.camera import Cameras, intrinsics_from_fov, look_at
 from recon.capture.paths import even_sphere
-from recon.config import LightConfig, RunConfig, load_config
+from recon.config import FieldConfig, LightConfig, RunConfig, load_config
 from recon.errors import ReconError
 from recon.evaluation.match import match
 from recon.geometry.metrics import geometry_metrics
 from recon.images.gains import fitted_gains
 from recon.model.file import load_model, save_model
 from recon.model.light import HARMONICS, Light, ambient_irradiance
-from recon.model.model import Model
+from recon.model.model import Model, SurfaceMesh
 from recon.render.normals import vertex_normals
 from recon.render.renderer import render
 from recon.surface.icosphere import icosphere
@@ -318,3 +321,57 @@ def test_a_known_light_has_no_offset_to_learn(plain: Views, tmp_path: Path) -> N
     with pytest.raises(ReconError, match="v.npz: has key 'light_position', so that there is no flash"):
         train(tmp_path / "v.npz", config, tmp_path / "out", options=Options(quiet=True))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_light_beside_the_lens_casts_shadows() -> None:
+    """A ball with a horn before it: what the horn hides from the light is dark, all else as without shadows; and the
+    offset has a gradient."""
+    model = Model(load_config(None, [*TINY, "light.offset=true", "light.shadows=true"]), np.eye(4), 1.0, views=1)
+    plain = Model(load_config(None, [*TINY, "light.offset=true"]), np.eye(4), 1.0, views=1)
+    sphere, faces = icosphere(4)
+    horn = sphere * (0.5 + 0.45 * torch.exp(30 * (sphere[:, :1] - 1)))
+    mesh = SurfaceMesh(horn, faces, torch.ones_like(sphere))
+    eyes = np.array([[3.0, 0, 0], [0, 3.0, 0]])
+    poses = torch.tensor(look_at(eyes, np.zeros(3), np.array([0, 0, 1.0]))).float()
+    cameras = Cameras(poses, torch.tensor(intrinsics_from_fov(40.0, 64, 64)).float().expand(2, 3, 3), 64, 64)
+    for each in (model, plain):
+        assert each.light.offset is not None
+        with torch.no_grad():
+            each.light.offset.copy_(torch.tensor([1.5, 0, 0]))
+    shadowed, lit = model.render_surface(mesh, cameras), plain.render_surface(mesh, cameras)
+    darker = (lit.radiance - shadowed.radiance).detach()[..., 0] / lit.radiance.max()
+    torch.testing.assert_close(shadowed.alpha, lit.alpha)
+    assert darker.min() > -1e-6
+    left, right = (darker[0, :, part] > 0.05 for part in (slice(0, 32), slice(32, 64)))
+    assert left.sum() > 20 and right.sum() == 0
+    shadowed.radiance.sum().backward()
+    assert model.light.offset is not None and model.light.offset.grad is not None
+    assert model.light.offset.grad.abs().min() > 0
+
+
+def test_shadows_of_a_flash_at_the_lens_are_refused(plain: Views, tmp_path: Path) -> None:
+    save_views(plain, tmp_path / "v.npz")
+    with pytest.raises(ReconError, match="key 'light.shadows': a flash at the lens casts no shadow that it sees"):
+        train(tmp_path / "v.npz", load_config(None, ["light.shadows=true"]), tmp_path / "out")
+
+
+def test_a_field_is_lit_from_beside_the_lens_too() -> None:
+    """Along a ray that a thick wall stops at once: albedo over the squared distance to the light, not to the camera."""
+    field = BackgroundField(FieldConfig(resolution=8, samples=8), 1.0)
+    with torch.no_grad():
+        field.field.grids[0][:, 0] = 1e3  # type: ignore[index]
+        field.field.grids[0][:, 1:4] = torch.tensor(2.0)  # type: ignore[index]
+    rays = Rays(torch.tensor([[3.0, 0, 0]]), torch.tensor([[1.0, 0, 0]]), torch.tensor([NEAR]), torch.tensor([NEAR]))
+    edges = torch.tensor([[1.0, 1.2]])
+    beside = rays._replace(lights=torch.tensor([[3.0, 0.7, 0]]))
+    here, there = (render_segments(field.space, each, edges)[0].radiance for each in (rays, beside))
+    torch.testing.assert_close(there, here * 1.1**2 / (1.1**2 + 0.7**2))
+
+
+def test_rays_keep_their_lights_where_they_are_joined() -> None:
+    rays = Rays(torch.rand(2, 3), torch.rand(2, 3), torch.ones(2), torch.ones(2))
+    lit = rays._replace(lights=torch.rand(2, 3))
+    assert joined(rays, rays).lights is None
+    lights = joined(rays, lit).select(torch.tensor([1, 2])).lights
+    assert lights is not None and lit.lights is not None
+    assert torch.equal(lights, torch.stack([rays.origins[1], lit.lights[0]]))

@@ -22,7 +22,7 @@ from recon.surface.icosphere import icosphere
 from recon.training.data import TrainingData
 from recon.training.initialise import initial_model
 from recon.training.loop import Optimisation, fit
-from recon.training.run import check_offset
+from recon.training.run import check_light_of_views
 from recon.training.schedule import Progress
 from recon.views import Views
 
@@ -230,4 +230,4 @@ def test_lights_that_are_placed_do_not_go_with_corrected_cameras() -> None:
     views = sphere_views(4, 16)
     lit = replace(views, light_position=views.camera_to_world[:, :3, 3] + 0.1)
     with pytest.raises(ReconError, match=r"x\.npz: has key 'light_position', but 'cameras\.refine'"):
-        check_offset(refining(), lit, Path("x.npz"))
+        check_light_of_views(refining(), lit, Path("x.npz"))

@@ -32,12 +32,21 @@ NEIGHBOURS = 3
 
 
 class Rays(NamedTuple):
-    """Unit directions, and the distances from the origins at which rays enter and leave the unit sphere."""
+    """Unit directions, and the distances from the origins at which rays enter and leave the unit sphere.
+
+    `lights`: where the light of each ray's view is; None: at the origins.
+    """
 
     origins: Float[Tensor, "r 3"]
     directions: Float[Tensor, "r 3"]
     enter: Float[Tensor, " r"]
     leave: Float[Tensor, " r"]
+    lights: Float[Tensor, "r 3"] | None = None
+
+    def select(self, index: Int[Tensor, " s"]) -> "Rays":
+        """Some of the rays."""
+        places = Rays(*(values.index_select(0, index) for values in self[:4]))
+        return places if self.lights is None else places._replace(lights=self.lights.index_select(0, index))
 
 
 def rays_through(cameras: Cameras, pixel: Int[Tensor, " r"]) -> Rays:
@@ -52,7 +61,10 @@ def rays_through(cameras: Cameras, pixel: Int[Tensor, " r"]) -> Rays:
     """
     directions = normalize(pixel_rays(cameras, pixel), dim=1)
     view = torch.div(pixel, cameras.height * cameras.width, rounding_mode="floor")
-    return _rays(cameras.centers.index_select(0, view), directions)
+    rays = _rays(cameras.centers.index_select(0, view), directions)
+    if cameras.lights is None:
+        return rays
+    return rays._replace(lights=cameras.lights[:, :3].index_select(0, view))
 
 
 def rays_from_between(centers: Float[Tensor, "n 3"], count: int, generator: torch.Generator) -> Rays:
@@ -81,7 +93,10 @@ def _in_unit_ball(count: int, generator: torch.Generator) -> Float[Tensor, "p 3"
 
 def joined(*parts: Rays) -> Rays:
     """The rays of all parts, one after another."""
-    return Rays(*(torch.cat(values) for values in zip(*parts, strict=True)))
+    every = Rays(*(torch.cat(values) for values in zip(*(part[:4] for part in parts), strict=True)))
+    if all(part.lights is None for part in parts):
+        return every
+    return every._replace(lights=torch.cat([part.origins if part.lights is None else part.lights for part in parts]))
 
 
 def _rays(origins: Float[Tensor, "r 3"], directions: Float[Tensor, "r 3"]) -> Rays:
@@ -96,7 +111,7 @@ def rays_into_sphere(cameras: Cameras) -> Iterator[tuple[Int[Tensor, " p"], Rays
     pixels = torch.arange(len(cameras) * cameras.height * cameras.width, device=cameras.intrinsics.device)
     rays = rays_through(cameras, pixels)
     for part in (rays.leave > rays.enter).nonzero().squeeze(1).split(CHUNK):
-        yield part, Rays(*(values.index_select(0, part) for values in rays))
+        yield part, rays.select(part)
 
 
 def front_t_edges(rays: Rays, count: int, jitter: Float[Tensor, "r 1"]) -> Float[Tensor, "r k"]:

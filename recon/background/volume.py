@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from recon.background.contraction import RADIUS, contract
 from recon.background.medium import activate
-from recon.background.rays import Rays
+from recon.background.rays import NEAR, Rays
 
 
 class SampledField(NamedTuple):
@@ -87,8 +87,9 @@ def _samples(space: SampledField, rays: Rays, t_edges: Float[Tensor, "r _"]) -> 
 
 def _passage(space: SampledField, rays: Rays, samples: Samples, values: Float[Tensor, "s c"], count: int) -> RaySegment:
     ray = torch.div(samples.used, count, rounding_mode="floor")
-    medium = activate(values, -rays.directions.index_select(0, ray), space.view_dependent)
-    radiance = medium.reflected / samples.distance[:, None] ** 2
+    squared, towards = _light(rays, ray, samples.distance)
+    medium = activate(values, towards, space.view_dependent)
+    radiance = medium.reflected / squared[:, None]
     if medium.ambient is not None:
         radiance = radiance + medium.ambient
     depth = medium.density * samples.length * space.sharpness
@@ -97,6 +98,18 @@ def _passage(space: SampledField, rays: Rays, samples: Samples, values: Float[Te
     light = weight.flatten().index_select(0, samples.used)[:, None] * radiance
     total = light.new_zeros(len(rays.enter), 3).index_add(0, ray, light)
     return RaySegment(total, torch.exp(-optical.sum(1)), weight)
+
+
+def _light(
+    rays: Rays, ray: Int[Tensor, " s"], distance: Float[Tensor, " s"]
+) -> tuple[Float[Tensor, " s"], Float[Tensor, "s 3"]]:
+    """Squared distance from samples to the lights of their rays, at least that at which rays begin, and unit directions
+    to these."""
+    if rays.lights is None:
+        return distance**2, -rays.directions.index_select(0, ray)
+    offset = rays.lights.index_select(0, ray) - _along(rays, ray, distance)
+    squared = offset.square().sum(1).clamp(min=NEAR**2)
+    return squared, offset * squared.rsqrt()[:, None]
 
 
 def cell_of(points: Float[Tensor, "s 3"], cells: Bool[Tensor, "k k k"]) -> Bool[Tensor, " s"]:

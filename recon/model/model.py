@@ -15,6 +15,7 @@ from recon.model.light import Light
 from recon.model.poses import Poses, moved_against
 from recon.model.reflectance import ConstantReflectance, MicrofacetReflectance, VaryingReflectance
 from recon.render import pytorch3d
+from recon.render.lighting import Lighting, shadowed_flash
 from recon.render.normals import vertex_normals
 from recon.render.renderer import Rendering, Shader, render
 from recon.render.shade import Angles
@@ -113,7 +114,7 @@ class Model(nn.Module):
             Linear radiance relative to `radiance_scale`, alpha, depth in the unit frame, normals.
         """
         rendering = self.render_surface(mesh, cameras, corrections)
-        exposure = self.light.exposure(cameras, views)
+        exposure, cameras = self.light.exposure(cameras, views), self.light.placed(cameras)
         if exposure is None:
             return self.background.composite(rendering, cameras, given)
         given = None if given is None else given / exposure  # it is a photograph, and exposed
@@ -131,15 +132,22 @@ class Model(nn.Module):
                 self.render_surface(mesh._replace(vertices=vertices), cameras[[place]])
                 for place, vertices in enumerate(moved_against(corrections, mesh.vertices))
             ]
-            return Rendering(*(torch.cat(planes) for planes in zip(*(view[:4] for view in views), strict=True)))
-        render_mesh = render
+            return together(views)
+        cameras = self.light.placed(cameras)
+        if not self.config.light.shadows or cameras.lights is None:
+            return self._rendered(mesh, cameras)
+        lit = (cameras[[place]] for place in range(len(cameras)))
+        return together([self._rendered(mesh, view, shadowed_flash(mesh.vertices, mesh.faces, view)) for view in lit])
+
+    def _rendered(self, mesh: SurfaceMesh, cameras: Cameras, lighting: Lighting | None = None) -> Rendering:
+        render_mesh = partial(render, lighting=lighting)
         if self.config.render.backend == "pytorch3d":
             render_mesh = partial(pytorch3d.render, silhouette=self.config.loss.silhouette > 0)
         attributes, shader = self._lit(mesh)
         return render_mesh(
             mesh.vertices,
             mesh.faces,
-            self.light.placed(cameras),
+            cameras,
             albedo=attributes,
             shader=shader,
             samples=self.config.render.samples,
@@ -170,6 +178,11 @@ class Model(nn.Module):
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next(self.parameters()).device
+
+
+def together(views: list[Rendering]) -> Rendering:
+    """The renderings of some views before black as one."""
+    return Rendering(*(torch.cat(planes) for planes in zip(*(view[:4] for view in views), strict=True)))
 
 
 def exposed(rendering: Rendering, exposure: Float[Tensor, "..."]) -> Rendering:

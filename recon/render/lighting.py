@@ -8,11 +8,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from recon.camera import Cameras
 from recon.render.shade import separate_irradiance
 from recon.render.shadows import DepthMap, depth_map, mean_bend
 
 PART = 1 << 16
 """Points that all lights shine on before the next ones: what they need stays in the processor's caches."""
+
+
+SMALLEST_MAP, LARGEST_MAP = 256, 1024
+"""Texels along a side of a depth map in training."""
 
 
 @runtime_checkable
@@ -86,6 +91,49 @@ class ShadowedLights:
             lit = shader(attributes[here], irradiance * shadow.visibility(*facing), cosine, angles)
             radiance.index_add_(0, here, lit * color)
         return radiance
+
+
+@dataclass(frozen=True, eq=False)
+class ShadowedFlash:
+    """The light of one view, with gradient to where it is, in place of `recon.render.shade.illuminate`.
+
+    Shadows have no gradient: they follow the surface from one iteration to the next.
+
+    Attributes:
+        light: homogeneous, in the world.
+        shadows: its depth map.
+    """
+
+    light: Float[Tensor, " 4"]
+    shadows: DepthMap
+
+    def __call__(
+        self,
+        points: Float[Tensor, "p 3"],
+        normals: Float[Tensor, "p 3"],
+        centers: Float[Tensor, "p 3"],
+        attributes: Float[Tensor, "p k"],
+        shader: Callable[..., Float[Tensor, "p 3"]],
+        /,
+    ) -> Float[Tensor, "p 3"]:
+        irradiance, cosine, angles = separate_irradiance(points, normals, centers, self.light.expand(len(points), 4))
+        with torch.no_grad():
+            facing = (cosine > 0).nonzero().squeeze(1)
+            visible = self.shadows.visibility(points[facing], normals[facing])
+            share = torch.ones_like(cosine).index_copy(0, facing, visible)
+        return shader(attributes, irradiance * share, cosine, angles)
+
+
+def shadowed_flash(vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"], cameras: Cameras) -> ShadowedFlash:
+    """The light of a single view, with the depth map that it sees of a mesh.
+
+    The map has twice as many texels along a side as the view has pixels, from `SMALLEST_MAP` to `LARGEST_MAP`.
+    """
+    assert cameras.lights is not None and len(cameras) == 1
+    size = min(max(2 * max(cameras.height, cameras.width), SMALLEST_MAP), LARGEST_MAP)
+    vertices, light = vertices.detach(), cameras.lights[0]
+    shadows = depth_map(vertices, faces, light.detach(), size, bend=mean_bend(vertices, faces))
+    return ShadowedFlash(light, shadows)
 
 
 def cast(

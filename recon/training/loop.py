@@ -196,7 +196,7 @@ class Optimisation:
             return []
         buffers = [*self.model.background.buffers(), *curriculum.pseudo_masks.buffers()]
         renewed = [(buffer, buffer.clone()) for buffer in buffers]
-        cameras = self.model.poses.corrected(self._data.cameras)
+        cameras = self.model.light.placed(self.model.poses.corrected(self._data.cameras))
         curriculum.update(cameras, self._developed(), self._data.known, fraction)
         return renewed
 
@@ -224,6 +224,7 @@ class Optimisation:
         return (
             self.curriculum is None
             and not self.model.light.learned  # tried on no device yet
+            and not config.light.shadows  # whose maps take numbers from the device
             and not config.cameras.refine  # nor this
             and config.render.backend == "torch"
             and config.loss.laplacian == 0  # which counts neighbours, and waits

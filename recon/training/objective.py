@@ -29,7 +29,8 @@ def evaluate(
     if curriculum is not None:
         if curriculum.warming_up(fraction):
             exposure = model.light.exposure(batch.cameras, batch.views)
-            terms = curriculum.warm_up_terms(batch.cameras, batch.images, batch.weights, draws.generator, exposure)
+            cameras = model.light.placed(batch.cameras)
+            terms = curriculum.warm_up_terms(cameras, batch.images, batch.weights, draws.generator, exposure)
             return terms | light_terms(model)
         fraction = curriculum.surface_fraction(fraction)
         masks, foreground = curriculum.of_views(batch.views)
@@ -82,7 +83,7 @@ def terms_with_field(
     rendering = model.render_surface(mesh, batch.cameras, batch.corrections)
     alpha = rendering.alpha
     pixel, weights = chosen_pixels(alpha, foreground, model.config.field.rays, draws.generator)
-    samples = curriculum.samples(batch.cameras, pixel, alpha, draws.generator)
+    samples = curriculum.samples(model.light.placed(batch.cameras), pixel, alpha, draws.generator)
     weights = weights * outline_weights(rendering, samples.outer, pixel)
     batch = batch._replace(weights=weights if batch.weights is None else weights * batch.weights)
     composed, images = composite_some(rendering, samples.outer, pixel), batch.images

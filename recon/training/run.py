@@ -167,7 +167,7 @@ def read_inputs(views: Path, config: RunConfig, validation: Mapping[str, Path], 
     training = before_black(loaded) if config.background == "none" else loaded
     check_crop(config, training, views)
     check_lights(config.background, training, views)
-    check_offset(config, training, views)
+    check_light_of_views(config, training, views)
     check_given(config.background, training, views)
     sets = {TRAINING_SET: thinned(training)}
     for name, path in validation.items():
@@ -203,6 +203,8 @@ def check_backend(config: RunConfig) -> None:
     """Raise `ReconError` where PyTorch3D is asked for and missing, or for what it does not render."""
     if config.render.backend != "pytorch3d":
         return
+    if config.light.shadows:
+        raise ReconError("key 'light.shadows': with render.backend 'pytorch3d' there are none; expected 'torch'")
     require_pytorch3d()
     if config.loss.silhouette > 0 and not config.render.antialias and config.background != "none":
         raise ReconError(
@@ -220,13 +222,19 @@ def check_crop(config: RunConfig, views: Views, path: Path) -> None:
         )
 
 
-def check_offset(config: RunConfig, views: Views, path: Path) -> None:
-    """Raise `ReconError` where the place of the light is to be learned, or moves with what is learned, and known."""
+def check_light_of_views(config: RunConfig, views: Views, path: Path) -> None:
+    """Raise `ReconError` where the place of the light is to be learned, or moves with what is learned, and known; or
+    where shadows are asked for of a flash at the lens."""
     key = next((key for key in LIGHTS if getattr(views, key) is not None), None)
     if config.cameras.refine and key is not None:
         raise ReconError(f"{path}: has key '{key}', but 'cameras.refine' moves each flash with its camera")
     if config.light.offset and key is not None:
         raise ReconError(f"{path}: has key '{key}', so that there is no flash whose offset 'light.offset' could learn")
+    if config.light.shadows and not config.light.offset and key is None:
+        raise ReconError(
+            "key 'light.shadows': a flash at the lens casts no shadow that it sees; expected 'light.offset' too, or "
+            f"{' or '.join(LIGHTS)} in {path}"
+        )
 
 
 def describe(config: RunConfig, views: Views, path: Path, max_minutes: float | None) -> dict[str, object]:
