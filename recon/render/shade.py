@@ -1,8 +1,8 @@
 """Irradiance of each view's light: the camera's flash, a near point light, or a distant light.
 
 A surface that turns away from its light is dark (attached shadows). Shadows that one part of the
-surface casts on another are not modelled in training: the camera's own flash casts none that it sees, and lights
-near the camera cast narrow ones. `recon.render.lighting` adds them for lights from elsewhere.
+surface casts on another are not here: the camera's own flash casts none that it sees, and lights near the camera cast
+narrow ones. `recon.render.lighting` adds them.
 """
 
 from typing import NamedTuple
