@@ -15,7 +15,7 @@ from recon.training.draws import Draws
 SAFE_DETERMINANT = 0.2
 """Volume change of one step below which folding is near; usual steps keep more than half."""
 
-BRIGHTEST_DARK = 4.0
+LARGEST_WEIGHT = 4.0
 """Most that a dark pixel of the object counts, relative to one of mean radiance: in what is darker there is more noise
 than shading."""
 
@@ -86,7 +86,7 @@ def image_loss(
 
 @torch.no_grad()
 def relative_weights(rendering: Rendering, exponent: float) -> Float[Tensor, "n h w"]:
-    """(mean radiance of the surface / its radiance)^exponent, 1 to `BRIGHTEST_DARK`, and 1 where there is none.
+    """(mean radiance of the surface / its radiance)^exponent, 1 to `LARGEST_WEIGHT`, and 1 where there is none.
 
     The shading of dark paint has as small errors as it is dark, and what keeps the flow regular would outweigh them:
     the shape would be less true there. Compare the relative loss of Mildenhall et al. 2022, "NeRF in the Dark",
@@ -96,7 +96,7 @@ def relative_weights(rendering: Rendering, exponent: float) -> Float[Tensor, "n 
     surface = seen.mean(dim=3) / rendering.alpha.clamp(min=LIT)
     lit = (rendering.alpha > LIT) & (surface > LIT)
     mean = torch.where(lit, surface, 0).sum() / lit.sum().clamp(min=1)
-    weights = (mean / surface.clamp(min=LIT)).pow(exponent).clamp(1, BRIGHTEST_DARK)
+    weights = (mean / surface.clamp(min=LIT)).pow(exponent).clamp(1, LARGEST_WEIGHT)
     return torch.where(lit, weights, 1)
 
 
