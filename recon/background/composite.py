@@ -8,21 +8,32 @@ from recon.background.field import OuterSegments
 from recon.render.renderer import Rendering
 
 
+OUTLINES = 4
+"""Pixels of outlines that an iteration renders at most, relative to those past the object: more than views of 200 pixels
+have."""
+
+
 def chosen_pixels(
     alpha: Float[Tensor, "n h w"], foreground: Bool[Tensor, "n h w"], count: int, generator: torch.Generator
 ) -> tuple[Int[Tensor, " r"], Float[Tensor, "n h w"]]:
     """Pixels in which an iteration renders the field, and weights with which they stand for all.
 
-    All pixels where field and surface meet, for there the surface learns where it ends; of
-    those that the surface does not reach, `count` random ones.
+    Of those that the surface does not reach, and of those that it covers while something may stand before it, `count`
+    random ones each; of its outline, where the surface learns where it ends, `OUTLINES` times as many, which are all
+    unless pictures are large. Pixels that nothing but the surface shows in count as they are.
     """
-    flat = alpha.detach().flatten()
-    meeting = ((flat > 0) & ((flat < 1) | foreground.flatten())).nonzero().squeeze(1)
-    clear = (flat == 0).nonzero().squeeze(1)
-    drawn = clear[torch.randperm(len(clear), generator=generator)[:count].to(clear.device)]
-    weights = (flat > 0).to(alpha.dtype)
-    weights[drawn] = len(clear) / max(len(drawn), 1)
-    return torch.cat([meeting, drawn]), weights.view(alpha.shape)
+    flat, before = alpha.detach().flatten(), foreground.flatten()
+    covered = flat >= 1
+    weights = (covered & ~before).to(alpha.dtype)
+    chosen = []
+    for kind, most in (((flat > 0) & ~covered, OUTLINES * count), (covered & before, count), (flat == 0, count)):
+        pixel = kind.nonzero().squeeze(1)
+        drawn = pixel
+        if len(pixel) > most:
+            drawn = pixel[torch.randperm(len(pixel), generator=generator)[:most].to(pixel.device)]
+        weights[drawn] = len(pixel) / max(len(drawn), 1)
+        chosen.append(drawn)
+    return torch.cat(chosen), weights.view(alpha.shape)
 
 
 def composite_some(rendering: Rendering, outer: OuterSegments, pixel: Int[Tensor, " r"]) -> Rendering:

@@ -15,8 +15,9 @@ from recon.camera import Cameras
 UNSURE = 0.25
 """Least weight of a pseudo-mask: where all is dark, the object is less likely than not."""
 
-STRIDE = 4
-"""Pixels between the rays that look for something in front of the sphere."""
+STRIDE, LOOKS = 4, 32
+"""Pixels between the rays that look for something in front of the sphere, and, of large views, rays along a side: cells of
+the field are as large as some pixels."""
 
 
 class PseudoMasks(nn.Module):
@@ -38,8 +39,9 @@ class PseudoMasks(nn.Module):
     def update_foreground(self, background: BackgroundField, cameras: Cameras) -> None:
         """Mark the pixels whose ray may meet something before it meets the sphere."""
         height, width, device = cameras.height, cameras.width, self.foreground.device
-        rows = torch.arange(STRIDE // 2, height, STRIDE, device=device)
-        columns = torch.arange(STRIDE // 2, width, STRIDE, device=device)
+        stride = max(STRIDE, max(height, width) // LOOKS)
+        rows = torch.arange(stride // 2, height, stride, device=device)
+        columns = torch.arange(stride // 2, width, stride, device=device)
         pixels = (rows[:, None] * width + columns).flatten()
         for view in range(len(cameras)):
             rays = rays_through(cameras[[view]], pixels)
