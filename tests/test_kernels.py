@@ -27,7 +27,7 @@ from recon.camera import Cameras
 from recon.config import SurfaceConfig, load_config
 from recon.render.kernels.antialias import Silhouettes, find_pairs
 from recon.render.kernels.rasterize import EMPTY, nearest_faces
-from recon.render.kernels.samples import render_samples
+from recon.render.kernels.samples import render_pixels, render_samples
 from recon.render.kernels.serving import serves
 from recon.render.kernels.sums import sums_at
 from recon.render.kernels.topology import incidence, topology
@@ -267,6 +267,7 @@ def test_nothing_in_a_recorded_iteration_waits(options: list[str], monkeypatch: 
     config = load_config(None, [*small, "loss.velocity_points=8", *options])
     views = sphere_views(3, 20)
     monkeypatch.setattr(renderer, "kernels_work", lambda device: True)
+    monkeypatch.setattr(renderer, "_compiled", lambda device: render_pixels)
     monkeypatch.setattr(grid, "serves", lambda *_: True)
     monkeypatch.setattr(grid, "_compiled", lambda device: TritonSpline.of)
     data = TrainingData.from_views(views, DEVICE)
