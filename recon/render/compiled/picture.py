@@ -17,7 +17,7 @@ from recon.render.antialias import Crossings
 from recon.render.compiled.parts import side_by_side
 from recon.render.compiled.surface import Grid
 
-_ZERO, _HALF, _ONE = (np.float32(value) for value in (0, 0.5, 1))
+_ZERO, _HALF = np.float32(0), np.float32(0.5)
 
 
 def picture(
@@ -54,7 +54,7 @@ class _Picture(torch.autograd.Function):
         grid: Grid,
         samples: int,
     ) -> Float[Tensor, "4 n a b"]:
-        image = radiance.new_empty(4, len(sample), max(grid.rows) + 1, max(grid.columns) + 1)
+        image = radiance.new_empty(4, len(sample), *grid.size)
         saved = [each.detach().contiguous() for each in (radiance, distance, near, far, sample)]
         colors, *crossings, numbers = (each.numpy() for each in saved)
         pixels = image.numpy()
@@ -71,9 +71,9 @@ class _Picture(torch.autograd.Function):
         radiance, distance, near, far, sample = ctx.saved_tensors
         of_radiance, of_distance = torch.empty_like(radiance), torch.empty_like(distance)
         colors, *crossings, numbers = (each.numpy() for each in ctx.saved_tensors)
-        given, found = (gradient / ctx.samples**2).contiguous().numpy(), of_radiance.numpy()
-        side_by_side(lambda view: _spread(given, numbers, *ctx.grid, found, view), range(len(sample)))
-        _blend_back(colors, *crossings, numbers, *ctx.grid, given, found, of_distance.numpy())
+        given, found, samples = gradient.contiguous().numpy(), of_radiance.numpy(), ctx.samples
+        side_by_side(lambda view: _spread(given, numbers, *ctx.grid, found, view, samples), range(len(sample)))
+        _blend_back(colors, *crossings, numbers, *ctx.grid, given, found, of_distance.numpy(), samples)
         return of_radiance, of_distance, None, None, None, None, None
 
 
@@ -128,9 +128,10 @@ def _blend(radiance, distance, near, far, sample, rows, columns, image, samples)
 
 @njit(nogil=True, error_model="numpy", cache=True)
 @no_type_check
-def _spread(gradient, sample, rows, columns, found, view):
+def _spread(gradient, sample, rows, columns, found, view, samples):
     """The gradient of each sample's radiance by that of its pixel's; 0 in the margin."""
     _, height, width = sample.shape
+    share = np.float32(samples * samples)
     for row in range(height):
         up = rows[row]
         for column in range(width):
@@ -140,21 +141,21 @@ def _spread(gradient, sample, rows, columns, found, view):
             left = columns[column]
             inside = up >= 0 and left >= 0
             for k in range(3):
-                found[k, i] = gradient[k, view, up, left] if inside else _ZERO
+                found[k, i] = gradient[k, view, up, left] / share if inside else _ZERO
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
 @no_type_check
-def _blend_back(radiance, distance, near, far, sample, rows, columns, gradient, found, of_distance):
+def _blend_back(radiance, distance, near, far, sample, rows, columns, gradient, found, of_distance, samples):
     """Adds what crossings change in the gradient of radiance; fills in that of their distances."""
     _, height, width = sample.shape
-    numbers = sample.reshape(-1)
+    numbers, share = sample.reshape(-1), np.float32(samples * samples)
     for c in range(len(distance)):
         of_distance[c] = _ZERO
         view, up, left = _pixel(near[c] if distance[c] < _HALF else far[c], height, width, rows, columns)
         if up < 0:
             continue
-        moved = distance[c] - _HALF
+        moved = (distance[c] - _HALF) / share
         i, j = numbers[near[c]], numbers[far[c]]
         total = gradient[3, view, up, left] * np.float32((i >= 0) - (j >= 0))
         for k in range(3):
@@ -165,4 +166,4 @@ def _blend_back(radiance, distance, near, far, sample, rows, columns, gradient, 
             if j >= 0:
                 total -= of * radiance[k, j]
                 found[k, j] -= moved * of
-        of_distance[c] = total
+        of_distance[c] = total / share

@@ -25,7 +25,7 @@ _TO_FIRST, _TO_LAST = np.float32(0.5 + 1e-4), np.float32(0.5 - 1e-4)
 class Nearest(NamedTuple):
     """What samples see of a mesh.
 
-    face: -1 where none. depth: along the optical axis, infinite where nothing is seen. area: twice the faces' signed
+    face: -1 where none. depth: along the optical axis, 0 where nothing is seen. area: twice the faces' signed
     areas on the screen. counts: how many samples of each view see something.
     """
 
@@ -97,5 +97,8 @@ def _rasterize(points, faces, areas, depths, seen, view, cull):
     count = 0
     for row in range(height):
         for column in range(width):
-            count += nearest[row, column] >= 0
+            if nearest[row, column] >= 0:
+                count += 1
+            else:
+                depth[row, column] = _ZERO
     return count

@@ -45,7 +45,7 @@ def render_pixels(
     crossings = None
     if antialias:
         crossings = find_crossings(vertices, faces, cameras, OnScreen(points, [], nearest.area), nearest.depth)
-    return picture(radiance.T, nearest.face, grid, samples, crossings), details / samples**2
+    return picture(radiance.T, nearest.face, grid, samples, crossings), details.div_(samples**2)
 
 
 def _light(

@@ -15,13 +15,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recon.camera import Cameras
-from recon.render.compiled.parts import equal_parts, side_by_side
+from recon.render.compiled.parts import MOST_SUMS, equal_parts, side_by_side, summed
 from recon.render.compiled.rasterize import Nearest
 from recon.render.normals import SHORTEST
-
-MOST_SUMS = 8
-"""Sums over views that are kept apart, and added in the end: as many threads may work at once. Not one for each view,
-as vertices have many numbers and crops are many views; nor one for each thread, as the result would depend on them."""
 
 _ZERO, _HALF, _ONE, _TWO = (np.float32(value) for value in (0, 0.5, 1, 2))
 _SHORTEST = np.float32(SHORTEST**2)
@@ -37,6 +33,11 @@ class Grid(NamedTuple):
     def of(cls, height: int, width: int, samples: int, margin: int) -> "Grid":
         """Of h x w samples, `margin` of them on each side left out, and samples x samples of the others a pixel."""
         return cls(*(_pixels(size, samples, margin) for size in (height, width)))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of pixels."""
+        return int(self.rows.max()) + 1, int(self.columns.max()) + 1
 
 
 def _pixels(size: int, samples: int, margin: int) -> Int[np.ndarray, " s"]:
@@ -54,23 +55,6 @@ class Seen(NamedTuple):
 
     mixed: Float[Tensor, "k p"]
     light: Float[Tensor, "l p"]
-
-
-class Scene(NamedTuple):
-    """What a pass over the samples looks up, as the compiled loops take it.
-
-    vertices, attributes, normals: of the mesh, point by point. faces: their corners. rays: of each camera R K^-1, row
-    by row, and its centre. sample: number of each sample that sees something, -1 of others. face: of each number, the
-    face. starts: of each view, the first number.
-    """
-
-    vertices: Float[np.ndarray, "v 3"]
-    attributes: Float[np.ndarray, "v k"]
-    normals: Float[np.ndarray, "v 3"]
-    faces: Int[np.ndarray, "f 3"]
-    rays: Float[np.ndarray, "n 12"]
-    sample: Int[np.ndarray, "n h w"]
-    face: Int[np.ndarray, " p"]
 
 
 def surface(
@@ -128,16 +112,17 @@ class _Surface(torch.autograd.Function):
         face = torch.empty(count, dtype=torch.int32)
         mixed = vertices.new_empty(attributes.shape[1], count)
         light = vertices.new_empty(2 if flash else 6, count)
-        details = vertices.new_zeros(5, views, max(grid.rows) + 1, max(grid.columns) + 1)
-        tables = [each.detach().contiguous() for each in (vertices, attributes, normals, faces, rays)]
+        details = vertices.new_zeros(5, views, *grid.size)
+        # All of a vertex together: it lies in one or two lines of the cache.
+        table = torch.cat([vertices, normals, attributes], dim=1).detach()
+        tables = [table, faces.to(torch.int32).contiguous(), rays.contiguous()]
         scene = [each.numpy() for each in (*tables, nearest.face, face)]
         results = [each.numpy() for each in (mixed, light, nearest.depth, details)]
         starts = np.cumsum([0, *nearest.counts])
-        side_by_side(
-            lambda view: _look(*scene, *results, grid.rows, grid.columns, view, starts[view], flash), range(views)
-        )
+        seen = [view for view in range(views) if nearest.counts[view]]
+        side_by_side(lambda view: _look(*scene, *results, *grid, view, starts[view], flash), seen)
         ctx.save_for_backward(*tables, nearest.face, face)
-        ctx.flash = flash
+        ctx.flash, ctx.counts = flash, nearest.counts
         ctx.mark_non_differentiable(details)
         return mixed, light, details
 
@@ -146,208 +131,245 @@ class _Surface(torch.autograd.Function):
     def backward(ctx: Any, of_mixed: Float[Tensor, "k p"], of_light: Float[Tensor, "l p"], _: Any) -> Any:
         scene = [each.numpy() for each in ctx.saved_tensors]
         given = [each.contiguous().numpy() for each in (of_mixed, of_light)]
-        vertices, attributes, *_, sample, _ = scene
-        views, channels = len(sample), attributes.shape[1] if ctx.needs_input_grad[1] else 0
+        table, _, _, sample, _ = scene
+        views, channels = len(sample), table.shape[1] - 6 if ctx.needs_input_grad[1] else 0
 
         def sums_of(part: slice) -> Float[np.ndarray, "v c"]:
-            sums = np.zeros((len(vertices), 6 + channels), np.float32)
+            sums = np.zeros((len(table), 6 + channels), np.float32)
             for view in range(part.start, part.stop):
-                _look_back(*scene, *given, sums, view, ctx.flash, channels)
+                if ctx.counts[view]:
+                    _look_back(*scene, *given, sums, view, ctx.flash, channels)
             return sums
 
-        first, *others = side_by_side(sums_of, equal_parts(views, min(views, MOST_SUMS)))
-        for each in others:
-            first += each
-        of_vertices, of_normals, of_attributes = torch.from_numpy(first).split([3, 3, channels], dim=1)
+        sums = torch.from_numpy(summed(sums_of, equal_parts(views, max(1, min(views, MOST_SUMS)))))
+        of_vertices, of_normals, of_attributes = sums.split([3, 3, channels], dim=1)
         return of_vertices, of_attributes if channels else None, of_normals, None, None, None, None, None
 
 
 @njit(nogil=True, error_model="numpy")
 @no_type_check
-def _cross(ax, ay, az, bx, by, bz):
-    return ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
+def _cross(a, b):
+    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 
 @njit(nogil=True, error_model="numpy")
 @no_type_check
-def _dot(ax, ay, az, bx, by, bz):
-    return ax * bx + ay * by + az * bz
+def _dot(a, b):
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 @njit(nogil=True, error_model="numpy")
 @no_type_check
-def _load_face(vertices, normals, faces, camera, f, corner, there):
-    """What samples of a face share. Fills in its corners, and the coordinates of their normals."""
-    for c in range(3):
-        v = faces[f, c]
-        corner[c] = v
-        there[c, 0], there[c, 1], there[c, 2] = normals[v, 0], normals[v, 1], normals[v, 2]
-    a, b, c = vertices[corner[0]], vertices[corner[1]], vertices[corner[2]]
-    edge1 = b[0] - a[0], b[1] - a[1], b[2] - a[2]
-    edge2 = c[0] - a[0], c[1] - a[1], c[2] - a[2]
-    to_camera = camera[9] - a[0], camera[10] - a[1], camera[11] - a[2]
-    moment = _cross(*to_camera, *edge1)
-    return edge1, edge2, to_camera, moment, _dot(*edge2, *moment)
+def _three(table, v, first):
+    return table[v, first], table[v, first + 1], table[v, first + 2]
 
 
 @njit(nogil=True, error_model="numpy")
 @no_type_check
-def _meet(ray, edge1, edge2, to_camera, moment, height):
+def _less(a, b):
+    return a[0] - b[0], a[1] - b[1], a[2] - b[2]
+
+
+@njit(nogil=True, error_model="numpy")
+@no_type_check
+def _times(factor, a):
+    return factor * a[0], factor * a[1], factor * a[2]
+
+
+@njit(nogil=True, error_model="numpy")
+@no_type_check
+def _mixed(b0, b1, b2, a, b, c):
+    return b0 * a[0] + b1 * b[0] + b2 * c[0], b0 * a[1] + b1 * b[1] + b2 * c[1], b0 * a[2] + b1 * b[2] + b2 * c[2]
+
+
+@njit(nogil=True, error_model="numpy")
+@no_type_check
+def _load_face(table, faces, center, f):
+    """What samples of a face share: its corners, edges and so on as `recon.render.intersect` has them, and normals."""
+    i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
+    a = _three(table, i, 0)
+    edge1, edge2 = _less(_three(table, j, 0), a), _less(_three(table, k, 0), a)
+    to_camera = _less(center, a)
+    moment = _cross(to_camera, edge1)
+    there = _three(table, i, 3), _three(table, j, 3), _three(table, k, 3)
+    return (i, j, k), edge1, edge2, to_camera, moment, _dot(edge2, moment), there
+
+
+@njit(nogil=True, error_model="numpy")
+@no_type_check
+def _meet(ray, edge1, edge2, to_camera, moment, high):
     """See `recon.render.intersect`: barycentric coordinates, depth, and what their derivatives need."""
-    normal = _cross(*ray, *edge2)
-    scale = _ONE / _dot(*edge1, *normal)
-    b1 = _dot(*to_camera, *normal) * scale
-    b2 = _dot(*ray, *moment) * scale
-    return _ONE - b1 - b2, b1, b2, height * scale, normal, scale
+    normal = _cross(ray, edge2)
+    scale = _ONE / _dot(edge1, normal)
+    b1 = _dot(to_camera, normal) * scale
+    b2 = _dot(ray, moment) * scale
+    return _ONE - b1 - b2, b1, b2, high * scale, normal, scale
 
 
 @njit(nogil=True, error_model="numpy")
 @no_type_check
-def _mix(b0, b1, b2, there):
-    """The unit normal at a sample, and one over the length of what was interpolated."""
-    x = b0 * there[0, 0] + b1 * there[1, 0] + b2 * there[2, 0]
-    y = b0 * there[0, 1] + b1 * there[1, 1] + b2 * there[2, 1]
-    z = b0 * there[0, 2] + b1 * there[1, 2] + b2 * there[2, 2]
-    inverse = _ONE / np.sqrt(max(_dot(x, y, z, x, y, z), _SHORTEST))
-    return x * inverse, y * inverse, z * inverse, inverse
+def _unit(vector):
+    """The direction, and one over the length."""
+    inverse = _ONE / np.sqrt(max(_dot(vector, vector), _SHORTEST))
+    return _times(inverse, vector), inverse
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
 @no_type_check
 def _look(
-    vertices, attributes, normals, faces, cameras, sample, face,
+    table, faces, cameras, sample, face,
     mixed, light, depths, details, rows, columns, view, start, flash,
 ):  # fmt: skip
     """One view's samples that see something, numbered from `start`."""
     camera = cameras[view]
-    channels, (_, height, width) = attributes.shape[1], sample.shape
-    corner, there = np.empty(3, np.int64), np.empty((3, 3), np.float32)
-    edge1 = edge2 = to_camera = moment = (_ZERO, _ZERO, _ZERO)
-    high = _ZERO
+    center = camera[9], camera[10], camera[11]
+    right = camera[0], camera[3], camera[6]
+    channels, (_, height, width) = table.shape[1] - 6, sample.shape
     known, i = -1, start
+    (c0, c1, c2), edge1, edge2, to_camera, moment, high, there = _load_face(table, faces, center, 0)
     for row in range(height):
         y = np.float32(row) + _HALF
-        from_x = y * camera[1] + camera[2]
-        from_y = y * camera[4] + camera[5]
-        from_z = y * camera[7] + camera[8]
+        first = y * camera[1] + camera[2], y * camera[4] + camera[5], y * camera[7] + camera[8]
         for column in range(width):
             f = sample[view, row, column]
             if f < 0:
-                depths[view, row, column] = _ZERO
                 continue
             if f != known:
                 known = f
-                edge1, edge2, to_camera, moment, high = _load_face(vertices, normals, faces, camera, f, corner, there)
+                (c0, c1, c2), edge1, edge2, to_camera, moment, high, there = _load_face(table, faces, center, f)
             x = np.float32(column) + _HALF
-            ray = from_x + x * camera[0], from_y + x * camera[3], from_z + x * camera[6]
+            ray = first[0] + x * right[0], first[1] + x * right[1], first[2] + x * right[2]
             b0, b1, b2, depth, _, _ = _meet(ray, edge1, edge2, to_camera, moment, high)
             for k in range(channels):
-                mixed[k, i] = (
-                    b0 * attributes[corner[0], k] + b1 * attributes[corner[1], k] + b2 * attributes[corner[2], k]
-                )
-            nx, ny, nz, _ = _mix(b0, b1, b2, there)
-            px, py, pz = camera[9] + depth * ray[0], camera[10] + depth * ray[1], camera[11] + depth * ray[2]
+                mixed[k, i] = b0 * table[c0, 6 + k] + b1 * table[c1, 6 + k] + b2 * table[c2, 6 + k]
+            normal, _ = _unit(_mixed(b0, b1, b2, there[0], there[1], there[2]))
+            point = center[0] + depth * ray[0], center[1] + depth * ray[1], center[2] + depth * ray[2]
             if flash:
-                dx, dy, dz = camera[9] - px, camera[10] - py, camera[11] - pz
-                squared = _dot(dx, dy, dz, dx, dy, dz)
-                cosine = max(_dot(dx, dy, dz, nx, ny, nz) * (_ONE / np.sqrt(squared)), _ZERO)
+                offset = _less(center, point)
+                squared = _dot(offset, offset)
+                cosine = max(_dot(offset, normal) * (_ONE / np.sqrt(squared)), _ZERO)
                 light[0, i], light[1, i] = cosine / squared, cosine
             else:
-                light[0, i], light[1, i], light[2, i] = px, py, pz
-                light[3, i], light[4, i], light[5, i] = nx, ny, nz
+                light[0, i], light[1, i], light[2, i] = point
+                light[3, i], light[4, i], light[5, i] = normal
             sample[view, row, column] = i
             depths[view, row, column] = depth
             face[i] = f
             i += 1
             up, left = rows[row], columns[column]
             if up >= 0 and left >= 0:
-                details[0, view, up, left] += nx
-                details[1, view, up, left] += ny
-                details[2, view, up, left] += nz
+                details[0, view, up, left] += normal[0]
+                details[1, view, up, left] += normal[1]
+                details[2, view, up, left] += normal[2]
                 details[3, view, up, left] += depth
                 details[4, view, up, left] += _ONE
+
+
+@njit(nogil=True, error_model="numpy")
+@no_type_check
+def _flash_back(offset, normal, of_irradiance, of_cosine):
+    """The gradients of the offset to a flash and of the normal, by those of irradiance and cosine."""
+    squared = _dot(offset, offset)
+    root = _ONE / np.sqrt(squared)
+    cosine = _dot(offset, normal) * root
+    if cosine < _ZERO:
+        return (_ZERO, _ZERO, _ZERO), (_ZERO, _ZERO, _ZERO)
+    by_squared = of_irradiance / squared
+    of_cosine += by_squared
+    along = of_cosine * root
+    turn = cosine / squared * (_TWO * by_squared + of_cosine)
+    of_offset = (
+        along * normal[0] - turn * offset[0],
+        along * normal[1] - turn * offset[1],
+        along * normal[2] - turn * offset[2],
+    )
+    return of_offset, _times(along, offset)
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
 @no_type_check
 def _look_back(
-    vertices, attributes, normals, faces, cameras, sample, face,
+    table, faces, cameras, sample, face,
     of_mixed, of_light, sums, view, flash, channels,
 ):  # fmt: skip
     """Adds to `sums`, of each vertex, the gradients of its place, its normal and, if `channels`, its attributes."""
     camera = cameras[view]
-    mixing, (_, height, width) = attributes.shape[1], sample.shape
-    corner, there = np.zeros(3, np.int64), np.empty((3, 3), np.float32)
-    edge1 = edge2 = to_camera = moment = (_ZERO, _ZERO, _ZERO)
-    high = _ZERO
-    given, by, bary = np.zeros((3, 6 + channels), np.float32), np.empty(6 + channels, np.float32), np.empty(3, np.float32)
-    known = -1
+    center = camera[9], camera[10], camera[11]
+    right = camera[0], camera[3], camera[6]
+    mixing, (_, height, width) = table.shape[1] - 6, sample.shape
+    nothing = (_ZERO, _ZERO, _ZERO)
+    known = 0
+    (c0, c1, c2), edge1, edge2, to_camera, moment, high, there = _load_face(table, faces, center, 0)
+    p0, p1, p2, n0, n1, n2 = nothing, nothing, nothing, nothing, nothing, nothing
     for row in range(height):
         y = np.float32(row) + _HALF
-        from_x = y * camera[1] + camera[2]
-        from_y = y * camera[4] + camera[5]
-        from_z = y * camera[7] + camera[8]
+        first = y * camera[1] + camera[2], y * camera[4] + camera[5], y * camera[7] + camera[8]
         for column in range(width):
             i = sample[view, row, column]
             if i < 0:
                 continue
             f = face[i]
             if f != known:
-                _hand_out(sums, corner, given)
+                _hand_out(sums, c0, p0, n0)
+                _hand_out(sums, c1, p1, n1)
+                _hand_out(sums, c2, p2, n2)
+                p0, p1, p2, n0, n1, n2 = nothing, nothing, nothing, nothing, nothing, nothing
                 known = f
-                edge1, edge2, to_camera, moment, high = _load_face(vertices, normals, faces, camera, f, corner, there)
+                (c0, c1, c2), edge1, edge2, to_camera, moment, high, there = _load_face(table, faces, center, f)
             x = np.float32(column) + _HALF
-            ray = from_x + x * camera[0], from_y + x * camera[3], from_z + x * camera[6]
-            b0, b1, b2, depth, normal, scale = _meet(ray, edge1, edge2, to_camera, moment, high)
-            nx, ny, nz, inverse = _mix(b0, b1, b2, there)
+            ray = first[0] + x * right[0], first[1] + x * right[1], first[2] + x * right[2]
+            b0, b1, b2, depth, across, scale = _meet(ray, edge1, edge2, to_camera, moment, high)
+            normal, inverse = _unit(_mixed(b0, b1, b2, there[0], there[1], there[2]))
             if flash:
-                dx, dy, dz = -depth * ray[0], -depth * ray[1], -depth * ray[2]
-                squared = _dot(dx, dy, dz, dx, dy, dz)
-                root = _ONE / np.sqrt(squared)
-                cosine = _dot(dx, dy, dz, nx, ny, nz) * root
-                by_cosine, by_squared = of_light[1, i] + of_light[0, i] / squared, _ZERO
-                if cosine < _ZERO:
-                    by_cosine = _ZERO
-                else:
-                    by_squared = -cosine / squared * (of_light[0, i] / squared + _HALF * by_cosine)
-                along = by_cosine * root
-                gx, gy, gz = along * dx, along * dy, along * dz
-                twice = -_TWO * by_squared
-                qx, qy, qz = twice * dx - along * nx, twice * dy - along * ny, twice * dz - along * nz
+                of_offset, of_normal = _flash_back(_times(-depth, ray), normal, of_light[0, i], of_light[1, i])
+                of_depth = -_dot(of_offset, ray)
             else:
-                qx, qy, qz = of_light[0, i], of_light[1, i], of_light[2, i]
-                gx, gy, gz = of_light[3, i], of_light[4, i], of_light[5, i]
-            turn = _dot(gx, gy, gz, nx, ny, nz)
-            gx, gy, gz = (gx - turn * nx) * inverse, (gy - turn * ny) * inverse, (gz - turn * nz) * inverse
-            by[3], by[4], by[5] = gx, gy, gz
-            bary[0], bary[1], bary[2] = b0, b1, b2
-            by_0 = _dot(gx, gy, gz, there[0, 0], there[0, 1], there[0, 2])
-            by_1 = _dot(gx, gy, gz, there[1, 0], there[1, 1], there[1, 2])
-            by_2 = _dot(gx, gy, gz, there[2, 0], there[2, 1], there[2, 2])
+                of_depth = _dot((of_light[0, i], of_light[1, i], of_light[2, i]), ray)
+                of_normal = (of_light[3, i], of_light[4, i], of_light[5, i])
+            turn = _dot(of_normal, normal)
+            g = (
+                (of_normal[0] - turn * normal[0]) * inverse,
+                (of_normal[1] - turn * normal[1]) * inverse,
+                (of_normal[2] - turn * normal[2]) * inverse,
+            )
+            by_0, by_1, by_2 = _dot(g, there[0]), _dot(g, there[1]), _dot(g, there[2])
             for k in range(mixing):
                 of = of_mixed[k, i]
-                by_0 += of * attributes[corner[0], k]
-                by_1 += of * attributes[corner[1], k]
-                by_2 += of * attributes[corner[2], k]
-            for k in range(channels):
-                by[6 + k] = of_mixed[k, i]
-            of_b1, of_b2 = (by_0 - by_1) * scale, (by_2 - by_0) * scale
-            of_depth = _dot(qx, qy, qz, *ray) * scale
-            second, third = _cross(*ray, *edge1), _cross(*edge1, *edge2)
-            for axis in range(3):
-                by[axis] = of_b1 * normal[axis] + of_b2 * second[axis] - of_depth * third[axis]
-            for c in range(3):
-                for k in range(6 + channels):
-                    given[c, k] += bary[c] * by[k]
-    _hand_out(sums, corner, given)
+                by_0 += of * table[c0, 6 + k]
+                by_1 += of * table[c1, 6 + k]
+                by_2 += of * table[c2, 6 + k]
+                if channels:
+                    sums[c0, 6 + k] += b0 * of
+                    sums[c1, 6 + k] += b1 * of
+                    sums[c2, 6 + k] += b2 * of
+            of_b1, of_b2, of_depth = (by_0 - by_1) * scale, (by_2 - by_0) * scale, of_depth * scale
+            second, third = _cross(ray, edge1), _cross(edge1, edge2)
+            of_point = (
+                of_b1 * across[0] + of_b2 * second[0] - of_depth * third[0],
+                of_b1 * across[1] + of_b2 * second[1] - of_depth * third[1],
+                of_b1 * across[2] + of_b2 * second[2] - of_depth * third[2],
+            )
+            p0, n0 = _plus(p0, b0, of_point), _plus(n0, b0, g)
+            p1, n1 = _plus(p1, b1, of_point), _plus(n1, b1, g)
+            p2, n2 = _plus(p2, b2, of_point), _plus(n2, b2, g)
+    _hand_out(sums, c0, p0, n0)
+    _hand_out(sums, c1, p1, n1)
+    _hand_out(sums, c2, p2, n2)
 
 
 @njit(nogil=True, error_model="numpy")
 @no_type_check
-def _hand_out(sums, corner, given):
-    """Adds to the corners of a face what its samples gave, and forgets that."""
-    for c in range(3):
-        v = corner[c]
-        for k in range(given.shape[1]):
-            sums[v, k] += given[c, k]
-            given[c, k] = _ZERO
+def _plus(total, factor, a):
+    return total[0] + factor * a[0], total[1] + factor * a[1], total[2] + factor * a[2]
+
+
+@njit(nogil=True, error_model="numpy")
+@no_type_check
+def _hand_out(sums, v, of_point, of_normal):
+    """Adds to a corner of a face what its samples give."""
+    sums[v, 0] += of_point[0]
+    sums[v, 1] += of_point[1]
+    sums[v, 2] += of_point[2]
+    sums[v, 3] += of_normal[0]
+    sums[v, 4] += of_normal[1]
+    sums[v, 5] += of_normal[2]
