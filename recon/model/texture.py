@@ -46,7 +46,7 @@ def _trial(device: torch.device) -> None:
 
 
 def look_up(padded: Float[Tensor, "c m m"], points: Float[Tensor, "p 3"]) -> Float[Tensor, "p c"]:
-    """The values of a texture with its border of one texel at points, in torch. `recon.model.compiled` does the same."""
+    """The values of a texture with its border of one texel at points, in torch: see `recon.model.compiled.look_up`."""
     size = padded.shape[1]
     places = octahedral(points) * ((size - 2) / size)  # the border is beyond [-1, 1]
     values = grid_sample(padded[None], places[None, None], align_corners=False, padding_mode="border")

@@ -108,15 +108,11 @@ def render(
     """
     margin = MARGIN if antialias else 0
     fine = cameras.scaled(samples).padded(margin)
+    scene = vertices, faces, fine, albedo, shader, samples, margin
     if lighting is None and smooth and vertices.dtype == torch.float32 and kernels_work(vertices.device):
-        render_pixels = _compiled(vertices.device)
-        image, details = render_pixels(
-            vertices, faces, fine, albedo, shader, samples, margin, antialias=antialias, cull=cull
-        )
+        image, details = _compiled(vertices.device)(*scene, antialias=antialias, cull=cull)
     else:
-        image, details = torch_pixels(
-            vertices, faces, fine, albedo, shader, samples, margin, lighting, antialias=antialias, smooth=smooth, cull=cull
-        )
+        image, details = torch_pixels(*scene, lighting, antialias=antialias, smooth=smooth, cull=cull)
     radiance, alpha = image[:3].permute(1, 2, 3, 0), image[3]
     if background is not None:
         radiance = radiance + (1 - alpha)[..., None] * background

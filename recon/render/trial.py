@@ -13,9 +13,8 @@ from recon.render.renderer import diffuse, torch_pixels
 TOLERANCE = 1e-3
 """Relative difference that is no error: a sample on an edge may go to either face."""
 
-SIDE = 16
+SIDE = 32
 """Of the two pictures, in pixels."""
-
 
 SAMPLES, MARGIN = 2, 1
 """Along the side of a pixel, and around the pictures."""
@@ -34,9 +33,7 @@ def check(device: torch.device, compiled: Callable[..., Any]) -> None:
         albedo = torch.linspace(0.2, 1, vertices.numel(), device=device).view(-1, 3)
         leaves = [each.requires_grad_() for each in (vertices, albedo)]
         cameras = small_cameras(device).scaled(SAMPLES).padded(MARGIN)
-        image, details = render(
-            vertices, faces, cameras, albedo, diffuse, SAMPLES, MARGIN, antialias=True, cull=True
-        )
+        image, details = render(vertices, faces, cameras, albedo, diffuse, SAMPLES, MARGIN, antialias=True, cull=True)
         # No derivative of a sum of squares is the same for all pixels.
         gradients = torch.autograd.grad(image.square().sum(), leaves)
         pictures.append([image.detach(), details, *gradients])

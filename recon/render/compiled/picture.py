@@ -4,7 +4,7 @@ Blending changes the samples beside silhouettes by what is in proportion to thei
 its samples. So the changes are added to the pixels, and no picture of samples is needed.
 """
 
-from typing import Any, NamedTuple, no_type_check
+from typing import Any, no_type_check
 
 import numpy as np
 import torch
@@ -57,8 +57,7 @@ class _Picture(torch.autograd.Function):
         image = radiance.new_empty(4, len(sample), *grid.size)
         saved = [each.detach().contiguous() for each in (radiance, distance, near, far, sample)]
         colors, *crossings, numbers = (each.numpy() for each in saved)
-        pixels = image.numpy()
-        margin = int(np.argmax(grid.rows >= 0))
+        pixels, margin = image.numpy(), int((grid.rows >= 0).argmax())
         side_by_side(lambda view: _average(colors, numbers, pixels, view, samples, margin), range(len(sample)))
         _blend(colors, *crossings, numbers, *grid, pixels, samples)
         ctx.save_for_backward(*saved)
@@ -68,12 +67,13 @@ class _Picture(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Float[Tensor, "4 n a b"]) -> Any:
-        radiance, distance, near, far, sample = ctx.saved_tensors
+        radiance, distance, *_, sample = ctx.saved_tensors
         of_radiance, of_distance = torch.empty_like(radiance), torch.empty_like(distance)
-        colors, *crossings, numbers = (each.numpy() for each in ctx.saved_tensors)
-        given, found, samples = gradient.contiguous().numpy(), of_radiance.numpy(), ctx.samples
-        side_by_side(lambda view: _spread(given, numbers, *ctx.grid, found, view, samples), range(len(sample)))
-        _blend_back(colors, *crossings, numbers, *ctx.grid, given, found, of_distance.numpy(), samples)
+        saved = [each.numpy() for each in ctx.saved_tensors]
+        given, found, numbers = gradient.contiguous().numpy(), of_radiance.numpy(), sample.numpy()
+        grid, samples = ctx.grid, ctx.samples
+        side_by_side(lambda view: _spread(given, numbers, *grid, found, view, samples), range(len(sample)))
+        _blend_back(*saved, *grid, given, found, of_distance.numpy(), samples)
         return of_radiance, of_distance, None, None, None, None, None
 
 
