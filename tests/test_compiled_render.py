@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from shapes import bumpy, ring
+from shapes import bumpy, ring, sphere_views
 from torch import Tensor
 
 import recon.processor as processor
 import recon.render.renderer as renderer
 from recon.camera import Cameras
+from recon.config import load_config
 from recon.model.compiled import look_up as compiled_look_up
 from recon.model.texture import look_up, wrapped
 from recon.model.trial import check as check_textures
@@ -23,6 +24,10 @@ from recon.render.rasterize import on_screen, visible_faces
 from recon.render.renderer import diffuse, render, torch_pixels
 from recon.render.shade import Angles
 from recon.render.trial import check
+from recon.training.data import TrainingData
+from recon.training.initialise import initial_model
+from recon.training.loop import Optimisation
+from recon.training.schedule import Progress
 
 SIZE = 22
 
@@ -154,6 +159,21 @@ def test_any_number_of_threads_gives_the_same_bits(monkeypatch: pytest.MonkeyPat
         results.append(rendered(render_pixels, bumpy(3), ring(5, SIZE, SIZE), antialias=True, cull=True))
     for one, two, three in zip(*results, strict=True):
         assert torch.equal(one, two) and torch.equal(one, three)
+
+
+def test_a_training_has_the_same_weights_with_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a mesh so fine that the flow is cut into parts, too."""
+    config, views = load_config(None, ["train.levels=[5]", "surface.cells=[2,4]"]), sphere_views(4, 24)
+    weights = []
+    for threads in (1, 2):
+        monkeypatch.setattr(processor, "_for_loops", threads)
+        torch.manual_seed(0)
+        model = initial_model(config, views, torch.device("cpu"))
+        optimisation = Optimisation(model, TrainingData.from_views(views, torch.device("cpu")), Progress(9))
+        for _ in range(3):
+            optimisation.step()
+        weights.append([each.detach().clone() for each in model.parameters()])
+    assert all(map(torch.equal, *weights))
 
 
 def test_parts_are_worked_on_by_several_threads_and_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
