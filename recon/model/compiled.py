@@ -34,7 +34,8 @@ class _LookUp(torch.autograd.Function):
         texels, places = padded.detach().permute(1, 2, 0).contiguous(), points.detach().T.contiguous()
         values = padded.new_empty(len(padded), len(points))
         arrays = [each.numpy() for each in (texels, places, values)]
-        side_by_side(lambda part: _look_up(*arrays, part.start, part.stop), equal_parts(len(points), MOST_SUMS))
+        order = _order(len(padded))
+        side_by_side(lambda part: _look_up(*arrays, part.start, part.stop, order), equal_parts(len(points), MOST_SUMS))
         ctx.save_for_backward(texels, places)
         return values.T
 
@@ -47,13 +48,18 @@ class _LookUp(torch.autograd.Function):
 
         def of_texels(part: slice) -> Float[np.ndarray, "m m c"]:
             sums = np.zeros(texels.shape, np.float32)
-            _look_up_back(*arrays, sums, part.start, part.stop)
+            _look_up_back(*arrays, sums, part.start, part.stop, _order(texels.shape[2]))
             return sums
 
         # A part has several points for each texel, or it is not worth a gradient of its own.
         parts = max(1, min(MOST_SUMS, places.numel() // texels.numel()))
         sums = summed(of_texels, equal_parts(places.shape[1], parts))
         return torch.from_numpy(sums).permute(2, 0, 1), of_points.T
+
+
+def _order(channels: int) -> tuple[int, ...]:
+    """As many zeros as channels: the compiler knows the length of a tuple, and unrolls by it."""
+    return (0,) * channels
 
 
 @njit(nogil=True, error_model="numpy")
@@ -88,8 +94,8 @@ def _slope(value):
 
 @njit(nogil=True, error_model="numpy", cache=True)
 @no_type_check
-def _look_up(texels, points, values, start, stop):
-    size, _, channels = texels.shape
+def _look_up(texels, points, values, start, stop, order):
+    size, channels = len(texels), len(order)
     for p in range(start, stop):
         row, column, down, right = _unfold(points[0, p], points[1, p], points[2, p], size)
         up, left = _ONE - down, _ONE - right
@@ -104,8 +110,8 @@ def _look_up(texels, points, values, start, stop):
 
 @njit(nogil=True, error_model="numpy", cache=True)
 @no_type_check
-def _look_up_back(texels, points, of_values, of_points, sums, start, stop):
-    size, _, channels = texels.shape
+def _look_up_back(texels, points, of_values, of_points, sums, start, stop, order):
+    size, channels = len(texels), len(order)
     half = np.float32(size - 2) * _HALF
     for p in range(start, stop):
         x, y, z = points[0, p], points[1, p], points[2, p]
