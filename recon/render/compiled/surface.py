@@ -148,7 +148,7 @@ class _Surface(torch.autograd.Function):
 
 # What the loops take: `table` has of each vertex its place, its normal and its attributes; `cameras` are the rows of
 # `rays_of`; `sample` is, of each sample, the face that it sees before `_look`, and after it its number among those that
-# see something, whose face is in `face`; `rows` and `columns` are those of `Grid`. Three numbers of a point are a tuple.
+# see something, whose face is in `face`; `rows` and `columns` are those of `Grid`. Three numbers of a point: a tuple.
 
 
 @njit(nogil=True, error_model="numpy")
