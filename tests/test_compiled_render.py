@@ -71,6 +71,16 @@ def test_samples_see_the_faces_that_they_see_in_torch(scene: tuple[Tensor, Tenso
     assert torch.equal(seen(vertices, faces, views, cull), expected)
 
 
+@pytest.mark.parametrize("first", range(3))
+@pytest.mark.parametrize("second", range(3))
+def test_an_edge_through_pixel_centres_leaves_no_hole(first: int, second: int) -> None:
+    """Whichever barycentric coordinates of the two faces are zero along it."""
+    vertices = torch.tensor([[-1.0, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]])
+    camera = Cameras(torch.eye(4)[None], torch.tensor([[[7.3, 0, 6.5], [0, 7.3, 6.5], [0, 0, 1]]]), 13, 13)
+    faces = torch.stack([torch.tensor([0, 2, 1]).roll(first), torch.tensor([0, 3, 2]).roll(second)])
+    assert (seen(vertices, faces, camera, cull=True) >= 0).all()
+
+
 def test_equal_depths_go_to_the_lower_index() -> None:
     vertices, faces = bumpy(1)
     found = seen(vertices, torch.cat([faces.flip(0), faces]), cameras(), cull=True)
