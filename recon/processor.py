@@ -1,6 +1,7 @@
 """How a process uses the cores and the memory of a CPU."""
 
 import ctypes
+import functools
 
 from recon.config import WHOLE_VIEWS, RunConfig
 
@@ -12,17 +13,43 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Parameters of `mallopt`, from glibc's malloc.h."""
 
 
+_for_loops: int | None = None
+
+
 def settle_on_cpu(config: RunConfig, height: int, width: int) -> None:
     """Have this process use the cores as the rendering of views of h x w pixels does best, in training or after it.
 
-    Where the work is small it runs on one thread; the products of a velocity network are large at any size.
+    Compiled loops take the threads that the process was given, where there is work for them. torch takes one where
+    all of its operations are small: threads that wait for the next one are woken, or spin, for longer than they work.
     """
+    global _for_loops
     import torch
 
     _keep_freed_memory()
-    samples = WHOLE_VIEWS * height * width * config.render.samples**2
-    if samples < SAMPLES_FOR_THREADS and config.surface.representation == "grid":
+    large = WHOLE_VIEWS * height * width * config.render.samples**2 >= SAMPLES_FOR_THREADS
+    _for_loops = _given_threads() if large else 1
+    if config.surface.representation == "grid" and not (large and _renders_in_torch(config)):
         torch.set_num_threads(1)
+
+
+def _renders_in_torch(config: RunConfig) -> bool:
+    """Whether operations that grow with the pictures are torch's, or another renderer's that asks torch for threads."""
+    return config.background == "field" or config.render.backend != "torch"
+
+
+def loop_threads() -> int:
+    """How many threads compiled loops take: what `settle_on_cpu` found best, else as many as torch."""
+    import torch
+
+    return _for_loops or torch.get_num_threads()
+
+
+@functools.cache
+def _given_threads() -> int:
+    """What torch had before anything was settled."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 def _keep_freed_memory() -> None:

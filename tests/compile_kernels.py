@@ -11,7 +11,7 @@ from triton.runtime.jit import JITFunction
 
 from recon.camera import Cameras
 from recon.config import Integrator
-from recon.render.kernels import trial
+from recon.render import trial
 from recon.render.kernels.samples import render_samples
 from recon.render.renderer import diffuse
 from recon.surface.kernels import TritonSpline

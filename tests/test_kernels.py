@@ -16,6 +16,7 @@ if DEVICE.type == "cpu":
     os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
 pytest.importorskip("triton", reason="the package triton is not installed")
 
+import recon.model.texture as texture
 import recon.render.kernels.antialias as antialias_kernels
 import recon.render.kernels.rasterize as rasterize_kernels
 import recon.render.kernels.sums as sums_kernels
@@ -27,7 +28,7 @@ from recon.camera import Cameras
 from recon.config import SurfaceConfig, load_config
 from recon.render.kernels.antialias import Silhouettes, find_pairs
 from recon.render.kernels.rasterize import EMPTY, nearest_faces
-from recon.render.kernels.samples import render_samples
+from recon.render.kernels.samples import render_pixels, render_samples
 from recon.render.kernels.serving import serves
 from recon.render.kernels.sums import sums_at
 from recon.render.kernels.topology import incidence, topology
@@ -208,10 +209,10 @@ def test_a_trial_that_fails_says_so_in_one_line_and_once(capsys: pytest.CaptureF
 
 
 def test_the_trials_pass() -> None:
-    from recon.render.kernels import trial as of_rendering
+    from recon.render import trial as of_rendering
     from recon.surface import trial as of_flow
 
-    of_rendering.check(DEVICE)
+    of_rendering.check(DEVICE, render_pixels)
     of_flow.check(DEVICE, TritonSpline.of)
 
 
@@ -267,6 +268,8 @@ def test_nothing_in_a_recorded_iteration_waits(options: list[str], monkeypatch: 
     config = load_config(None, [*small, "loss.velocity_points=8", *options])
     views = sphere_views(3, 20)
     monkeypatch.setattr(renderer, "kernels_work", lambda device: True)
+    monkeypatch.setattr(renderer, "_compiled", lambda device: render_pixels)
+    monkeypatch.setattr(texture, "serves", lambda *_: False)  # on a CUDA device they are torch's
     monkeypatch.setattr(grid, "serves", lambda *_: True)
     monkeypatch.setattr(grid, "_compiled", lambda device: TritonSpline.of)
     data = TrainingData.from_views(views, DEVICE)

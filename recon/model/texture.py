@@ -5,6 +5,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample, interpolate
 
+from recon.render.kernels.serving import serves
+
 
 class SphereTexture(nn.Module):
     """`channels` values at every point of the unit sphere, 0 to begin with.
@@ -22,13 +24,12 @@ class SphereTexture(nn.Module):
 
     def forward(self, sphere: Float[Tensor, "p 3"]) -> Float[Tensor, "p c"]:
         """The values at points, which need not be of length 1, with gradient to the textures and to the points."""
-        places = octahedral(sphere) * (self._size / (self._size + 2))  # the border is beyond [-1, 1]
-        values = grid_sample(self._padded()[None], places[None, None], align_corners=False, padding_mode="border")
-        return values[0, :, 0].T
+        padded = self._padded()
+        if sphere.device.type == "cpu" and sphere.dtype == torch.float32 and serves(_trial, sphere.device, "textures"):
+            from recon.model.compiled import look_up as compiled_look_up
 
-    @property
-    def _size(self) -> int:
-        return self.textures[-1].shape[1]
+            return compiled_look_up(padded, sphere)
+        return look_up(padded, sphere)
 
     def _padded(self) -> Float[Tensor, "c n n"]:
         """The sum of the textures at the finest one's size, with a border of one texel."""
@@ -36,6 +37,20 @@ class SphereTexture(nn.Module):
         for texture, factor in zip(self.textures[1:], self._factors[1:], strict=True):
             total = wrapped(refined(total) + factor * texture)
         return total
+
+
+def _trial(device: torch.device) -> None:
+    from recon.model.trial import check
+
+    check(device)
+
+
+def look_up(padded: Float[Tensor, "c m m"], points: Float[Tensor, "p 3"]) -> Float[Tensor, "p c"]:
+    """The values of a texture with its border of one texel at points, in torch: see `recon.model.compiled.look_up`."""
+    size = padded.shape[1]
+    places = octahedral(points) * ((size - 2) / size)  # the border is beyond [-1, 1]
+    values = grid_sample(padded[None], places[None, None], align_corners=False, padding_mode="border")
+    return values[0, :, 0].T
 
 
 def octahedral(points: Float[Tensor, "p 3"]) -> Float[Tensor, "p 2"]:

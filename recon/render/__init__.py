@@ -11,7 +11,8 @@
     antialias     blends the pixels on both sides of these               (gradient of visibility)
     box_filter    averages samples to pixels
 
-`pytorch3d` is the renderer of the reference work, for comparison.
+Those steps are in torch, on any device and in any precision. `compiled` has them for a CPU and `kernels` for a CUDA
+device, where trials say that they serve. `pytorch3d` is the renderer of the reference work, for comparison.
 
 Arrays of points have their coordinates first, (3, p) rather than (p, 3), wherever a pixel or a face is a point: each
 coordinate is then contiguous in memory, and products and sums over coordinates run over long rows. Between modules

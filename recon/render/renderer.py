@@ -1,5 +1,6 @@
 """Differentiable images of a mesh, lit by the camera's flash or by each view's own light."""
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -107,15 +108,11 @@ def render(
     """
     margin = MARGIN if antialias else 0
     fine = cameras.scaled(samples).padded(margin)
+    scene = vertices, faces, fine, albedo, shader, samples, margin
     if lighting is None and smooth and vertices.dtype == torch.float32 and kernels_work(vertices.device):
-        from recon.render.kernels.samples import render_samples
-
-        planes = render_samples(vertices, faces, fine, albedo, shader, antialias=antialias, cull=cull)
+        image, details = _compiled(vertices.device)(*scene, antialias=antialias, cull=cull)
     else:
-        planes = torch_samples(
-            vertices, faces, fine, albedo, shader, lighting, antialias=antialias, smooth=smooth, cull=cull
-        )
-    image, details = (average(part, samples, margin) for part in planes)
+        image, details = torch_pixels(*scene, lighting, antialias=antialias, smooth=smooth, cull=cull)
     radiance, alpha = image[:3].permute(1, 2, 3, 0), image[3]
     if background is not None:
         radiance = radiance + (1 - alpha)[..., None] * background
@@ -124,14 +121,47 @@ def render(
 
 
 def kernels_work(device: torch.device) -> bool:
-    """Whether `recon.render.kernels` serve on this device; the first time, which takes seconds, they are tried out."""
-    return device.type == "cuda" and serves(_trial, device, "rendering")
+    """Whether the compiled loops for this device serve; the first time, which takes seconds, they are tried out."""
+    return serves(_trial, device, "rendering")
+
+
+def _compiled(device: torch.device) -> Callable[..., tuple[Float[Tensor, "4 n h w"], Float[Tensor, "5 n h w"]]]:
+    """What does the same as `torch_pixels` in compiled loops."""
+    if device.type == "cuda":
+        from recon.render.kernels.samples import render_pixels as kernel_pixels
+
+        return kernel_pixels
+    from recon.render.compiled.samples import render_pixels
+
+    return render_pixels
 
 
 def _trial(device: torch.device) -> None:
-    from recon.render.kernels.trial import check
+    from recon.render.trial import check
 
-    check(device)
+    check(device, _compiled(device))
+
+
+def torch_pixels(
+    vertices: Float[Tensor, "v 3"],
+    faces: Int[Tensor, "f 3"],
+    cameras: Cameras,
+    albedo: Float[Tensor, "v k"],
+    shader: Shader,
+    samples: int,
+    margin: int,
+    lighting: Lighting | None = None,
+    *,
+    antialias: bool,
+    smooth: bool = True,
+    cull: bool,
+) -> tuple[Float[Tensor, "4 n h w"], Float[Tensor, "5 n h w"]]:
+    """Means of `torch_samples` over pixels of samples x samples; `cameras` have `margin` more samples on each side."""
+    planes = torch_samples(
+        vertices, faces, cameras, albedo, shader, lighting, antialias=antialias, smooth=smooth, cull=cull
+    )
+    image, details = (average(part, samples, margin) for part in planes)
+    return image, details
 
 
 def torch_samples(

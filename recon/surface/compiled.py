@@ -5,15 +5,11 @@ every stage is a dozen passes over arrays of 81 numbers a point, most of them sp
 Here a point goes its whole way in registers, forward and backward, and only the positions of the stages are kept. Numba
 compiles the loops when they are first needed and keeps what it compiled.
 
-Points are cut into as many parts as torch has threads. Each part adds to a gradient of its own, and these are added in
-their order, so that the same number of threads gives the same bits.
+Points are cut into parts, as many as there are points for. Each part adds to a gradient of its own, and these are added
+in their order, so that any number of threads gives the same bits.
 """
 
-import functools
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
-from typing import Any, TypeVar, no_type_check
+from typing import Any, no_type_check
 
 import numpy as np
 import torch
@@ -23,9 +19,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recon.config import Integrator
+from recon.render.compiled.parts import MOST_SUMS, equal_parts, side_by_side, summed
 from recon.surface.spline import HALF_WIDTH, TABLEAUS, FusedSpline
-
-_Result = TypeVar("_Result")
 
 SMALLEST_PART = 4096
 """Points that are worth a thread."""
@@ -60,7 +55,7 @@ class _Trajectory(torch.autograd.Function):
         def carry(part: slice) -> None:
             _carry(table, start[part], path[:, part], last[part], parts, shares, steps, cells, _order(degree))
 
-        _in_parts(carry, len(points))
+        side_by_side(carry, _parts(len(points)))
         ctx.save_for_backward(rows, visited)
         ctx.scheme = parts, shares, steps, cells, degree
         # The first stage of each step looks where the step starts.
@@ -83,8 +78,8 @@ class _Trajectory(torch.autograd.Function):
             )
             return gradient
 
-        gradient = _total(_in_parts(go_back, len(of_end)))
-        return gradient, of_points, None, None, None, None, None
+        gradient = summed(go_back, _parts(len(of_end)))
+        return torch.from_numpy(gradient), of_points, None, None, None, None, None
 
 
 class _LookUp(torch.autograd.Function):
@@ -95,7 +90,9 @@ class _LookUp(torch.autograd.Function):
         value, jacobian = rows.new_empty(len(points), 3), rows.new_empty(len(points), 3, 3)
         arrays = [each.detach().contiguous().numpy() for each in (points, value, jacobian)]
         table = rows.detach().contiguous().numpy()
-        _in_parts(lambda part: _look_up(table, *(each[part] for each in arrays), cells, _order(degree)), len(points))
+        side_by_side(
+            lambda part: _look_up(table, *(each[part] for each in arrays), cells, _order(degree)), _parts(len(points))
+        )
         ctx.save_for_backward(rows, points, jacobian)
         ctx.scheme = cells, degree
         return value, jacobian
@@ -115,7 +112,7 @@ class _LookUp(torch.autograd.Function):
             return gradient
 
         of_points = torch.einsum("vcd,vc->vd", jacobian, of_value)
-        return _total(_in_parts(go_back, len(points))), of_points, None, None
+        return torch.from_numpy(summed(go_back, _parts(len(points)))), of_points, None, None
 
 
 class CompiledSpline(FusedSpline):
@@ -125,29 +122,13 @@ class CompiledSpline(FusedSpline):
     carry = _Trajectory
 
 
-@functools.cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, thread_name_prefix="recon-flow")
-
-
-def _in_parts(work: Callable[[slice], _Result], count: int) -> list[_Result]:
-    """`work` on parts of `count` points, side by side; what each returned, in their order."""
-    parts = max(1, min(torch.get_num_threads(), count // SMALLEST_PART))
-    bounds = [count * part // parts for part in range(parts + 1)]
-    slices = [slice(*ends) for ends in pairwise(bounds)]
-    return [work(slices[0])] if parts == 1 else list(_threads(parts).map(work, slices))
+def _parts(count: int) -> list[slice]:
+    return equal_parts(count, max(1, min(MOST_SUMS, count // SMALLEST_PART)))
 
 
 def _order(degree: int) -> tuple[int, ...]:
     """As many zeros as coefficients along an axis: the compiler knows the length of a tuple, and unrolls by it."""
     return (0,) * (degree + 1)
-
-
-def _total(gradients: list[Float[np.ndarray, "m m m 3"]]) -> Float[Tensor, "m m m 3"]:
-    first, *others = gradients
-    for each in others:
-        first += each
-    return torch.from_numpy(first)
 
 
 @njit(nogil=True, fastmath=_MATH, inline="always")

@@ -6,7 +6,7 @@
     surface      where on that face, and what is interpolated there
     antialias    blends the samples on both sides of silhouettes
     samples      all of that together: pictures of a mesh
-    trial        whether they do so on this device, which `serving` remembers
+    serving      whether they do so on this device, as `recon.render.trial` finds out
 
 They follow `recon.render.rasterize`, `intersect`, `normals` and `antialias` rule by rule; those say why. Shapes follow
 from the sizes of mesh and pictures alone, never from what is seen: so an iteration launches the same kernels with the

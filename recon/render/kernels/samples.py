@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recon.camera import Cameras
+from recon.render.box_filter import average
 from recon.render.kernels.antialias import blended
 from recon.render.kernels.rasterize import nearest_faces
 from recon.render.kernels.sums import sums_at
@@ -16,6 +17,24 @@ from recon.render.kernels.topology import Topology, topology
 from recon.render.normals import cross, unit
 from recon.render.renderer import Shader
 from recon.render.shade import illuminate
+
+
+def render_pixels(
+    vertices: Float[Tensor, "v 3"],
+    faces: Tensor,
+    cameras: Cameras,
+    albedo: Float[Tensor, "v k"],
+    shader: Shader,
+    samples: int,
+    margin: int,
+    *,
+    antialias: bool,
+    cull: bool,
+) -> tuple[Float[Tensor, "4 n h w"], Float[Tensor, "5 n h w"]]:
+    """Means of `render_samples` over pixels: see `recon.render.renderer.torch_pixels`."""
+    planes = render_samples(vertices, faces, cameras, albedo, shader, antialias=antialias, cull=cull)
+    image, details = (average(part, samples, margin) for part in planes)
+    return image, details
 
 
 def render_samples(

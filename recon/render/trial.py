@@ -1,13 +1,14 @@
-"""A trial of the kernels on a device, before a training relies on them."""
+"""A trial of compiled loops on a device, before a training relies on them."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from recon.camera import Cameras
-from recon.render.kernels.samples import render_samples
-from recon.render.renderer import diffuse, torch_samples
+from recon.render.renderer import diffuse, torch_pixels
 
 TOLERANCE = 1e-3
 """Relative difference that is no error: a sample on an edge may go to either face."""
@@ -15,20 +16,24 @@ TOLERANCE = 1e-3
 SIDE = 32
 """Of the two pictures, in pixels."""
 
+SAMPLES, MARGIN = 2, 1
+"""Along the side of a pixel, and around the pictures."""
+
 
 @torch.enable_grad()  # the first picture that asks may need none
-def check(device: torch.device) -> None:
-    """Render a small mesh, forward and backward, with the kernels and in torch.
+def check(device: torch.device, compiled: Callable[..., Any]) -> None:
+    """Render a small mesh, forward and backward, with `compiled` and in torch.
 
     Raises:
-        RuntimeError: they differ. What else Triton raises where it cannot compile or launch is left as it is.
+        RuntimeError: they differ. What else a compiler raises where it cannot compile or launch is left as it is.
     """
     pictures = []
-    for render in (torch_samples, render_samples):
+    for render in (torch_pixels, compiled):
         vertices, faces = small_mesh(device)
         albedo = torch.linspace(0.2, 1, vertices.numel(), device=device).view(-1, 3)
         leaves = [each.requires_grad_() for each in (vertices, albedo)]
-        image, details = render(vertices, faces, small_cameras(device), albedo, diffuse, antialias=True, cull=True)
+        cameras = small_cameras(device).scaled(SAMPLES).padded(MARGIN)
+        image, details = render(vertices, faces, cameras, albedo, diffuse, SAMPLES, MARGIN, antialias=True, cull=True)
         # No derivative of a sum of squares is the same for all pixels.
         gradients = torch.autograd.grad(image.square().sum(), leaves)
         pictures.append([image.detach(), details, *gradients])
