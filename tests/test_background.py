@@ -371,6 +371,23 @@ def test_a_subset_of_pixels_stands_for_all() -> None:
     assert np.mean(means) == pytest.approx(error.mean().item(), abs=4 * np.std(means) / 20)
 
 
+def test_of_large_pictures_outlines_and_covered_pixels_are_a_subset_too() -> None:
+    generator = torch.Generator().manual_seed(0)
+    alpha = torch.rand(1, 30, 30, generator=generator)
+    alpha[:, 10:20], alpha[:, 20:] = 1, 0
+    foreground = torch.zeros(1, 30, 30, dtype=torch.bool)
+    foreground[:, 10:18] = True
+    error, means = torch.rand(1, 30, 30, generator=generator), []
+    for _ in range(400):
+        pixel, weights = chosen_pixels(alpha, foreground, 20, generator)
+        rows = torch.div(pixel, 30, rounding_mode="floor")
+        assert [(rows < 10).sum(), (rows < 18).sum(), len(rows)] == [80, 100, 120]
+        assert len(set(pixel.tolist())) == 120
+        assert (weights[:, 18:20] == 1).all() and (weights.flatten()[pixel] > 1).all()
+        means.append((weights * error).mean().item())
+    assert np.mean(means) == pytest.approx(error.mean().item(), abs=4 * np.std(means) / 20)
+
+
 def test_rays_from_between_cameras() -> None:
     """Around a ring of six into the unit sphere: everywhere on the ring, and not near the object."""
     centers = ring(6, 4, 4).centers

@@ -7,10 +7,8 @@ from torch import Tensor
 from recon.background.field import OuterSegments
 from recon.render.renderer import Rendering
 
-
 OUTLINES = 4
-"""Pixels of outlines that an iteration renders at most, relative to those past the object: more than views of 200 pixels
-have."""
+"""Most pixels of outlines that an iteration renders, relative to those past the object: more than small views have."""
 
 
 def chosen_pixels(

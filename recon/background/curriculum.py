@@ -35,6 +35,9 @@ UPDATES = (0.0, 0.15, 0.3, 0.45)
 """Fractions of the surface's schedule at which the pseudo-masks are made anew. Each field is better than the one
 before; after half of the schedule outlines are settled, and a mask would only repeat them."""
 
+FIRST_LOOK = 300_000
+"""Pixels of all views together that the look at the volume is at: some seconds of one core. It is rough anyway."""
+
 REFRESH = 100
 """Iterations between updates of the occupancy grid, and of the pixels where something stands before the sphere: a look
 at the whole field takes as long as some iterations."""
@@ -115,11 +118,11 @@ class Curriculum:
         self._field.prune()
         if self._masks_are_due(fraction):
             # A look is at every pixel of every view: of large ones, at fewer.
-            small = shrunk(cameras, images, known)
             if masks.updates == 0:
-                masks.update_from_volume(self._field, small[0])
+                side = max(round((FIRST_LOOK / len(cameras)) ** 0.5), 1)
+                masks.update_from_volume(self._field, shrunk(cameras, images, finest=side)[0])
             else:
-                masks.update_from_field(self._field, *small)
+                masks.update_from_field(self._field, *shrunk(cameras, images, known))
             # From the last update on the surface covers what a wall could be made to show.
             self._field.view_dependent.fill_(int(masks.updates) == len(UPDATES))
         if not self.warming_up(fraction):

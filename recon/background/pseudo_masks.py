@@ -16,8 +16,8 @@ UNSURE = 0.25
 """Least weight of a pseudo-mask: where all is dark, the object is less likely than not."""
 
 STRIDE, LOOKS = 4, 32
-"""Pixels between the rays that look for something in front of the sphere, and, of large views, rays along a side: cells of
-the field are as large as some pixels."""
+"""Pixels between the rays that look for something in front of the sphere, and, of large views, rays along a side: cells
+of the field are as large as some pixels."""
 
 
 class PseudoMasks(nn.Module):

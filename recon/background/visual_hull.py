@@ -50,10 +50,14 @@ FINEST = 128
 
 
 def shrunk(
-    cameras: Cameras, images: Float[Tensor, "n h w 3"], known: Float[Tensor, "n h w"] | None = None
+    cameras: Cameras,
+    images: Float[Tensor, "n h w 3"],
+    known: Float[Tensor, "n h w"] | None = None,
+    finest: int = FINEST,
 ) -> tuple[Cameras, Float[Tensor, "n r c 3"], Float[Tensor, "n r c"] | None]:
-    """The same views, and which of their pixels are known, with at most `FINEST` pixels along each side."""
-    factor = FINEST / max(cameras.height, cameras.width)
+    """The same views, and which of their pixels are known, with at most `finest` pixels along each side, and never more
+    than `FINEST`."""
+    factor = min(finest, FINEST) / max(cameras.height, cameras.width)
     if factor >= 1:
         return cameras, images, known
     height, width = (max(round(factor * side), 1) for side in (cameras.height, cameras.width))
