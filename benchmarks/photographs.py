@@ -27,7 +27,7 @@ from recon.training.run import train
 from recon.views import Views, load_views
 
 HOLD_OUT = 8
-LIGHT = ["light.strength=true", "light.offset=true", "light.ambient=true"]
+PRESET = Path("config/presets/photographs.yaml")
 FEWEST_VIEWS = 3
 
 
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--points", type=Path, help="points in the source's frame (default: those of FOLDER)")
     parser.add_argument("--size", type=int, default=192, help="pixels along each side of the views")
     parser.add_argument("--iterations", type=int, default=600, help="of the training")
-    parser.add_argument("--set", nargs="+", default=LIGHT, metavar="KEY=VALUE", help=f"(default: {' '.join(LIGHT)})")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help=f"in place of keys of {PRESET}")
     parser.add_argument("--out", type=Path, default=Path("results/studies/photographs"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def main() -> None:
         extract(options.folder, views, size=options.size, hold_out=HOLD_OUT)
     if not RunFolder(run).is_trained:
         start, processor = time.time(), time.process_time()
-        config = load_config(None, ["background=field", f"train.iterations={options.iterations}", *options.set])
+        config = load_config(PRESET, [f"train.iterations={options.iterations}", *options.set])
         train(views, config, run)
         print(f"training: {time.time() - start:.0f} s, {time.process_time() - processor:.0f} s of processor time")
     held_out = held_out_path(views)

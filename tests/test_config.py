@@ -56,6 +56,11 @@ def test_presets_are_of_the_network(name: str) -> None:
     assert (config.loss.fold, config.loss.silhouette, config.loss.distortion) == (0, 0, 0)
 
 
+def test_the_preset_for_photographs_models_room_and_light() -> None:
+    config = load_config(ROOT / "config" / "presets" / "photographs.yaml", ["light.ambient=false"])
+    assert set(overrides(config)) == {'background="field"', "light.strength=true", "light.offset=true"}
+
+
 def test_grids_are_nested() -> None:
     with pytest.raises(ReconError, match="key 'surface': .*'cells' must each be twice the one before"):
         load_config(None, ["surface.cells=[4, 12]"])
