@@ -157,7 +157,8 @@ class LossConfig(Section):
     )
     field_opacity: Weight = Field(
         0.05,
-        description="with a field: mean opacity in front of the unit sphere; half of it within, a twentieth elsewhere",
+        description="with a field: mean opacity in front of the unit sphere, from among the cameras too, with the "
+        "light that it sends; half of it within, a twentieth elsewhere",
     )
     field_distortion: Weight = Field(
         0.02, description="with a field: how far apart along rays it stops light (mip-NeRF 360's distortion loss)"
@@ -204,7 +205,12 @@ class FieldConfig(Section):
     resolution: int = Field(64, ge=4, le=256, description="cells of the grid along each axis of contracted space")
     ambient: bool = Field(False, description="also light that does not come from the flash")
     samples: int = Field(32, ge=2, description="samples along a ray in front of the sphere and behind it")
-    rays: int = Field(1500, ge=1, description="random rays of an iteration past the object")
+    rays: int = Field(
+        1500,
+        ge=1,
+        description="random rays of an iteration past the object; as many at most where something may stand before it, "
+        "and four times as many on its outline",
+    )
     learning_rate: float = Field(0.1, gt=0, le=1, description="Adam's step size for the grid at the start")
     warm_up: float = Field(0.1, ge=0, lt=1, description="part of the schedule in which a volume stands for the mesh")
 
@@ -242,7 +248,8 @@ class RenderConfig(Section):
 
     backend: Literal["torch", "pytorch3d"] = Field(
         "torch",
-        description="rasteriser: recon's own, on a CUDA device by Triton kernels where these serve, or PyTorch3D's",
+        description="rasteriser: recon's own (by Numba on a CPU and Triton on a CUDA device, where these serve), or "
+        "PyTorch3D's",
     )
     samples: int = Field(2, ge=1, le=8, description="shading samples along each side of a pixel")
     antialias: bool = Field(True, description="blend silhouettes; without it outlines have no gradient")

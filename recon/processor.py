@@ -26,15 +26,16 @@ def settle_on_cpu(config: RunConfig, height: int, width: int) -> None:
     import torch
 
     _keep_freed_memory()
+    given = _given_threads()
     large = WHOLE_VIEWS * height * width * config.render.samples**2 >= SAMPLES_FOR_THREADS
-    _for_loops = _given_threads() if large else 1
+    _for_loops = given if large else 1
     if config.surface.representation == "grid" and not (large and _renders_in_torch(config)):
         torch.set_num_threads(1)
 
 
 def _renders_in_torch(config: RunConfig) -> bool:
     """Whether operations that grow with the pictures are torch's, or another renderer's that asks torch for threads."""
-    return config.background == "field" or config.render.backend != "torch"
+    return config.background == "field" or config.light.shadows or config.render.backend != "torch"
 
 
 def loop_threads() -> int:

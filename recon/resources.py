@@ -82,6 +82,8 @@ def validation_memory(views: Path, config: RunConfig) -> int:
     pixels = size.height * size.width
     samples = max(MEASURED_PIXELS, pixels) * config.render.samples**2
     sample = MEASURED_SAMPLE + (MEASURED_GLOSS if config.reflectance == "microfacet" else 0)
+    if config.render.backend != "torch" or config.light.shadows:  # without compiled loops
+        sample = max(sample, SHADED_SAMPLE)
     needed = sample * samples + MEASURED_PIXEL * pixels + MEASURED_VERTEX * _vertices(config)
     return INTERPRETER + round(needed / 1e6)
 

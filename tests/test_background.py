@@ -419,7 +419,7 @@ def test_haze_between_cameras_is_cleared_before_a_view_shows_it() -> None:
     field = BackgroundField(config.field, 1.0)
     curriculum = Curriculum(field, config.loss, cameras)
     generator, alpha, pixel = torch.Generator().manual_seed(0), torch.zeros(1, 8, 8), torch.tensor([0])
-    samples = curriculum.samples(cameras[[0]], pixel, alpha, generator)
+    samples = curriculum.samples(cameras[[0]], pixel, torch.ones(1, 8, 8), alpha, generator)
     images, masks = torch.zeros(1, 8, 8, 3), torch.zeros(1, 8, 8, 2)
     curriculum.terms(alpha, images, masks, samples, pixel, 0.9, generator)["field_opacity"].backward()
     place = contract(2.5 * torch.nn.functional.normalize(cameras.centers[2:].mean(0), dim=0)[None])

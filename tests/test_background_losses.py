@@ -73,6 +73,28 @@ def test_what_differs_more_from_the_wall_is_less_redundant() -> None:
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_a_random_part_of_the_outline_prices_alpha_as_all_of_it_does() -> None:
+    generator = torch.Generator().manual_seed(0)
+    alpha, images = torch.rand(1, 4, 5, generator=generator) / 2 + 0.1, torch.rand(1, 4, 5, 3, generator=generator)
+    light = RaySegment(torch.rand(20, 3, generator=generator), torch.zeros(20), torch.zeros(20, 1))
+    whole = redundant_alpha_loss(alpha, OuterSegments(segment([1.0] * 20), light), torch.arange(20), images)
+    parts = []
+    for i in range(20):
+        here = RaySegment(*(values[i : i + 1] for values in light))
+        outer, pixel, weights = OuterSegments(segment([1.0]), here), torch.tensor([i]), torch.tensor([20.0])
+        parts.append(redundant_alpha_loss(alpha, outer, pixel, images, weights=weights).item())
+    assert np.mean(parts) == pytest.approx(whole.item(), rel=1e-5)
+
+
+def test_where_no_ray_is_followed_nothing_is_lost() -> None:
+    """Crops that the surface covers wholly."""
+    none = torch.zeros(0, 3)
+    rays = Rays(none, none, torch.zeros(0), torch.zeros(0))
+    empty = RaySegment(none, torch.zeros(0), torch.zeros(0, 4))
+    assert opacity_loss(rays, OuterSegments(empty, empty), empty).item() == 0
+    assert ray_distortion_loss([empty, empty]).item() == 0
+
+
 def test_pixels_that_no_photograph_shows_price_no_surface() -> None:
     wall = RaySegment(torch.full((4, 3), 0.4), torch.zeros(4), torch.zeros(4, 1))
     outer = OuterSegments(segment([1.0] * 4), wall)

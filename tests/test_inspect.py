@@ -98,7 +98,7 @@ CASES: dict[str, tuple[Callable[[Views], Views], tuple[int, ...]]] = {
     "inside": (changed("camera_to_world", (2, slice(0, 3), 3), 0.3), (2,)),
     "saturated": (clipped, (0, 1, 2)),
     "fall-off": (flat, ()),
-    "no masks": (lambda views: replace(views, masks=None), ()),
+    "no masks": (lambda views: replace(views, images=views.images.clip(0.2), masks=None), ()),
     "inverted": (lambda v: replace(v, masks=255 - v.masks), (0, 1, 2)),  # type: ignore[operator]
     "small mask": (lambda v: replace(v, masks=np.where(np.arange(12)[:, None, None] == 5, tiny(), v.masks)), (5,)),
     "exposure": (
@@ -129,12 +129,21 @@ def test_before_black_what_is_lit_is_the_object(around: Views) -> None:
     assert masks is not None
     np.testing.assert_array_equal(masks > 0, around.images.max(axis=3) > BLACK)
     assert masks[:, 14:18, 14:18].all()
+    assert "no masks" not in words(bare)
     wall = images.copy()
     wall[2, :, 0] = 0.2
     wall[5, 0] = 0.2
     for other in (wall, 0 * images):
         assert outlined(replace(bare, images=other)).masks is None
+        assert "no masks" in words(replace(bare, images=other))
     assert outlined(around) is around
+
+
+def test_a_black_border_that_no_photograph_shows_is_not_before_black(around: Views) -> None:
+    images, known = np.full_like(around.images, 0.3), np.zeros(around.images.shape[:3], np.uint8)
+    known[:, 1:-1, 1:-1] = 255
+    images[known == 0] = 0
+    assert outlined(replace(around, images=images, masks=None, known=known)).masks is None
 
 
 def test_a_lone_brightest_pixel_is_not_saturated(around: Views) -> None:
@@ -388,4 +397,6 @@ def test_masks_tell_the_light_too(around: Views) -> None:
     images = (level * beside[..., None] * np.ones(3)).astype(np.float32)
     found = light_of(replace(around, images=images), coverage(around))
     assert found.kind == "fixed" and found.angle > 45
-    assert light_of(replace(around, masks=None), coverage(around)).kind == "unknown"
+    assert light_of(replace(around, masks=None), coverage(around)).kind == "flash"  # before black
+    lit = replace(around, images=around.images.clip(0.2), masks=None)
+    assert light_of(lit, coverage(lit)).kind == "unknown"

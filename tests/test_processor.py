@@ -27,6 +27,7 @@ def torchs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         (["render.samples=4"], 256, 4, [1]),
         (["background=field"], 512, 4, []),
         (["background=field"], 100, 1, [1]),
+        (["light.offset=true", "light.shadows=true"], 512, 4, []),
         (["render.backend=pytorch3d"], 512, 4, []),
         (["surface.representation=mlp"], 100, 1, []),
     ],
@@ -36,6 +37,18 @@ def test_loops_take_many_threads_for_large_pictures_and_torch_one_where_its_work
 ) -> None:
     settle_on_cpu(load_config(None, options), size, size)
     assert (loop_threads(), torchs) == (loops, of_torch)
+
+
+def test_what_was_given_is_kept_for_large_pictures_after_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = [3]
+    monkeypatch.setattr(processor, "_for_loops", None)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[-1])
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    processor._given_threads.cache_clear()
+    settle_on_cpu(load_config(None), 100, 100)
+    settle_on_cpu(load_config(None), 512, 512)
+    assert (loop_threads(), threads) == (3, [3, 1, 1])
+    processor._given_threads.cache_clear()
 
 
 def test_before_anything_is_settled_loops_take_as_many_as_torch(torchs: list[int]) -> None:

@@ -38,6 +38,9 @@ before; after half of the schedule outlines are settled, and a mask would only r
 FIRST_LOOK = 300_000
 """Pixels of all views together that the look at the volume is at: some seconds of one core. It is rough anyway."""
 
+COARSEST = 64
+"""Least pixels along a side for it: however many the views, ears are some pixels wide."""
+
 REFRESH = 100
 """Iterations between updates of the occupancy grid, and of the pixels where something stands before the sphere: a look
 at the whole field takes as long as some iterations."""
@@ -60,11 +63,13 @@ class FieldSamples(NamedTuple):
 
     Attributes:
         rays: through some pixels of the batch.
+        weights: how many pixels each of them stands for.
         outer: along them, outside the unit sphere.
         between: before the sphere, from places between cameras.
     """
 
     rays: Rays
+    weights: Float[Tensor, " r"]
     outer: OuterSegments
     between: RaySegment
 
@@ -119,7 +124,7 @@ class Curriculum:
         if self._masks_are_due(fraction):
             # A look is at every pixel of every view: of large ones, at fewer.
             if masks.updates == 0:
-                side = max(round((FIRST_LOOK / len(cameras)) ** 0.5), 1)
+                side = max(round((FIRST_LOOK / len(cameras)) ** 0.5), COARSEST)
                 masks.update_from_volume(self._field, shrunk(cameras, images, finest=side)[0])
             else:
                 masks.update_from_field(self._field, *shrunk(cameras, images, known))
@@ -168,16 +173,25 @@ class Curriculum:
         return terms
 
     def samples(
-        self, cameras: Cameras, pixel: Int[Tensor, " r"], alpha: Float[Tensor, "b h w"], generator: torch.Generator
+        self,
+        cameras: Cameras,
+        pixel: Int[Tensor, " r"],
+        weights: Float[Tensor, "b h w"],
+        alpha: Float[Tensor, "b h w"],
+        generator: torch.Generator,
     ) -> FieldSamples:
-        """The field in some pixels, given as flat indices into (b, h, w); not behind a surface that covers them."""
+        """The field in some pixels, given as flat indices into (b, h, w); not behind a surface that covers them.
+
+        `weights`: how many pixels each pixel stands for (`recon.background.composite.chosen_pixels`).
+        """
         rays = rays_through(cameras, pixel)
-        every = joined(rays, rays_from_between(self._centers, round(BETWEEN * self._field.config.rays), generator))
+        count = round(BETWEEN * self._field.config.rays) if self._weights.field_opacity else 0
+        every = joined(rays, rays_from_between(self._centers, count, generator))
         jitter = torch.rand(len(every.enter), 1, generator=generator).to(alpha)
         covered = torch.ones_like(every.enter, dtype=torch.bool)
         covered[: len(pixel)] = alpha.flatten().index_select(0, pixel) == 1
         outer, between = self._field.outer_segments(every, jitter, covered).split(len(pixel))
-        return FieldSamples(rays, outer, between.front)
+        return FieldSamples(rays, weights.flatten().index_select(0, pixel), outer, between.front)
 
     def terms(
         self,
@@ -201,7 +215,7 @@ class Curriculum:
         weights, terms, outer = self._weights, dict[str, Tensor](), samples.outer
         if weights.redundant_alpha:
             alike = ALIKE * min(1.0, 1 + STRICTER - fraction)
-            terms["redundant_alpha"] = redundant_alpha_loss(alpha, outer, pixel, images, alike, known)
+            terms["redundant_alpha"] = redundant_alpha_loss(alpha, outer, pixel, images, alike, known, samples.weights)
         if weights.pseudo_mask and fraction < GUIDED:
             terms["pseudo_mask"] = pseudo_mask_weight(fraction) * pseudo_mask_loss(alpha, masks)
         if weights.field_opacity:

@@ -60,12 +60,14 @@ def redundant_alpha_loss(
     images: Float[Tensor, "b h w 3"],
     alike: float = ALIKE,
     known: Float[Tensor, "b h w"] | None = None,
+    weights: Float[Tensor, " r"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean alpha of outline pixels that the field explains without the surface.
 
     A membrane that is as bright as the wall behind it has no error, and so no gradient of the images'.
     `pixel` are those, as flat indices into (b, h, w), that `outer` belongs to; `alike` is the difference of
-    radiance at which the price has fallen to 1/e; where `known` is 0 no photograph says anything.
+    radiance at which the price has fallen to 1/e; where `known` is 0 no photograph says anything; `weights` are how
+    many pixels each of them stands for, one where None.
     """
     seen = alpha.flatten().index_select(0, pixel)
     with torch.no_grad():
@@ -76,6 +78,8 @@ def redundant_alpha_loss(
         price = lit * torch.exp(-((difference / alike) ** 2)) * (seen < 1)
         if known is not None:
             price = price * (known.flatten().index_select(0, pixel) > 0)
+        if weights is not None:
+            price = price * weights
     return (price * seen).sum() / alpha.numel()
 
 
@@ -86,9 +90,8 @@ def opacity_loss(rays: Rays, outer: OuterSegments, volume: RaySegment | None = N
     left to the outside.
     """
     price = torch.where(rays.leave > rays.enter, 1.0, BEYOND)
-    loss = (price * (1 - outer.front.transmittance)).mean()
-    loss = loss + BEYOND * (1 - outer.behind.transmittance).mean()
-    return loss if volume is None else loss + WITHIN * (1 - volume.transmittance).mean()
+    loss = _mean(price * (1 - outer.front.transmittance)) + BEYOND * _mean(1 - outer.behind.transmittance)
+    return loss if volume is None else loss + WITHIN * _mean(1 - volume.transmittance)
 
 
 def haze_loss(between: RaySegment) -> Float[Tensor, ""]:
@@ -97,8 +100,7 @@ def haze_loss(between: RaySegment) -> Float[Tensor, ""]:
     Where one camera moved freely to the next, nothing stands. Haze that is thin and dark seen from across the object
     is bright right before a flash, and only views that training has not would show it.
     """
-    haze = 1 - between.transmittance + between.radiance.mean(1)
-    return haze.sum() / max(len(haze), 1)
+    return _mean(1 - between.transmittance + between.radiance.mean(1))
 
 
 def ray_distortion_loss(segments: Sequence[RaySegment]) -> Float[Tensor, ""]:
@@ -117,4 +119,9 @@ def ray_distortion_loss(segments: Sequence[RaySegment]) -> Float[Tensor, ""]:
     place = width.cumsum(0) - width / 2
     moment = weight * place
     between = weight * (place * (weight.cumsum(1) - weight) - (moment.cumsum(1) - moment))
-    return (2 * between + weight**2 * width / 3).sum(1).mean()
+    return _mean((2 * between + weight**2 * width / 3).sum(1))
+
+
+def _mean(values: Float[Tensor, " r"]) -> Float[Tensor, ""]:
+    """The mean, and 0 of no rays: crops may be covered wholly."""
+    return values.sum() / max(len(values), 1)

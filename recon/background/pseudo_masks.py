@@ -26,7 +26,7 @@ class PseudoMasks(nn.Module):
     Attributes:
         masks: alpha and how sure it is, in 255ths, (n, h, w, 2); meaningful after the first of the `updates`.
         updates: how often the object has been looked for.
-        foreground: pixels where the field is sampled although the surface covers them, (n, h, w).
+        foreground: pixels where the field may be sampled although the surface covers them, (n, h, w).
     """
 
     def __init__(self, count: int, height: int, width: int) -> None:
@@ -39,7 +39,7 @@ class PseudoMasks(nn.Module):
     def update_foreground(self, background: BackgroundField, cameras: Cameras) -> None:
         """Mark the pixels whose ray may meet something before it meets the sphere."""
         height, width, device = cameras.height, cameras.width, self.foreground.device
-        stride = max(STRIDE, max(height, width) // LOOKS)
+        stride = min(max(STRIDE, max(height, width) // LOOKS), height, width)
         rows = torch.arange(stride // 2, height, stride, device=device)
         columns = torch.arange(stride // 2, width, stride, device=device)
         pixels = (rows[:, None] * width + columns).flatten()

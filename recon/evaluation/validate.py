@@ -12,7 +12,7 @@ import trimesh
 from jaxtyping import UInt8
 
 from recon.background.black import blackened, parts_show_more_than_black
-from recon.background.requirements import check_given
+from recon.background.requirements import check_given, check_lights
 from recon.errors import ReconError
 from recon.evaluation.certificate import Certificate, certify
 from recon.evaluation.clear import clear
@@ -154,6 +154,7 @@ class _Set:
     def __init__(self, name: str, stored: StoredViews, model: Model, run: Path) -> None:
         self.name, self.stored, self.model, self.run = name, stored, model, run
         _, first = next(stored.parts(1))
+        check_lights(model.config.background, first, stored.path)
         check_given(model.config.background, first, stored.path)
         self.published = first.published
         may_be = model.config.background == "none" and first.masks is not None

@@ -10,6 +10,7 @@ from recon.inspection.falloff import Falloff
 from recon.inspection.holes import views_with_holes
 from recon.inspection.light import Light, light_of
 from recon.inspection.measure import Measures
+from recon.inspection.outlines import outlined
 from recon.inspection.sphere import MANY, points_outside
 from recon.views import Views
 
@@ -62,7 +63,7 @@ class Finding(NamedTuple):
 def find(views: Views, measures: Measures, covered: Coverage, fall: Falloff) -> list[Finding]:
     """Every warning, the gravest first."""
     return [
-        *_masks(measures),
+        *_masks(views, measures),
         *_holes(views),
         *_exposure(views, measures),
         *_cameras(views, measures, covered),
@@ -72,7 +73,9 @@ def find(views: Views, measures: Measures, covered: Coverage, fall: Falloff) -> 
     ]
 
 
-def _masks(measures: Measures) -> Iterator[Finding]:
+def _masks(views: Views, measures: Measures) -> Iterator[Finding]:
+    if measures.share is None and outlined(views).masks is not None:
+        return
     if measures.share is None:
         yield Finding("no masks", "no masks: what is object and what is background must be learned")
         return

@@ -22,8 +22,8 @@ def inspect(path: Path, out: Path | None = None) -> None:
     """
     from recon.inspection.picture import draw
 
-    views = outlined(load_views(path, empty_masks=True))
-    measures, covered = measure(views), coverage(views)
+    views = load_views(path, empty_masks=True)
+    measures, covered = measure(views), coverage(outlined(views))
     fall = falloff(views, measures, covered)
     findings = [*find(views, measures, covered, fall), *_noted(views)]
     picture = (path.parent if out is None else out) / f"{path.stem}.inspection.png"
@@ -36,8 +36,7 @@ def inspect(path: Path, out: Path | None = None) -> None:
 
 def look_over(views: Views) -> list[str]:
     """What looks wrong with a viewpoint set, a line each."""
-    views = outlined(views)
-    measures, covered = measure(views), coverage(views)
+    measures, covered = measure(views), coverage(outlined(views))
     return [finding.line() for finding in find(views, measures, covered, falloff(views, measures, covered))]
 
 

@@ -6,8 +6,8 @@ from everywhere. So the exponent of cos θ, with 1/r² taken out and each point'
 where all distances are equal. Lamps that stand still before a turntable follow the camera instead, and leave a spread
 that neither explains.
 
-Without points, but with masks, each view's brightness is explained by the normals of the hull of the masks: the
-direction that it grows towards is that of the light, roughly, and a flash's is the camera's.
+Without points, but with masks or before black, each view's brightness is explained by the normals of the hull of the
+masks: the direction that it grows towards is that of the light, roughly, and a flash's is the camera's.
 """
 
 from typing import Literal, NamedTuple
@@ -18,6 +18,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial import KDTree
 
 from recon.inspection.coverage import Coverage
+from recon.inspection.outlines import outlined
 from recon.views import Views
 
 FEWEST = 300
@@ -146,6 +147,7 @@ def _normals(places: Float[np.ndarray, "p 3"], towards: Float[np.ndarray, "p 3"]
 
 def _by_hull(views: Views, covered: Coverage) -> Light:
     """By the direction that brightness · r² grows towards on the hull, in half of the views."""
+    views = outlined(views)
     if views.masks is None:
         return Light("unknown", reason="there are neither points nor masks")
     places, normals = _hull(covered)

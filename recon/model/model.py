@@ -15,7 +15,7 @@ from recon.model.light import Light
 from recon.model.poses import Poses, moved_against
 from recon.model.reflectance import ConstantReflectance, MicrofacetReflectance, VaryingReflectance
 from recon.render import pytorch3d
-from recon.render.lighting import Lighting, shadowed_flash
+from recon.render.lighting import Lighting, shadowed_flashes
 from recon.render.normals import vertex_normals
 from recon.render.renderer import Rendering, Shader, render
 from recon.render.shade import Angles
@@ -136,8 +136,8 @@ class Model(nn.Module):
         cameras = self.light.placed(cameras)
         if not self.config.light.shadows or cameras.lights is None:
             return self._rendered(mesh, cameras)
-        lit = (cameras[[place]] for place in range(len(cameras)))
-        return together([self._rendered(mesh, view, shadowed_flash(mesh.vertices, mesh.faces, view)) for view in lit])
+        flashes = shadowed_flashes(mesh.vertices, mesh.faces, cameras)
+        return together([self._rendered(mesh, cameras[[place]], flash) for place, flash in enumerate(flashes)])
 
     def _rendered(self, mesh: SurfaceMesh, cameras: Cameras, lighting: Lighting | None = None) -> Rendering:
         render_mesh = partial(render, lighting=lighting)

@@ -124,16 +124,23 @@ class ShadowedFlash:
         return shader(attributes, irradiance * share, cosine, angles)
 
 
-def shadowed_flash(vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"], cameras: Cameras) -> ShadowedFlash:
-    """The light of a single view, with the depth map that it sees of a mesh.
+def shadowed_flashes(
+    vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"], cameras: Cameras
+) -> list[ShadowedFlash]:
+    """The lights of the views, one by one, with the depth maps that they see of a mesh.
 
-    The map has twice as many texels along a side as the view has pixels, from `SMALLEST_MAP` to `LARGEST_MAP`.
+    A map has twice as many texels along a side as the view would have pixels along the mesh, wholly seen, from
+    `SMALLEST_MAP` to `LARGEST_MAP`: of a crop as many as of the whole.
     """
-    assert cameras.lights is not None and len(cameras) == 1
-    size = min(max(2 * max(cameras.height, cameras.width), SMALLEST_MAP), LARGEST_MAP)
-    vertices, light = vertices.detach(), cameras.lights[0]
-    shadows = depth_map(vertices, faces, light.detach(), size, bend=mean_bend(vertices, faces))
-    return ShadowedFlash(light, shadows)
+    assert cameras.lights is not None
+    vertices = vertices.detach()
+    bend, radius = mean_bend(vertices, faces), vertices.norm(dim=1).max()
+    pixels = 2 * radius * cameras.intrinsics[:, 0, 0] / cameras.centers.norm(dim=1)
+    sizes = (2 * pixels).clamp(SMALLEST_MAP, LARGEST_MAP).round().int().tolist()
+    return [
+        ShadowedFlash(light, depth_map(vertices, faces, light.detach(), size, bend=bend))
+        for light, size in zip(cameras.lights, sizes, strict=True)
+    ]
 
 
 def cast(

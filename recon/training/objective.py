@@ -83,7 +83,7 @@ def terms_with_field(
     rendering = model.render_surface(mesh, batch.cameras, batch.corrections)
     alpha = rendering.alpha
     pixel, weights = chosen_pixels(alpha, foreground, model.config.field.rays, draws.generator)
-    samples = curriculum.samples(model.light.placed(batch.cameras), pixel, alpha, draws.generator)
+    samples = curriculum.samples(model.light.placed(batch.cameras), pixel, weights, alpha, draws.generator)
     weights = weights * outline_weights(rendering, samples.outer, pixel)
     batch = batch._replace(weights=weights if batch.weights is None else weights * batch.weights)
     composed, images = composite_some(rendering, samples.outer, pixel), batch.images

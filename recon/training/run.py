@@ -176,6 +176,7 @@ def read_inputs(views: Path, config: RunConfig, validation: Mapping[str, Path], 
             if measured.digest != loaded.digest:
                 raise ReconError(f"{path}: '{name}' is the name of the views that are fitted, and these are others")
             continue  # they are measured anyway
+        check_lights(config.background, measured, path)
         check_given(config.background, measured, path)
         datasets.append(Dataset(name, path, "validation", measured.digest))
         aligned = measured.aligned_to(training)
