@@ -38,7 +38,7 @@ one albedo that its shape could be found with, and a photograph cannot be painte
 COARSE = 8
 """Texels along a side of the largest texture that counts as coarse."""
 
-LIGHT_RATE = {"log_strength": 1.0, "offset": 0.3, "ambient": 3.0, "vignetting": 1.0}
+LIGHT_RATE = {"log_strength": 1.0, "offset": 0.2, "ambient": 3.0, "vignetting": 1.0}
 """Step sizes of what is learned of the light, relative to the flow's. A strength is told by its own view alone, which
 comes in few iterations. Ambient light has to be found before shape and albedo have explained what it does: slower, its
 mean is taken for a brighter albedo (0.05 in place of 0.25 after 150 iterations of the tests' scene)."""
