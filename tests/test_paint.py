@@ -24,7 +24,7 @@ from recon.views import Views
 CPU = torch.device("cpu")
 
 AXES = torch.tensor([0.8, 0.5, 0.4])
-ITERATIONS = 200
+ITERATIONS = 260
 
 
 def painted(dark: float = 0.2) -> Views:

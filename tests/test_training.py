@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import yaml
 from shapes import sphere_views
 
 import recon.training.loop as loop
+from recon.camera import Cameras
 from recon.config import RunConfig, load_config
 from recon.errors import ReconError
 from recon.model.file import load_model, save_model
@@ -20,6 +22,7 @@ from recon.model.model import Model
 from recon.run_folder import VERSION
 from recon.training.data import Shuffled, TrainingData, random_rotation
 from recon.training.initialise import initial_model
+from recon.training.recorder import shrunk
 from recon.training.run import Options, read_inputs, train
 from recon.training.schedule import Progress
 from recon.views import Views, save_views
@@ -289,3 +292,20 @@ def test_the_first_guess_has_the_colour_of_the_object(masked: bool, views: Views
     torch.testing.assert_close(albedo / albedo.max(), torch.tensor([1, 0.5, 0.25]), atol=0.01, rtol=0)
     grey = initial_model(tiny(5), views, torch.device("cpu")).reflectance.log_albedo
     assert grey.unique().numel() == 1
+
+
+def test_checkpoints_before_a_field_are_of_small_views() -> None:
+    """Averages of the photographs, by cameras that see the same; a pixel that is unknown in part is unknown."""
+    views = sphere_views(2, 256)
+    known = np.full((2, 256, 256), 255, np.uint8)
+    known[:, 0, 0] = 0
+    small = shrunk(replace(views, known=known))
+    assert small.images.shape == (2, 128, 128, 3)
+    expected = views.images.reshape(2, 128, 2, 128, 2, 3).mean(axis=(2, 4))
+    np.testing.assert_allclose(small.images, expected, atol=1e-6)
+    assert small.known is not None and small.masks is not None
+    assert (small.known == 0).sum() == 2 and small.known[0, 0, 0] == 0
+    point = torch.tensor([[0.1, 0.2, 0.3]])
+    there, here = (Cameras.from_views(each).project(point)[..., :2] for each in (views, small))
+    torch.testing.assert_close(here, there / 2)
+    assert shrunk(small) is small

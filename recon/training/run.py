@@ -36,7 +36,7 @@ from recon.training.lock import locked
 from recon.training.loop import Optimisation
 from recon.training.outcome import measured, outcome
 from recon.training.progress_line import clock, panel
-from recon.training.recorder import Recorder, thinned
+from recon.training.recorder import Recorder, shrunk, thinned
 from recon.training.schedule import Progress
 from recon.training.state import Restart, StateFile
 from recon.training.stopping import EarlyStopping, check_watched
@@ -183,6 +183,8 @@ def read_inputs(views: Path, config: RunConfig, validation: Mapping[str, Path], 
         sets[name] = thinned(before_black(aligned) if config.background == "none" else aligned)
         if name == config.train.early_stopping.set:
             identity[f"digest of --validation {name}"] = measured.digest
+    if config.background == "field":
+        sets = {name: shrunk(measured) for name, measured in sets.items()}
     return Inputs(training, sets, datasets, identity)
 
 
