@@ -309,3 +309,13 @@ def test_checkpoints_before_a_field_are_of_small_views() -> None:
     there, here = (Cameras.from_views(each).project(point)[..., :2] for each in (views, small))
     torch.testing.assert_close(here, there / 2)
     assert shrunk(small) is small
+
+
+@pytest.mark.slow
+def test_large_views_before_a_field_are_trained_on_to_the_end(tmp_path: Path) -> None:
+    views = sphere_views(4, 160)
+    save_views(replace(views, images=views.images.clip(0.2), masks=None), tmp_path / "v.npz")
+    tiny = ["train.iterations=3", "train.levels=[1]", "render.samples=1", "surface.cells=[4]", "field.resolution=4"]
+    config = load_config(None, ["background=field", "field.samples=2", "export.texture=16", *tiny])
+    train(tmp_path / "v.npz", config, tmp_path / "run", options=Options(quiet=True))
+    assert (tmp_path / "run" / "mesh.glb").exists()

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from torch.nn.functional import interpolate
 
+from recon.background.visual_hull import shrunk as looked_at
 from recon.camera import Cameras
 from recon.errors import ReconError
 from recon.images.gains import fitted_gains
@@ -28,9 +30,6 @@ from recon.views import Views
 
 CHECKPOINT_VIEWS = 8
 """Views of each set that a checkpoint renders, evenly spread; `recon validate` measures all of them."""
-
-CHECKPOINT_PIXELS = 128
-"""Along a side, where a field is rendered, too."""
 
 PICTURE_VIEWS = 4
 
@@ -165,27 +164,22 @@ def thinned(views: Views) -> Views:
 
 
 def shrunk(views: Views) -> Views:
-    """The views with at most `CHECKPOINT_PIXELS` along a side, averaged; pixels unknown in part are unknown.
-
-    A field is rendered in every pixel of a checkpoint: of views of 512 pixels for a minute.
-    """
-    factor = CHECKPOINT_PIXELS / max(views.height, views.width)
-    if factor >= 1:
+    """The views as small as looks for the object are at them: a field is rendered in every pixel of a checkpoint, of
+    views of 512 pixels for a minute."""
+    known = None if views.known is None else torch.from_numpy(views.known).float() / 255
+    cameras, images, known = looked_at(Cameras.from_views(views, torch.float64), torch.from_numpy(views.images), known)
+    size = cameras.height, cameras.width
+    if size == (views.height, views.width):
         return views
-    height, width = (max(round(factor * side), 1) for side in (views.height, views.width))
-    scale = np.array([width / views.width, height / views.height, 1.0])
-
-    def averaged(pixels: np.ndarray) -> np.ndarray:
-        channels = torch.from_numpy(pixels).float().view(*pixels.shape[:3], -1).permute(0, 3, 1, 2)
-        small = torch.nn.functional.interpolate(channels, size=(height, width), mode="area")
-        return small.permute(0, 2, 3, 1).reshape(len(pixels), height, width, *pixels.shape[3:]).numpy()
-
+    masks = None
+    if views.masks is not None:
+        masks = interpolate(torch.from_numpy(views.masks)[:, None].float(), size=size, mode="area")[:, 0]
     return replace(
         views,
-        images=averaged(views.images),
-        intrinsics=scale[:, None] * views.intrinsics,
-        masks=None if views.masks is None else averaged(views.masks).round().astype(np.uint8),
-        known=None if views.known is None else np.where(averaged(views.known) == 255, 255, 0).astype(np.uint8),
+        images=images.numpy(),
+        intrinsics=cameras.intrinsics.numpy(),
+        masks=None if masks is None else masks.round().byte().numpy(),
+        known=None if known is None else (255 * known).byte().numpy(),
         backgrounds=None,
         albedo=None,
         roughness=None,

@@ -256,7 +256,8 @@ def describe(config: RunConfig, views: Views, path: Path, max_minutes: float | N
 
 def _outcome(model: Model, inputs: Inputs, errors: Mapping[str, float], progress: Progress) -> str | None:
     """What is wrong with a training that got nowhere; None where it got somewhere."""
-    fit = measured(model, inputs.views, inputs.sets[TRAINING_SET], errors[TRAINING_SET])
+    views = shrunk(inputs.views) if model.config.background == "field" else inputs.views
+    fit = measured(model, views, inputs.sets[TRAINING_SET], errors[TRAINING_SET])
     return outcome(fit, model.config, inputs.views, progress.iteration)
 
 
