@@ -35,7 +35,8 @@ def settle_on_cpu(config: RunConfig, height: int, width: int) -> None:
 
 def _renders_in_torch(config: RunConfig) -> bool:
     """Whether operations that grow with the pictures are torch's, or another renderer's that asks torch for threads."""
-    return config.background == "field" or config.light.shadows or config.render.backend != "torch"
+    network = config.background == "field" and config.field.representation == "mlp"
+    return network or config.light.shadows or config.render.backend != "torch"
 
 
 def loop_threads() -> int:

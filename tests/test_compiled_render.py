@@ -104,9 +104,12 @@ def faded(attributes: Tensor, irradiance: Tensor, cosine: Tensor, angles: Angles
 
 
 def rendered(pixels: Any, scene: tuple[Tensor, Tensor], views: Cameras, *, samples: int = 2, **options: Any) -> Any:
-    """Pictures, details, and the gradients of a random sum over the pictures by vertices and attributes."""
+    """Pictures, details, and the gradients of a random sum over the pictures by vertices, attributes and lights."""
     vertices, faces = scene
     leaves = [vertices.clone().requires_grad_(), random(len(vertices), 4, seed=1).requires_grad_()]
+    if views.lights is not None:
+        leaves.append(views.lights[:, :3].clone().requires_grad_())
+        views = replace(views, lights=torch.cat([leaves[2], views.lights[:, 3:]], dim=1))
     margin = 1 if options["antialias"] else 0
     fine = views.scaled(samples).padded(margin)
     image, details = pixels(leaves[0], faces, fine, leaves[1], faded, samples, margin, **options)

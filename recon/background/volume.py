@@ -14,8 +14,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from recon.background.contraction import RADIUS, contract
+from recon.background.grid import GridField
 from recon.background.medium import activate
 from recon.background.rays import NEAR, Rays
+from recon.render.kernels.serving import serves
 
 
 class SampledField(NamedTuple):
@@ -49,6 +51,44 @@ def render_segments(space: SampledField, rays: Rays, *segments: Float[Tensor, "r
     Args:
         segments: for each, the edges of its intervals along the rays, (rays, intervals + 1), in radii of the unit
             sphere from the rays' origins.
+
+    On a CPU compiled loops do it where the field is a grid.
+    """
+    follow = compiled_segments if _loops_serve(space, rays) else torch_segments
+    return follow(space, rays, *segments)
+
+
+def _loops_serve(space: SampledField, rays: Rays) -> bool:
+    device, dtype = rays.enter.device, rays.enter.dtype
+    on_cpu = isinstance(space.field, GridField) and device.type == "cpu" and dtype == torch.float32
+    return on_cpu and serves(_trial, device, "the background's field")
+
+
+def _trial(device: torch.device) -> None:
+    from recon.background.trial import check
+
+    check(device)
+
+
+def compiled_segments(space: SampledField, rays: Rays, *segments: Float[Tensor, "r _"]) -> list[RaySegment]:
+    """`render_segments` of a grid, by loops that are compiled."""
+    from recon.background.compiled import segments_of_light
+
+    assert isinstance(space.field, GridField)
+    found = segments_of_light(
+        list(space.field.grids),
+        space.field.sizes,
+        rays,
+        space.cells.numpy(),
+        space.sharpness,
+        segments,
+        view_dependent=space.view_dependent,
+    )
+    return [RaySegment(*each) for each in found]
+
+
+def torch_segments(space: SampledField, rays: Rays, *segments: Float[Tensor, "r _"]) -> list[RaySegment]:
+    """`render_segments` in torch.
 
     All segments look the field up in one call: the backward pass of a look-up costs what the whole grid costs,
     however few its points.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,20 +28,27 @@ def check(device: torch.device, compiled: Callable[..., Any]) -> None:
     Raises:
         RuntimeError: they differ. What else a compiler raises where it cannot compile or launch is left as it is.
     """
-    pictures = []
-    for render in (torch_pixels, compiled):
-        vertices, faces = small_mesh(device)
-        albedo = torch.linspace(0.2, 1, vertices.numel(), device=device).view(-1, 3)
-        leaves = [each.requires_grad_() for each in (vertices, albedo)]
-        cameras = small_cameras(device).scaled(SAMPLES).padded(MARGIN)
-        image, details = render(vertices, faces, cameras, albedo, diffuse, SAMPLES, MARGIN, antialias=True, cull=True)
-        # No derivative of a sum of squares is the same for all pixels.
-        gradients = torch.autograd.grad(image.square().sum(), leaves)
-        pictures.append([image.detach(), details, *gradients])
-    names = ("pictures", "depths and normals", "gradient of the shape", "gradient of the colours")
-    for name, expected, found in zip(names, *pictures, strict=True):
-        if not (found - expected).norm() <= TOLERANCE * expected.norm():
-            raise RuntimeError(f"the {name} of a small mesh are not those of torch")
+    flash = small_cameras(device)
+    beside = torch.cat([flash.centers + 0.5, torch.ones(2, 1, device=device)], dim=1)
+    names = ("pictures", "depths and normals", "gradient of the shape", "gradient of the colours", "gradient of lights")
+    for cameras in (flash, replace(flash, lights=beside)):
+        results = [_rendered(render, cameras, device) for render in (torch_pixels, compiled)]
+        for name, expected, found in zip(names, *results, strict=False):  # a flash has no gradient
+            if not (found - expected).norm() <= TOLERANCE * expected.norm():
+                raise RuntimeError(f"the {name} of a small mesh are not those of torch")
+
+
+def _rendered(render: Callable[..., Any], cameras: Cameras, device: torch.device) -> list[Tensor]:
+    vertices, faces = small_mesh(device)
+    albedo = torch.linspace(0.2, 1, vertices.numel(), device=device).view(-1, 3)
+    leaves = [vertices.requires_grad_(), albedo.requires_grad_()]
+    if cameras.lights is not None:
+        leaves.append(cameras.lights[:, :3].clone().requires_grad_())
+        cameras = replace(cameras, lights=torch.cat([leaves[2], cameras.lights[:, 3:]], dim=1))
+    fine = cameras.scaled(SAMPLES).padded(MARGIN)
+    image, details = render(vertices, faces, fine, albedo, diffuse, SAMPLES, MARGIN, antialias=True, cull=True)
+    # No derivative of a sum of squares is the same for all pixels.
+    return [image.detach(), details, *torch.autograd.grad(image.square().sum(), leaves)]
 
 
 def small_mesh(device: torch.device) -> tuple[Tensor, Tensor]:

@@ -6,13 +6,14 @@ from torch import Tensor
 
 from recon.camera import Cameras
 from recon.render.antialias import find_crossings
+from recon.render.compiled.light import separate_light
 from recon.render.compiled.picture import picture
 from recon.render.compiled.rasterize import nearest_faces
 from recon.render.compiled.surface import Grid, Seen, surface
 from recon.render.normals import vertex_normals
 from recon.render.rasterize import OnScreen
 from recon.render.renderer import Shader
-from recon.render.shade import Angles, separate_irradiance
+from recon.render.shade import Angles
 
 
 def render_pixels(
@@ -54,7 +55,4 @@ def _light(
     """See `recon.render.shade.illuminate`."""
     if cameras.lights is None:
         return (*seen.light, None)
-    points, normals = seen.light.T.split(3, dim=1)
-    repeats = torch.tensor(counts)
-    centers, lights = (each.repeat_interleave(repeats, dim=0) for each in (cameras.centers, cameras.lights))
-    return separate_irradiance(points, normals, centers, lights)
+    return separate_light(seen.light, counts, cameras.centers, cameras.lights)

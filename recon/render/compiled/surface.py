@@ -17,10 +17,9 @@ from torch.autograd.function import once_differentiable
 from recon.camera import Cameras
 from recon.render.compiled.parts import MOST_SUMS, equal_parts, side_by_side, summed
 from recon.render.compiled.rasterize import Nearest
-from recon.render.normals import SHORTEST
+from recon.render.compiled.vectors import cross, dot, less, times, unit
 
 _ZERO, _HALF, _ONE, _TWO = (np.float32(value) for value in (0, 0.5, 1, 2))
-_SHORTEST = np.float32(SHORTEST**2)
 
 
 class Grid(NamedTuple):
@@ -153,32 +152,8 @@ class _Surface(torch.autograd.Function):
 
 @njit(nogil=True, error_model="numpy")
 @no_type_check
-def _cross(a, b):
-    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
-
-
-@njit(nogil=True, error_model="numpy")
-@no_type_check
-def _dot(a, b):
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-
-
-@njit(nogil=True, error_model="numpy")
-@no_type_check
 def _three(table, v, first):
     return table[v, first], table[v, first + 1], table[v, first + 2]
-
-
-@njit(nogil=True, error_model="numpy")
-@no_type_check
-def _less(a, b):
-    return a[0] - b[0], a[1] - b[1], a[2] - b[2]
-
-
-@njit(nogil=True, error_model="numpy")
-@no_type_check
-def _times(factor, a):
-    return factor * a[0], factor * a[1], factor * a[2]
 
 
 @njit(nogil=True, error_model="numpy")
@@ -193,30 +168,22 @@ def _load_face(table, faces, center, f):
     """What samples of a face share: its corners, edges and so on as `recon.render.intersect` has them, and normals."""
     i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
     a = _three(table, i, 0)
-    edge1, edge2 = _less(_three(table, j, 0), a), _less(_three(table, k, 0), a)
-    to_camera = _less(center, a)
-    moment = _cross(to_camera, edge1)
+    edge1, edge2 = less(_three(table, j, 0), a), less(_three(table, k, 0), a)
+    to_camera = less(center, a)
+    moment = cross(to_camera, edge1)
     there = _three(table, i, 3), _three(table, j, 3), _three(table, k, 3)
-    return (i, j, k), edge1, edge2, to_camera, moment, _dot(edge2, moment), there
+    return (i, j, k), edge1, edge2, to_camera, moment, dot(edge2, moment), there
 
 
 @njit(nogil=True, error_model="numpy")
 @no_type_check
 def _meet(ray, edge1, edge2, to_camera, moment, high):
     """See `recon.render.intersect`: barycentric coordinates, depth, and what their derivatives need."""
-    normal = _cross(ray, edge2)
-    scale = _ONE / _dot(edge1, normal)
-    b1 = _dot(to_camera, normal) * scale
-    b2 = _dot(ray, moment) * scale
+    normal = cross(ray, edge2)
+    scale = _ONE / dot(edge1, normal)
+    b1 = dot(to_camera, normal) * scale
+    b2 = dot(ray, moment) * scale
     return _ONE - b1 - b2, b1, b2, high * scale, normal, scale
-
-
-@njit(nogil=True, error_model="numpy")
-@no_type_check
-def _unit(vector):
-    """The direction, and one over the length."""
-    inverse = _ONE / np.sqrt(max(_dot(vector, vector), _SHORTEST))
-    return _times(inverse, vector), inverse
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
@@ -247,12 +214,12 @@ def _look(
             b0, b1, b2, depth, _, _ = _meet(ray, edge1, edge2, to_camera, moment, high)
             for k in range(channels):
                 mixed[k, i] = b0 * table[c0, 6 + k] + b1 * table[c1, 6 + k] + b2 * table[c2, 6 + k]
-            normal, _ = _unit(_mixed(b0, b1, b2, there[0], there[1], there[2]))
+            normal, _ = unit(_mixed(b0, b1, b2, there[0], there[1], there[2]))
             point = center[0] + depth * ray[0], center[1] + depth * ray[1], center[2] + depth * ray[2]
             if flash:
-                offset = _less(center, point)
-                squared = _dot(offset, offset)
-                cosine = max(_dot(offset, normal) * (_ONE / np.sqrt(squared)), _ZERO)
+                offset = less(center, point)
+                squared = dot(offset, offset)
+                cosine = max(dot(offset, normal) * (_ONE / np.sqrt(squared)), _ZERO)
                 light[0, i], light[1, i] = cosine / squared, cosine
             else:
                 light[0, i], light[1, i], light[2, i] = point
@@ -274,9 +241,9 @@ def _look(
 @no_type_check
 def _flash_back(offset, normal, of_irradiance, of_cosine):
     """The gradients of the offset to a flash and of the normal, by those of irradiance and cosine."""
-    squared = _dot(offset, offset)
+    squared = dot(offset, offset)
     root = _ONE / np.sqrt(squared)
-    cosine = _dot(offset, normal) * root
+    cosine = dot(offset, normal) * root
     if cosine < _ZERO:
         return (_ZERO, _ZERO, _ZERO), (_ZERO, _ZERO, _ZERO)
     by_squared = of_irradiance / squared
@@ -288,7 +255,7 @@ def _flash_back(offset, normal, of_irradiance, of_cosine):
         along * normal[1] - turn * offset[1],
         along * normal[2] - turn * offset[2],
     )
-    return of_offset, _times(along, offset)
+    return of_offset, times(along, offset)
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
@@ -324,20 +291,20 @@ def _look_back(
             x = np.float32(column) + _HALF
             ray = first[0] + x * right[0], first[1] + x * right[1], first[2] + x * right[2]
             b0, b1, b2, depth, across, scale = _meet(ray, edge1, edge2, to_camera, moment, high)
-            normal, inverse = _unit(_mixed(b0, b1, b2, there[0], there[1], there[2]))
+            normal, inverse = unit(_mixed(b0, b1, b2, there[0], there[1], there[2]))
             if flash:
-                of_offset, of_normal = _flash_back(_times(-depth, ray), normal, of_light[0, i], of_light[1, i])
-                of_depth = -_dot(of_offset, ray)
+                of_offset, of_normal = _flash_back(times(-depth, ray), normal, of_light[0, i], of_light[1, i])
+                of_depth = -dot(of_offset, ray)
             else:
-                of_depth = _dot((of_light[0, i], of_light[1, i], of_light[2, i]), ray)
+                of_depth = dot((of_light[0, i], of_light[1, i], of_light[2, i]), ray)
                 of_normal = (of_light[3, i], of_light[4, i], of_light[5, i])
-            turn = _dot(of_normal, normal)
+            turn = dot(of_normal, normal)
             g = (
                 (of_normal[0] - turn * normal[0]) * inverse,
                 (of_normal[1] - turn * normal[1]) * inverse,
                 (of_normal[2] - turn * normal[2]) * inverse,
             )
-            by_0, by_1, by_2 = _dot(g, there[0]), _dot(g, there[1]), _dot(g, there[2])
+            by_0, by_1, by_2 = dot(g, there[0]), dot(g, there[1]), dot(g, there[2])
             for k in range(mixing):
                 of = of_mixed[k, i]
                 by_0 += of * table[c0, 6 + k]
@@ -348,7 +315,7 @@ def _look_back(
                     sums[c1, 6 + k] += b1 * of
                     sums[c2, 6 + k] += b2 * of
             of_b1, of_b2, of_depth = (by_0 - by_1) * scale, (by_2 - by_0) * scale, of_depth * scale
-            second, third = _cross(ray, edge1), _cross(edge1, edge2)
+            second, third = cross(ray, edge1), cross(edge1, edge2)
             of_point = (
                 of_b1 * across[0] + of_b2 * second[0] - of_depth * third[0],
                 of_b1 * across[1] + of_b2 * second[1] - of_depth * third[1],
