@@ -27,6 +27,7 @@ from recon.surface.icosphere import icosphere
 from recon.training.data import TrainingData
 from recon.training.initialise import initial_model
 from recon.training.loop import Optimisation, Step
+from recon.training.progress_line import ProgressLine
 from recon.training.recorder import Recorder, thinned
 from recon.training.schedule import Progress
 from recon.views import Views, save_views
@@ -102,7 +103,7 @@ def iterations_of(setting: Setting, views: Views) -> dict[str, float]:
     sync = torch.cuda.synchronize if DEVICE.type == "cuda" else lambda: None
     with tempfile.TemporaryDirectory() as folder:
         writable_folder(RunFolder(Path(folder)).checkpoints)
-        recorder = Recorder(model, {"train": thinned(views)}, progress, Path(folder), quiet=True)
+        recorder = Recorder(model, {"train": thinned(views)}, progress, Path(folder), ProgressLine(quiet=True))
 
         def take(count: int) -> float:
             sync()

@@ -1,8 +1,10 @@
+import io
+
 import pytest
 
 from recon.config import TrainConfig, load_config
 from recon.errors import ReconError
-from recon.training.progress_line import clock, panel
+from recon.training.progress_line import ProgressLine, clock, panel
 from recon.training.schedule import Progress, learning_rate, level
 
 
@@ -64,3 +66,38 @@ def test_panel_lines_are_equally_long() -> None:
     lines = panel("recon", [("mesh", "a"), ("history", "a longer value")]).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert "a longer value" in lines[2]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_log_gets_a_line_for_what_is_done_and_one_now_and_then_for_how_far_it_is() -> None:
+    log = io.StringIO()
+    line = ProgressLine(log)
+    line.say("reading views.npz")
+    line.update(0.25, 50, 0.125, 3, 90.0)
+    line.update(0.26, 52, 0.125, 3, 89.0)  # a moment later
+    line.close()
+    assert log.getvalue() == "recon: reading views.npz\n 25%  iteration 50  loss 0.12500  level 3  1:30 left\n"
+
+
+def test_on_a_terminal_what_is_shown_takes_the_place_of_what_was_and_is_gone_at_the_end() -> None:
+    terminal = Terminal()
+    line = ProgressLine(terminal)
+    line.say("reading views.npz")
+    line.show(0.5, "frame 1 of 2")
+    line.close()
+    line.close()
+    assert terminal.getvalue().split("\r\x1b[K") == ["", "recon: reading views.npz", " 50%  frame 1 of 2", ""]
+
+
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
+def test_a_quiet_line_shows_nothing(stream: type[io.StringIO]) -> None:
+    shown = stream()
+    line = ProgressLine(shown, quiet=True)
+    line.say("reading views.npz")
+    line.show(0.5, "frame 1 of 2")
+    line.close()
+    assert shown.getvalue() == ""

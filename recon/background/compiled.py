@@ -29,6 +29,10 @@ RAYS = 256
 SLABS = 8
 """Parts of a grid whose gradients are added up side by side."""
 
+OPAQUE = 16.0
+"""Optical depth behind which nothing is looked up where no gradient is asked for: less than a 10^-7th would be seen."""
+
+_OPAQUE = np.float32(OPAQUE)
 _RADIUS, _WIDTH, _NEAR = (np.float32(value) for value in (RADIUS, 2 * RADIUS, NEAR))
 _ZERO, _HALF, _ONE, _TWO, _TWENTY = (np.float32(value) for value in (0, 0.5, 1, 2, 20))
 
@@ -186,7 +190,7 @@ def _follow(
             for edge in range(borders[s], borders[s + 1] - 1):
                 near, far = t_edges[r, edge], t_edges[r, edge + 1]
                 weights[r, edge - s] = _ZERO
-                if not far > near:
+                if not far > near or (not keep and depth > _OPAQUE):
                     continue
                 middle = (near + far) / _TWO
                 x, y, z = _contracted(origins, directions, r, middle)

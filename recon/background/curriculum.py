@@ -106,7 +106,7 @@ class Curriculum:
 
     def is_due(self, iteration: int, fraction: float) -> bool:
         """Whether it is time for an `update`."""
-        return self._masks_are_due(fraction) or (iteration > 0 and iteration % REFRESH == 0)
+        return self.look_due(fraction) or (iteration > 0 and iteration % REFRESH == 0)
 
     def update(
         self,
@@ -121,7 +121,7 @@ class Curriculum:
         """
         masks = self.pseudo_masks
         self._field.prune()
-        if self._masks_are_due(fraction):
+        if self.look_due(fraction):
             # A look is at every pixel of every view: of large ones, at fewer.
             if masks.updates == 0:
                 side = max(round((FIRST_LOOK / len(cameras)) ** 0.5), COARSEST)
@@ -133,7 +133,8 @@ class Curriculum:
         if not self.warming_up(fraction):
             masks.update_foreground(self._field, cameras)
 
-    def _masks_are_due(self, fraction: float) -> bool:
+    def look_due(self, fraction: float) -> bool:
+        """Whether it is time to make the pseudo-masks anew."""
         due = sum(self.surface_fraction(fraction) >= at for at in UPDATES)
         return not self.warming_up(fraction) and int(self.pseudo_masks.updates) < due
 

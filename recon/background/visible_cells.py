@@ -16,12 +16,15 @@ FEWEST_PIXELS = 1e-3
 def black_beside_sphere(cameras: Cameras, images: Float[Tensor, "n h w 3"]) -> bool:
     """Whether all that is lit lies in the unit sphere's outline, so that there is nothing to see but the object."""
     pixels = torch.arange(cameras.height * cameras.width, device=images.device)
+    enough = FEWEST_PIXELS * len(cameras) * len(pixels)
     lit = beside = 0
     for i in range(len(cameras)):  # one by one bounds the memory
         rays = rays_through(cameras[[i]], pixels)
         misses = rays.leave <= rays.enter
         beside += int(misses.sum())
         lit += int((images[i].amax(dim=2).flatten()[misses] > BLACK).sum())
+        if lit > enough:  # whatever the others show
+            return False
     return beside > 0 and lit <= FEWEST_PIXELS * beside
 
 

@@ -74,12 +74,11 @@ def relight(run: Path, path: str | Path, light: str | Point | Path, out: Path, o
     check_out(out, (cameras.width, cameras.height), options.linear)
     studio = Studio(model, mesh, create_light(light, model, mesh, options.intensity, options.samples), options.backdrop)
     gain = metered_gain(studio, cameras) if options.stops is None else 2.0**options.stops
-    line = None if options.quiet else ProgressLine()
+    line = ProgressLine(quiet=options.quiet)
     try:
         _shoot(studio, cameras, out, gain, model.radiance_scale, options, line)
     finally:
-        if line is not None:
-            line.close()
+        line.close()
 
 
 def _shoot(
@@ -89,7 +88,7 @@ def _shoot(
     gain: float,
     radiance_scale: float,
     options: Options,
-    line: ProgressLine | None,
+    line: ProgressLine,
 ) -> None:
     """Frames one by one, each gone before the next."""
     started, count = time.monotonic(), len(cameras)
@@ -98,9 +97,8 @@ def _shoot(
             picture = studio.picture(cameras[[i]])
             in_source = np.concatenate([picture[..., :3] * np.float32(radiance_scale), picture[..., 3:]], axis=2)
             take(shown(picture, gain), in_source)
-            if line is not None:
-                left = (time.monotonic() - started) / (i + 1) * (count - i - 1)
-                line.show((i + 1) / count, f"{_bar((i + 1) / count)}  frame {i + 1} of {count}  {clock(left)} left")
+            left = (time.monotonic() - started) / (i + 1) * (count - i - 1)
+            line.show((i + 1) / count, f"{_bar((i + 1) / count)}  frame {i + 1} of {count}  {clock(left)} left")
 
 
 def _bar(fraction: float) -> str:

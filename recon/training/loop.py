@@ -189,6 +189,11 @@ class Optimisation:
             self._paint.load_state_dict(state["paint"], self.model)
         self.progress.resume(state["iteration"], state["seconds"])
 
+    @property
+    def look_due(self) -> bool:
+        """Whether the next iteration begins with a look at all views, which takes as long as many iterations."""
+        return self.curriculum is not None and self.curriculum.look_due(self.progress.fraction)
+
     def _renew(self, fraction: float) -> list[tuple[Tensor, Tensor]]:
         """Have the curriculum do what is due; returns the buffers that it may have changed, and what they held."""
         curriculum, iteration = self.curriculum, self.progress.iteration

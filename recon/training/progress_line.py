@@ -13,10 +13,15 @@ NEW_LINE = 15.0
 
 
 class ProgressLine:
-    """How far work is and how long it still takes, redrawn in place on a terminal and appended elsewhere."""
+    """How far work is and how long it still takes, redrawn in place on a terminal and appended elsewhere.
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    Args:
+        quiet: show nothing.
+    """
+
+    def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
         self._stream = stream or sys.stderr
+        self._quiet = quiet
         self._live = self._stream.isatty()
         self._last = -float("inf")
         self._drawn = False
@@ -31,7 +36,15 @@ class ProgressLine:
         if now - self._last < (REDRAW if self._live else NEW_LINE):
             return
         self._last = now
-        text = f"{fraction:4.0%}  {rest}"
+        self._write(f"{fraction:4.0%}  {rest}")
+
+    def say(self, what: str) -> None:
+        """Show at once what is done now, where that takes seconds; on a terminal what is shown next takes its place."""
+        self._write(f"recon: {what}")
+
+    def _write(self, text: str) -> None:
+        if self._quiet:
+            return
         self._stream.write(f"\r\x1b[K{text}" if self._live else f"{text}\n")
         self._stream.flush()
         self._drawn = self._live
@@ -41,6 +54,7 @@ class ProgressLine:
         if self._drawn:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
+            self._drawn = False
 
 
 def clock(seconds: float) -> str:

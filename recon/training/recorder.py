@@ -47,7 +47,7 @@ class Recorder:
         sets: Mapping[str, Views],
         progress: Progress,
         out: Path,
-        quiet: bool,
+        line: ProgressLine,
         state: Mapping[str, Any] | None = None,
     ) -> None:
         state = state or {"history_rows": 0, "validation_rows": 0, "checkpoints": 0, "latest": {}}
@@ -59,7 +59,7 @@ class Recorder:
         self._run = run = RunFolder(out)
         self._history = _table(run, HISTORY, state["history_rows"])
         self._validation = _table(run, CHECKS, state["validation_rows"])
-        self._line = None if quiet else ProgressLine()
+        self._line = line
 
     @property
     def checkpoint_due(self) -> bool:
@@ -78,9 +78,12 @@ class Recorder:
                 **{name: f"{value:.9g}" for name, value in {"loss": step.loss, **step.terms}.items()},
             }
         )
-        if self._line:
-            progress = self._progress
-            self._line.update(progress.fraction, step.iteration, step.loss, step.level, progress.seconds_left)
+        progress = self._progress
+        self._line.update(progress.fraction, step.iteration, step.loss, step.level, progress.seconds_left)
+
+    def say(self, what: str) -> None:
+        """Show what is done now."""
+        self._line.say(what)
 
     @torch.no_grad()
     def checkpoint(self, between: Callable[[], None]) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
@@ -137,8 +140,6 @@ class Recorder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        if self._line:
-            self._line.close()
         # What ended the run has to be told; that the tables were left unfinished by it has not.
         with nullcontext() if kind is None else suppress(ReconError):
             self._history.close()

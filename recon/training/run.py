@@ -35,7 +35,7 @@ from recon.training.initialise import initial_model
 from recon.training.lock import locked
 from recon.training.loop import Optimisation
 from recon.training.outcome import measured, outcome
-from recon.training.progress_line import clock, panel
+from recon.training.progress_line import ProgressLine, clock, panel
 from recon.training.recorder import Recorder, shrunk, thinned
 from recon.training.schedule import Progress
 from recon.training.state import Restart, StateFile
@@ -102,7 +102,22 @@ def train(
             last state before that is then kept in `checkpoints`.
         KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM came; a state of that moment is kept.
     """
-    validation = validation or {}
+    line = ProgressLine(quiet=options.quiet)
+    try:
+        _train(views, config, out, validation or {}, options, line)
+    finally:
+        line.close()
+
+
+def _train(
+    views: Path,
+    config: RunConfig,
+    out: Path,
+    validation: Mapping[str, Path],
+    options: Options,
+    line: ProgressLine,
+) -> None:
+    line.say(f"reading {views}")
     inputs = read_inputs(views, config, validation, options.max_minutes)
     config = scaled(config, inputs.views)
     run = RunFolder(out)
@@ -116,13 +131,16 @@ def train(
         state = states.resume(options.restart)
         progress = Progress(config.train.iterations, None if options.max_minutes is None else 60 * options.max_minutes)
         stopping = EarlyStopping(config.train.early_stopping)
+        count, height, width = inputs.views.images.shape[:3]
+        line.say(f"looking at {count} views of {width}x{height}")
         model = initial_model(config, inputs.views, device)
         optimisation = Optimisation(model, TrainingData.from_views(inputs.views, device), progress)
         if state is not None:
             optimisation.load_state_dict(state["optimisation"])
             stopping.load_state_dict(state["stopping"])
         recorded = None if state is None else state["recorder"]
-        with Recorder(model, inputs.sets, progress, out, options.quiet, recorded) as recorder:
+        line.say("opening the MLflow store")
+        with Recorder(model, inputs.sets, progress, out, line, recorded) as recorder:
             if state is None:
                 state = content(optimisation, recorder, stopping, finished=False)
                 states.save(state)
@@ -139,6 +157,7 @@ def train(
                 found = _outcome(model, inputs, recorder.latest, progress)
                 tracker.mark(GOT_NOWHERE, found)
                 tracker.mark(ALBEDO, albedo_found(model))
+                line.say("writing meshes and textures")
                 write_meshes(model, out)
                 save_model(model, run.file(MODEL))
                 save_light(model, run.file(LIGHT))
@@ -146,6 +165,7 @@ def train(
                 if options.make_pages is not None:
                     options.make_pages(out)
                 states.forget_previous()
+    line.close()
     if not options.quiet:
         print(_farewell(run, views, validation, progress, recorder.latest, albedo_found(model)), file=sys.stderr)
     if found is not None:

@@ -62,6 +62,7 @@ class Trainer:
     def _run(self, interruption: Interruption) -> None:
         self._save()
         progress = self._optimisation.progress
+        self._recorder.say("taking the first iteration, which loads what is compiled")
         while progress.fraction < 1 and not self._stopping.over:
             interruption.check()
             if self._recorder.checkpoint_due:
@@ -91,6 +92,8 @@ class Trainer:
         self._stopping.update(self._recorder.latest, iteration, self._optimisation.model)
 
     def _step(self) -> None:
+        if self._optimisation.look_due:
+            self._recorder.say("looking for the object in all views")
         self._record(self._optimisation.step)
 
     def _settle(self) -> None:
