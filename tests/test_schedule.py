@@ -1,4 +1,4 @@
-import io
+import sys
 
 import pytest
 
@@ -68,36 +68,38 @@ def test_panel_lines_are_equally_long() -> None:
     assert "a longer value" in lines[2]
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_a_log_gets_a_line_for_what_is_done_and_one_now_and_then_for_how_far_it_is() -> None:
-    log = io.StringIO()
-    line = ProgressLine(log)
-    line.say("reading views.npz")
+def test_a_log_gets_a_line_for_what_is_done_and_one_now_and_then_for_how_far_it_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = ProgressLine()
+    line.say("looking at 2 views")
     line.update(0.25, 50, 0.125, 3, 90.0)
     line.update(0.26, 52, 0.125, 3, 89.0)  # a moment later
     line.close()
-    assert log.getvalue() == "recon: reading views.npz\n 25%  iteration 50  loss 0.12500  level 3  1:30 left\n"
+    shown = capsys.readouterr().err
+    assert shown == "recon: looking at 2 views\n 25%  iteration 50  loss 0.12500  level 3  1:30 left\n"
 
 
-def test_on_a_terminal_what_is_shown_takes_the_place_of_what_was_and_is_gone_at_the_end() -> None:
-    terminal = Terminal()
-    line = ProgressLine(terminal)
-    line.say("reading views.npz")
+def test_on_a_terminal_what_is_shown_takes_the_place_of_what_was_and_is_gone_at_the_end(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    line = ProgressLine()
+    line.say("looking at 2 views")
     line.show(0.5, "frame 1 of 2")
     line.close()
     line.close()
-    assert terminal.getvalue().split("\r\x1b[K") == ["", "recon: reading views.npz", " 50%  frame 1 of 2", ""]
+    shown = capsys.readouterr().err.split("\r\x1b[K")
+    assert shown == ["", "recon: looking at 2 views", " 50%  frame 1 of 2", ""]
 
 
-@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
-def test_a_quiet_line_shows_nothing(stream: type[io.StringIO]) -> None:
-    shown = stream()
-    line = ProgressLine(shown, quiet=True)
-    line.say("reading views.npz")
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_quiet_line_shows_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    line = ProgressLine(quiet=True)
+    line.say("looking at 2 views")
     line.show(0.5, "frame 1 of 2")
     line.close()
-    assert shown.getvalue() == ""
+    assert capsys.readouterr().err == ""

@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Sequence
-from typing import TextIO
 
 REDRAW = 0.2
 """Seconds between redraws on a terminal."""
@@ -19,8 +18,8 @@ class ProgressLine:
         quiet: show nothing.
     """
 
-    def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
-        self._stream = stream or sys.stderr
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._stream = sys.stderr
         self._quiet = quiet
         self._live = self._stream.isatty()
         self._last = -float("inf")

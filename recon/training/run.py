@@ -117,7 +117,6 @@ def _train(
     options: Options,
     line: ProgressLine,
 ) -> None:
-    line.say(f"reading {views}")
     inputs = read_inputs(views, config, validation, options.max_minutes)
     config = scaled(config, inputs.views)
     run = RunFolder(out)
