@@ -312,16 +312,12 @@ def _train(options: argparse.Namespace) -> None:
 
     config = load_config(options.config, options.set)
 
+    from recon.inspection.doubts import doubts
     from recon.report.viewer import write_run_viewer
     from recon.training.run import Options, train
 
-    train(
-        options.views,
-        config,
-        options.out,
-        validation,
-        Options(options.max_minutes, options.quiet, options.name, options.restart, make_pages=write_run_viewer),
-    )
+    how = Options(options.max_minutes, options.quiet, options.name, options.restart, doubts, write_run_viewer)
+    train(options.views, config, options.out, validation, how)
 
 
 def _validate(options: argparse.Namespace) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from recon import cli
 from recon.camera import intrinsics_from_fov, look_at
+from recon.inspection.doubts import doubts
 from recon.report.viewer import write_run_viewer
 from recon.training.run import Options
 from recon.views import Views, save_views
@@ -196,7 +197,7 @@ def test_arguments_reach_the_stages(views: Path, tmp_path: Path, monkeypatch: py
     assert code == 0
     (path, config, out, validation, options, keywords) = calls[0]
     assert (path, out, keywords) == (views, tmp_path / "run", {})
-    assert options == Options(max_minutes=1.5, quiet=True, make_pages=write_run_viewer)
+    assert options == Options(max_minutes=1.5, quiet=True, doubts=doubts, make_pages=write_run_viewer)
     assert validation == {"a": views, "b": views, "c": views}
     assert (config.train.seed, config.loss.image, config.train.levels) == (4, 2, (2,))
 

@@ -12,9 +12,12 @@ from shapes import sphere_views
 from recon.camera import look_at
 from recon.capture.paths import even_sphere
 from recon.cli import main
+from recon.config import load_config
+from recon.errors import ReconError
 from recon.images.black import BLACK
 from recon.inspection.contact_sheet import best_columns, shown_views
 from recon.inspection.coverage import coverage
+from recon.inspection.doubts import doubts
 from recon.inspection.falloff import Falloff, falloff
 from recon.inspection.findings import Finding, find, spans
 from recon.inspection.light import light_of
@@ -385,6 +388,49 @@ def test_the_light_is_told_at_one_distance(
     found = light_of(views, coverage(views))
     assert found.kind == kind
     assert (f"{kind} light" in words(views)) == (kind != "flash")
+
+
+FIXED = lit(lambda p, n, pose: 0.5 + 0.2 * n[:, 2])
+MIXED = lit(lambda p, n, pose: 4.5 * near(pose[:3, 3], p, n) + 0.3)
+
+
+@pytest.mark.parametrize(
+    ("views", "settings", "words"),
+    [
+        (FIXED, [], "the light is fixed, not a flash"),
+        (FIXED, ["loss.silhouette=1"], "the light is fixed, not a flash"),  # there are no outlines to fit
+        (replace(FIXED, masks=np.full((16, 256, 256), 255, np.uint8)), ["loss.silhouette=1"], None),
+        (MIXED, [], "'--set light.ambient=true'"),
+        (MIXED, ["light.ambient=true"], None),
+    ],
+)
+def test_light_that_a_training_does_not_assume_is_a_doubt(views: Views, settings: list[str], words: str | None) -> None:
+    found = doubts(views, load_config(None, settings))
+    assert len(found) == (words is not None)
+    assert words is None or words in found[0]
+
+
+def test_surroundings_that_nothing_explains_are_a_doubt(around: Views) -> None:
+    plain = load_config(None)
+    assert not doubts(around, plain) and not doubts(replace(around, masks=None), plain)
+    lit = replace(around, images=around.images.clip(0.2))
+    assert not doubts(lit, plain)
+    (found,) = doubts(replace(lit, masks=None), plain)
+    assert "the surroundings are in view" in found and "--set background=field" in found
+    assert not doubts(replace(lit, masks=None), load_config(None, ["background=field"]))
+
+
+def test_doubts_are_told_before_a_training(
+    around: Views, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def begun(*_: object) -> None:
+        raise ReconError("begun")
+
+    monkeypatch.setattr("recon.training.run.initial_model", begun)
+    save_views(replace(around, images=around.images.clip(0.2), masks=None), tmp_path / "v.npz")
+    assert main(f"train --quiet --views {tmp_path / 'v.npz'} --out {tmp_path / 'run'}".split()) == 2
+    warning, error = capsys.readouterr().err.splitlines()
+    assert warning.startswith(f"recon: warning: {tmp_path / 'v.npz'}: there are no masks") and "begun" in error
 
 
 def test_masks_tell_the_light_too(around: Views) -> None:

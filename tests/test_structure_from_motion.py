@@ -76,6 +76,8 @@ def test_pictures_alone_become_views(placed: tuple[Path, Path]) -> None:
     world[:, :3, 3] *= np.cbrt(np.linalg.det(views.world_from_unit[:3, :3]))
     carried = _similarity(world, eyes(9))
     assert carried is not None  # within 1% of the cameras' spread
+    # z is up, as the camera was held; the tilt is as open as the focal length.
+    assert -views.camera_to_world[:, 2, 1].mean() > 0.85 and np.abs(views.camera_to_world[:, 2, 0]).max() < 0.1
     assert 300 < views.intrinsics[0, 0, 0] < 560  # an arc of 64° leaves it open
     assert views.points is not None and len(views.points) > 100
 

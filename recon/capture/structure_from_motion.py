@@ -27,6 +27,7 @@ from recon.capture.colmap import Project, find_masks, find_pictures, views_from_
 from recon.capture.framing import NO_WISHES, Wishes
 from recon.capture.notes import listed
 from recon.capture.progress import Progress
+from recon.capture.upright import upright
 from recon.errors import ReconError
 from recon.files import atomic, writable_folder
 from recon.images import raw
@@ -167,6 +168,8 @@ def reconstruct(pictures: Pictures, work: Path, source: str) -> tuple[Path, list
         _features(pycolmap, pictures, cameras, work / "masks", database)
         _matches(pycolmap, pictures, database, work)
         found = _map(pycolmap, pictures, database, source, notes)
+        for model in found:
+            _turn_upright(pycolmap, model)
         _write_models(found, models)
     return models, [*notes, *_unplaced(pycolmap, pictures, models, database, source)]
 
@@ -410,6 +413,14 @@ def _by_size(models: dict[int, Any]) -> list[Any]:
                 model.deregister_frame(image.frame_id)
     found = [model for model in models.values() if model.num_reg_images() >= FEWEST]
     return sorted(found, key=lambda model: -model.num_reg_images())
+
+
+def _turn_upright(pycolmap: Any, model: Any) -> None:
+    """Have z up, which structure from motion leaves to chance."""
+    poses = [image.cam_from_world() for image in model.images.values() if image.has_pose]
+    turned = upright(np.stack([pose.rotation.matrix().T for pose in poses]))
+    if turned is not None:
+        model.transform(pycolmap.Sim3d(1.0, pycolmap.Rotation3d(turned), np.zeros(3)))
 
 
 def _write_models(models: list[Any], folder: Path) -> None:

@@ -69,7 +69,7 @@ def find(views: Views, measures: Measures, covered: Coverage, fall: Falloff) -> 
         *_cameras(views, measures, covered),
         *_sphere(views),
         *_fall(fall),
-        *_light(light_of(views, covered)),
+        *find_light(light_of(views, covered)),
     ]
 
 
@@ -198,10 +198,13 @@ def _fall(fall: Falloff) -> Iterator[Finding]:
         )
 
 
-def _light(light: Light) -> Iterator[Finding]:
+def find_light(light: Light) -> Iterator[Finding]:
+    """A warning where shading does not tell the shape, or not alone."""
     if light.kind == "mixed":
         yield Finding(
-            "mixed light", f"the light is {light.sentence}: darken the room, or let training learn the other light too"
+            "mixed light",
+            f"the light is {light.sentence}: darken the room, or let training learn the other light too "
+            "('--set light.ambient=true')",
         )
     if light.kind == "fixed":
         yield Finding(

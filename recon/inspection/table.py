@@ -25,7 +25,7 @@ def light_name(views: Views) -> str:
     """Where the light is, in words."""
     if views.light_direction is not None:
         return "distant, a direction an image"
-    return "the camera's flash" if views.light_position is None else "near, a position an image"
+    return "taken for the camera's flash" if views.light_position is None else "near, a position an image"
 
 
 def scale_name(views: Views) -> str:

@@ -56,6 +56,7 @@ class Options:
         quiet: no progress line and no panel at the end.
         name: of the run in MLflow; the last two parts of the folder where None.
         restart: when to train anew instead of going on from the state in the folder.
+        doubts: called with the views and the configuration before the training; its lines become warnings.
         make_pages: called with the run folder once the meshes are there; writes pages that become artifacts too.
     """
 
@@ -63,6 +64,7 @@ class Options:
     quiet: bool = False
     name: str | None = None
     restart: Restart | None = None
+    doubts: Callable[[Views, RunConfig], list[str]] | None = None
     make_pages: Callable[[Path], object] | None = None
 
 
@@ -130,6 +132,8 @@ def _train(
         state = states.resume(options.restart)
         progress = Progress(config.train.iterations, None if options.max_minutes is None else 60 * options.max_minutes)
         stopping = EarlyStopping(config.train.early_stopping)
+        for doubt in [] if options.doubts is None else options.doubts(inputs.views, config):
+            print(f"recon: warning: {views}: {doubt}", file=sys.stderr)
         count, height, width = inputs.views.images.shape[:3]
         line.say(f"looking at {count} views of {width}x{height}")
         model = initial_model(config, inputs.views, device)

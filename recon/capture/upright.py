@@ -1,0 +1,32 @@
+"""Which way is up, by how a camera was held: what structure from motion does not know."""
+
+import numpy as np
+from jaxtyping import Float64
+from scipy.spatial.transform import Rotation
+
+AGREED = 0.3
+"""Length of the mean of the directions to which the pictures' tops point, below which there is no common one."""
+
+LEVEL, AROUND = 0.1, 0.01
+"""How much less the rows of the pictures reach along the vertical than along the least direction across it, and how far
+they must reach along that, as mean squares: a hand that is not steady leaves as much."""
+
+
+def upright(rotations: Float64[np.ndarray, "n 3 3"]) -> Float64[np.ndarray, "3 3"] | None:
+    """A rotation of the world after which z is up; None where pictures were held in all ways.
+
+    Whoever walks around an object holds the camera level, wherever it looks: up is across the rows of all pictures.
+    Where these are parallel, or pictures of both formats are mixed, it is the mean direction to their tops.
+
+    Args:
+        rotations: of the cameras, to the world; their axes are OpenCV's (x to the right, y down).
+    """
+    tops = -rotations[:, :, 1].mean(axis=0)
+    if np.linalg.norm(tops) < AGREED:
+        return None
+    rows = rotations[:, :, 0]
+    spread, directions = np.linalg.eigh(rows.T @ rows / len(rows))
+    up = tops
+    if spread[0] < LEVEL * spread[1] and spread[1] > AROUND:
+        up = directions[:, 0] * np.sign(directions[:, 0] @ tops)
+    return Rotation.align_vectors([[0.0, 0.0, 1.0]], [up / np.linalg.norm(up)])[0].as_matrix()
