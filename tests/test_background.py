@@ -421,7 +421,7 @@ def test_haze_between_cameras_is_cleared_before_a_view_shows_it() -> None:
     generator, alpha, pixel = torch.Generator().manual_seed(0), torch.zeros(1, 8, 8), torch.tensor([0])
     samples = curriculum.samples(cameras[[0]], pixel, torch.ones(1, 8, 8), alpha, generator)
     images, masks = torch.zeros(1, 8, 8, 3), torch.zeros(1, 8, 8, 2)
-    curriculum.terms(alpha, images, masks, samples, pixel, 0.9, generator)["field_opacity"].backward()
+    curriculum.terms(alpha, images, masks, samples, 0.9, generator)["field_opacity"].backward()
     place = contract(2.5 * torch.nn.functional.normalize(cameras.centers[2:].mean(0), dim=0)[None])
     density = field.field.grids[1].grad[:, :1]  # type: ignore[union-attr, index]
     assert interpolate(density, 16, place).item() > 0

@@ -57,6 +57,20 @@ def test_progress_by_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     assert progress.fraction == 1
 
 
+def test_what_is_left_follows_from_the_pace_and_not_from_what_came_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("recon.training.schedule.time.monotonic", lambda: now)
+    progress = Progress(iterations=100, _started=now)
+    now, progress.iteration = 130.0, 1  # half a minute to get ready
+    assert progress.seconds_left == float("inf")
+    now, progress.iteration = 134.0, 3
+    assert progress.seconds_left == 2 * 97
+    progress.resume(50, 1000.0)
+    assert progress.seconds_left == float("inf")
+    now, progress.iteration = 144.0, 60
+    assert progress.seconds_left == 40
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(5, "0:05"), (725, "12:05"), (3723, "1:02:03"), (float("inf"), "?")])
 def test_clock(seconds: float, text: str) -> None:
     assert clock(float(seconds)) == text

@@ -62,12 +62,14 @@ class FieldSamples(NamedTuple):
     """The field along the rays of an iteration.
 
     Attributes:
-        rays: through some pixels of the batch.
+        pixel: some pixels of the batch, as flat indices into (b, h, w).
+        rays: through them.
         weights: how many pixels each of them stands for.
         outer: along them, outside the unit sphere.
         between: before the sphere, from places between cameras.
     """
 
+    pixel: Int[Tensor, " r"]
     rays: Rays
     weights: Float[Tensor, " r"]
     outer: OuterSegments
@@ -192,7 +194,7 @@ class Curriculum:
         covered = torch.ones_like(every.enter, dtype=torch.bool)
         covered[: len(pixel)] = alpha.flatten().index_select(0, pixel) == 1
         outer, between = self._field.outer_segments(every, jitter, covered).split(len(pixel))
-        return FieldSamples(rays, weights.flatten().index_select(0, pixel), outer, between.front)
+        return FieldSamples(pixel, rays, weights.flatten().index_select(0, pixel), outer, between.front)
 
     def terms(
         self,
@@ -200,7 +202,6 @@ class Curriculum:
         images: Float[Tensor, "b h w 3"],
         masks: Float[Tensor, "b h w 2"],
         samples: FieldSamples,
-        pixel: Int[Tensor, " r"],
         fraction: float,
         generator: torch.Generator,
         known: Float[Tensor, "b h w"] | None = None,
@@ -210,13 +211,15 @@ class Curriculum:
         Args:
             alpha: of the surface.
             masks: pseudo-masks of the views, as `of_views` gives them.
-            samples, pixel: as `samples` gives them and takes them.
+            samples: as `samples` gives them.
             known: 0 in pixels that no photograph shows; None: all are.
         """
         weights, terms, outer = self._weights, dict[str, Tensor](), samples.outer
         if weights.redundant_alpha:
             alike = ALIKE * min(1.0, 1 + STRICTER - fraction)
-            terms["redundant_alpha"] = redundant_alpha_loss(alpha, outer, pixel, images, alike, known, samples.weights)
+            terms["redundant_alpha"] = redundant_alpha_loss(
+                alpha, outer, samples.pixel, images, alike, known, samples.weights
+            )
         if weights.pseudo_mask and fraction < GUIDED:
             terms["pseudo_mask"] = pseudo_mask_weight(fraction) * pseudo_mask_loss(alpha, masks)
         if weights.field_opacity:

@@ -91,7 +91,7 @@ def terms_with_field(
     if exposure is not None:
         composed, images = exposed(composed, exposure), images / exposure.detach()
     terms = loss_terms(model, composed, batch, mesh, flow, path, draws) | light_terms(model)
-    return terms | curriculum.terms(alpha, images, masks, samples, pixel, fraction, draws.generator, known)
+    return terms | curriculum.terms(alpha, images, masks, samples, fraction, draws.generator, known)
 
 
 def crop(batch: Batch, mesh: SurfaceMesh, config: RunConfig, draws: Draws) -> Batch:

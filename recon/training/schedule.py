@@ -28,6 +28,7 @@ class Progress:
     spent: float = 0.0
     iteration: int = 0
     _started: float = field(default_factory=time.monotonic)
+    _paced_from: tuple[int, float] | None = None
 
     @property
     def seconds(self) -> float:
@@ -37,6 +38,7 @@ class Progress:
     def resume(self, iteration: int, seconds: float) -> None:
         """Go on after `iteration` iterations that took `seconds`."""
         self.iteration, self.spent, self._started = iteration, seconds, time.monotonic()
+        self._paced_from = None
 
     @property
     def fraction(self) -> float:
@@ -46,12 +48,16 @@ class Progress:
 
     @property
     def seconds_left(self) -> float:
-        """Estimated from the pace so far; infinite before the first iteration."""
+        """Estimated from the pace since this was first asked; infinite until there is one.
+
+        What comes before the first iteration, or was done by a process before this one, says nothing of what is left.
+        """
         if self.budget is not None:
             return max(self.budget - self.seconds, 0.0)
-        if self.iteration == 0:
-            return math.inf
-        return self.seconds / self.iteration * (self.iterations - self.iteration)
+        if self._paced_from is None:
+            self._paced_from = self.iteration, self.seconds
+        done, seconds = self.iteration - self._paced_from[0], self.seconds - self._paced_from[1]
+        return seconds / done * (self.iterations - self.iteration) if done > 0 else math.inf
 
 
 def learning_rate(config: TrainConfig, fraction: float) -> float:
