@@ -5,7 +5,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from recon.camera import look_at
-from recon.capture.upright import upright
+from recon.capture.upright import as_held, upright
+from recon.images.encoding import turned
 
 UP = np.array([0.0, 0, 1])
 
@@ -47,6 +48,21 @@ def test_pictures_of_both_formats_have_the_mean_of_their_tops() -> None:
     turned[::3] = turned[::3] @ Rotation.from_euler("z", 90, degrees=True).as_matrix()
     found = upright(turned)
     assert found is not None and (found @ UP)[2] > 0.9
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_camera_s_axes_are_those_of_its_picture_as_turned_by_exif(orientation: int) -> None:
+    """The stored row and column of what is right of and below the middle, once the picture is upright."""
+    stored = np.stack(np.meshgrid(np.arange(3), np.arange(3), indexing="ij"), axis=2) - 1
+    seen = turned(stored, orientation)
+    axes = as_held(np.eye(3), orientation)
+    np.testing.assert_array_equal(axes[:2, 0][::-1], seen[1, 2])
+    np.testing.assert_array_equal(axes[:2, 1][::-1], seen[2, 1])
+    np.testing.assert_array_equal(axes[:, 2], [0, 0, 1])
+
+
+def test_what_exif_does_not_say_is_as_stored() -> None:
+    np.testing.assert_array_equal(as_held(np.eye(3), 0), np.eye(3))
 
 
 def test_pictures_held_in_all_ways_tell_nothing() -> None:

@@ -27,7 +27,7 @@ from recon.capture.colmap import Project, find_masks, find_pictures, views_from_
 from recon.capture.framing import NO_WISHES, Wishes
 from recon.capture.notes import listed
 from recon.capture.progress import Progress
-from recon.capture.upright import upright
+from recon.capture.upright import as_held, upright
 from recon.errors import ReconError
 from recon.files import atomic, writable_folder
 from recon.images import raw
@@ -57,7 +57,7 @@ FEW_POINTS = 12
 PLAIN = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 """What COLMAP reads."""
 
-FOCAL_LENGTH, FOCAL_35MM, EXIF = 37386, 41989, 0x8769
+ORIENTATION, FOCAL_LENGTH, FOCAL_35MM, EXIF = 274, 37386, 41989, 0x8769
 """EXIF's tags."""
 
 
@@ -134,7 +134,7 @@ def _lens_exif(path: Path) -> Image.Exif:
             found.load_from_fp(file)
         else:
             found = Image.open(file).getexif()
-        kept.update({tag: found[tag] for tag in (271, 272) if tag in found})
+        kept.update({tag: found[tag] for tag in (271, 272, ORIENTATION) if tag in found})
         details = found.get_ifd(EXIF)
         kept.get_ifd(EXIF).update({tag: details[tag] for tag in (FOCAL_LENGTH, FOCAL_35MM) if tag in details})
     return kept
@@ -169,7 +169,7 @@ def reconstruct(pictures: Pictures, work: Path, source: str) -> tuple[Path, list
         _matches(pycolmap, pictures, database, work)
         found = _map(pycolmap, pictures, database, source, notes)
         for model in found:
-            _turn_upright(pycolmap, model)
+            _turn_upright(pycolmap, model, pictures.folder)
         _write_models(found, models)
     return models, [*notes, *_unplaced(pycolmap, pictures, models, database, source)]
 
@@ -237,6 +237,12 @@ def _exif(path: Path) -> tuple[tuple[int, int], str | None, float | None]:
             return image.size, exif.get(272), float(focal) if focal else None
     except Exception as error:  # Pillow's errors for damaged files have no common base
         raise ReconError(f"{path}: not a readable picture: {' '.join(str(error).split())}") from error
+
+
+def _orientation(path: Path) -> int:
+    """EXIF's, 1 where it says none."""
+    with Image.open(path) as image:
+        return int(image.getexif().get(ORIENTATION, 1))
 
 
 def _begin(pictures: Pictures, work: Path) -> bool:
@@ -415,10 +421,11 @@ def _by_size(models: dict[int, Any]) -> list[Any]:
     return sorted(found, key=lambda model: -model.num_reg_images())
 
 
-def _turn_upright(pycolmap: Any, model: Any) -> None:
+def _turn_upright(pycolmap: Any, model: Any, folder: Path) -> None:
     """Have z up, which structure from motion leaves to chance."""
-    poses = [image.cam_from_world() for image in model.images.values() if image.has_pose]
-    turned = upright(np.stack([pose.rotation.matrix().T for pose in poses]))
+    images = [image for image in model.images.values() if image.has_pose]
+    held = [as_held(image.cam_from_world().rotation.matrix().T, _orientation(folder / image.name)) for image in images]
+    turned = upright(np.stack(held))
     if turned is not None:
         model.transform(pycolmap.Sim3d(1.0, pycolmap.Rotation3d(turned), np.zeros(3)))
 

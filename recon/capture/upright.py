@@ -12,6 +12,27 @@ LEVEL, AROUND = 0.1, 0.01
 they must reach along that, as mean squares: a hand that is not steady leaves as much."""
 
 
+RIGHT, DOWN = np.eye(3)[:, :2].T
+TURNED = {
+    1: (RIGHT, DOWN),
+    2: (-RIGHT, DOWN),
+    3: (-RIGHT, -DOWN),
+    4: (RIGHT, -DOWN),
+    5: (DOWN, RIGHT),
+    6: (-DOWN, RIGHT),
+    7: (-DOWN, -RIGHT),
+    8: (DOWN, -RIGHT),
+}
+"""By EXIF's orientation, where the right and the lower side of a picture lie as it was held, in the axes of the picture
+as it is stored."""
+
+
+def as_held(rotation: Float64[np.ndarray, "3 3"], orientation: int) -> Float64[np.ndarray, "3 3"]:
+    """The axes of a camera, to the world, as it was held; `rotation` has those of its picture as it is stored."""
+    right, down = TURNED.get(orientation, TURNED[1])
+    return np.stack([rotation @ right, rotation @ down, rotation[:, 2]], axis=1)
+
+
 def upright(rotations: Float64[np.ndarray, "n 3 3"]) -> Float64[np.ndarray, "3 3"] | None:
     """A rotation of the world after which z is up; None where pictures were held in all ways.
 
@@ -19,7 +40,7 @@ def upright(rotations: Float64[np.ndarray, "n 3 3"]) -> Float64[np.ndarray, "3 3
     Where these are parallel, or pictures of both formats are mixed, it is the mean direction to their tops.
 
     Args:
-        rotations: of the cameras, to the world; their axes are OpenCV's (x to the right, y down).
+        rotations: of the cameras as they were held, to the world; their axes are OpenCV's (x to the right, y down).
     """
     tops = -rotations[:, :, 1].mean(axis=0)
     if np.linalg.norm(tops) < AGREED:
