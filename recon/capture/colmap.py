@@ -3,9 +3,10 @@
 COLMAP's cameras have our axes, and the centre of their first pixel lies at (0.5, 0.5) too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path, PurePath, PurePosixPath
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from jaxtyping import Float
 
 from recon.capture.framing import NO_WISHES, Points, Wishes
 from recon.capture.notes import listed
-from recon.capture.posed import Posed, views_from_posed
+from recon.capture.posed import Posed, is_picture, pictures_in, unused_masks, views_from_posed
 from recon.capture.poses import rigid_pose
 from recon.errors import ReconError
 from recon.images.photograph import SUFFIXES
@@ -72,7 +73,7 @@ def _is_model(folder: Path) -> bool:
 def find_pictures(folder: Path) -> Path | None:
     """The folder that holds the pictures: `folder/images`, or `folder` itself; None where neither has any."""
     for place in (folder / "images", folder):
-        if place.is_dir() and any(path.suffix.lower() in SUFFIXES for path in place.iterdir() if path.is_file()):
+        if pictures_in(place):
             return place
     return None
 
@@ -101,17 +102,23 @@ def views_from_colmap(folder: Path, set_name: str, wishes: Wishes = NO_WISHES) -
 
 
 def views_from_project(
-    project: Project, folder: Path, set_name: str, wishes: Wishes = NO_WISHES, told: Sequence[str] | None = None
+    project: Project,
+    folder: Path,
+    set_name: str,
+    wishes: Wishes = NO_WISHES,
+    told: Sequence[str] | None = None,
+    files_of: Mapping[str, str] = MappingProxyType({}),
 ) -> Views:
     """As `views_from_colmap`, where things lie elsewhere.
 
     Args:
         folder: what errors and provenance call the source.
         told: notes on the source, with those on photographs that are not registered.
+        files_of: the names of photographs that the model has by another one.
     """
     notes = list(told or ())
     path, model = _largest(folder, project.models, notes)
-    images = model.images
+    images = [image._replace(name=files_of.get(image.name, image.name)) for image in model.images]
     mask_files = find_masks(project.masks, [image.name for image in images])
     files = [(_photograph(folder, project, image.name), mask) for image, mask in zip(images, mask_files, strict=True)]
     lenses = [_lens(model.cameras[image.camera], f"{path}: image {image.name}") for image in images]
@@ -119,6 +126,8 @@ def views_from_project(
         Posed(f"image {image.name}", picture, mask, image.pose, matrix, size, distortion, fisheye)
         for image, (picture, mask), (matrix, size, distortion, fisheye) in zip(images, files, lenses, strict=True)
     ]
+    if not any(mask_files) and (others := unused_masks(project.masks.parent)) is not None:
+        notes.append(f"{folder}: no masks are taken, though {others} holds pictures; expected them in {project.masks}")
     if told is None:
         notes += _unregistered(folder, project.images, {image.name for image in images})
     return views_from_posed(
@@ -187,7 +196,7 @@ def _unregistered(folder: Path, place: Path, registered: set[str]) -> list[str]:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(filter(is_picture, folder.rglob("*")))
 
 
 def read_model(model: Path) -> Model:
@@ -256,8 +265,6 @@ def _check_whole(model: Path, content: Any) -> None:
 
 def _photograph(folder: Path, project: Project, name: str) -> Path:
     path = project.images / name
-    if not path.is_file() and (project.images / name.removesuffix(".jpg")).is_file():
-        return project.images / name.removesuffix(".jpg")  # structure from motion had a copy of it
     if not path.is_file():
         raise ReconError(f"{folder}: image {name}: no such file in {project.images}")
     return path
@@ -275,10 +282,10 @@ def find_masks(folder: Path, names: list[str]) -> list[Path | None]:
         by_name.setdefault(_plain_suffix(path.relative_to(folder)), []).append(path)
     found = []
     for name in names:
-        name = name if not _is_copy(name) else name.removesuffix(".jpg")
         keys = [name + ".png", name, *(PurePosixPath(name).with_suffix(suffix).as_posix() for suffix in SUFFIXES)]
         keys = list(dict.fromkeys(_plain_suffix(PurePosixPath(key)) for key in keys))
-        fitting = [path for key in keys for path in by_name.get(key, [])]
+        exact = [folder / f"{name}.png"] if (folder / f"{name}.png") in pictures else []
+        fitting = exact or [path for key in keys for path in by_name.get(key, [])]
         if len(fitting) > 1:
             raise ReconError(f"{root}: image {name} has several masks: {', '.join(map(str, fitting))}; expected one")
         found.append(fitting[0] if fitting else None)
@@ -290,11 +297,6 @@ def find_masks(folder: Path, names: list[str]) -> list[Path | None]:
             f"called like a photograph; expected {expected}"
         )
     return found
-
-
-def _is_copy(name: str) -> bool:
-    """Whether a model's image is a copy as JPEG that structure from motion was given of another kind of picture."""
-    return PurePosixPath(name).suffix == ".jpg" and PurePosixPath(name).with_suffix("").suffix.lower() in SUFFIXES
 
 
 def _plain_suffix(path: PurePath) -> str:

@@ -64,9 +64,7 @@ def extract(
     frame = None if like is None else load_views(like)
     if frame is not None and sphere is not None:
         raise ReconError(f"{source}: '--sphere' and '--like' both say where the unit sphere is; expected one of them")
-    if size is None and frame is not None:
-        size = frame.metadata.get("settings", {}).get("size")
-    wishes = Wishes(frame, sphere, size, color_space, marker)
+    wishes = Wishes(frame, sphere, size, color_space, marker, None if frame is None else _size_of(frame))
     views = read_source(source, set_name, mesh, wishes, light_cosine, object_name, out)
     if hold_out is not None:
         views, held_out = split(views, hold_out, source, own_scale=like is None)
@@ -74,6 +72,13 @@ def extract(
     save_views(views, out)
     say(views.metadata.get("warnings", ()))
     return views
+
+
+def _size_of(views: Views) -> int | None:
+    """Pixels along each side of views that photographs were resampled to; None of others."""
+    settings = views.metadata.get("settings")
+    size = settings.get("size") if isinstance(settings, dict) else None
+    return size if isinstance(size, int) else None
 
 
 def held_out_path(out: Path) -> Path:

@@ -49,6 +49,8 @@ class Wishes(NamedTuple):
         size: pixels along each side of a view.
         color_space: what the samples of pictures are, whatever the files say.
         marker: millimetres along a side of an ArUco marker in the photographs, which tells the scale.
+        like_size: the `size` of the set whose frame is taken over, where that was made of photographs; it holds where
+            no size is said.
     """
 
     like: Frame | None = None
@@ -56,6 +58,7 @@ class Wishes(NamedTuple):
     size: int | None = None
     color_space: ColorSpace | None = None
     marker: float | None = None
+    like_size: int | None = None
 
 
 NO_WISHES = Wishes()
@@ -146,7 +149,8 @@ def framed(
             for is in no picture, or holds a camera; the marker wished for cannot be placed.
     """
     marker = None if wishes.marker is None else MarkerFinder(wishes.marker)
-    looked = _look(shots, wishes.size, marker)
+    side = wishes.size or wishes.like_size
+    looked = _look(shots, side, marker)
     scale = None if marker is None else marker.scale(source)
     poses = np.stack([photo.pose for photo in looked.photos])
     if wishes.sphere is not None:
@@ -158,7 +162,7 @@ def framed(
         plain = looked.masks(shots, missing) is None and framed_by != "black background"
         squares = _squares(world_from_unit, poses, MARGIN if plain else 0.0)
         shown, notes = _shown(squares, looked, shots, source)
-        size = wishes.size or _resolution(squares, looked, shown)
+        size = side or _resolution(squares, looked, shown)
         photos = _resample(shots, squares, shown, size)
     names = [shots[i].name for i in shown]
     masks, known = common_masks(photos, names, missing), known_pixels(photos, names)

@@ -134,13 +134,20 @@ def _sensor(element: ElementTree.Element | None, where: str) -> _Sensor:
     size = calibration.find("resolution") if calibration.find("resolution") is not None else element.find("resolution")
     if size is None:
         raise ReconError(f"{where}: its sensor has no resolution")
-    width, height = (int(size.get(key, "0")) for key in ("width", "height"))
+    width, height = (
+        int(_numbers(size.get(key, "0"), 1, f"{where}: {key} of the resolution")[0]) for key in ("width", "height")
+    )
 
     def value(name: str) -> float:
         text = calibration.findtext(name)
         return float(_numbers(text, 1, f"{where}: {name}")[0]) if text else 0.0
 
-    focal = value("f") or value("fx")
+    focal = value("f")
+    if not focal and value("fx"):
+        raise ReconError(
+            f"{where}: its calibration has 'fx', as files of PhotoScan before 1.2 have, whose principal point means "
+            "something else; expected 'f': export the cameras again"
+        )
     if focal <= 0:
         raise ReconError(f"{where}: its focal length must be positive")
     if abs(value("b2")) > 1e-3 * focal or (kind == "frame" and value("k4")):

@@ -35,8 +35,8 @@ def views_from_neus(folder: Path, set_name: str, wishes: Wishes) -> Views:
     """The viewpoint set of the folder; where nothing else is wished for, the unit sphere is the file's.
 
     Raises:
-        ReconError: the file is damaged, or lacks a picture's matrices; numbers of masks and pictures differ; a matrix
-            is no camera.
+        ReconError: the file is damaged, or lacks a picture's matrices; numbers of matrices, masks and pictures
+            differ; a matrix is no camera.
     """
     path = find_neus(folder)
     assert path is not None  # the caller has found it
@@ -46,6 +46,12 @@ def views_from_neus(folder: Path, set_name: str, wishes: Wishes) -> Views:
         raise ReconError(f"{folder}: image/ holds no picture")
     if masks and len(masks) != len(pictures):
         raise ReconError(f"{folder}: image/ holds {len(pictures)} pictures, mask/ {len(masks)}; expected as many")
+    count = sum(key.startswith("world_mat_") and not key.startswith("world_mat_inv") for key in arrays)
+    if count > len(pictures):
+        raise ReconError(
+            f"{path}: has {count} of world_mat_i, which go with the pictures by their order, but image/ holds "
+            f"{len(pictures)}; expected as many"
+        )
     posed = []
     for i, picture in enumerate(pictures):
         pose, intrinsics = _camera(_matrix(arrays, f"world_mat_{i}", path), f"{path}: key 'world_mat_{i}'")

@@ -17,6 +17,9 @@ from recon.images.photograph import SUFFIXES, ColorSpace, read_mask, read_pictur
 from recon.images.raw import Development, development
 from recon.views import Views
 
+INSPECTION = ".inspection.png"
+"""How the pictures of `recon inspect` end, which lie beside what they are of."""
+
 
 class Posed(NamedTuple):
     """A photograph that has not been read, with its camera.
@@ -106,11 +109,25 @@ def _read(posed: Posed, colors: tuple[ColorSpace | None, Development | None], so
 
 def pictures_in(folder: Path) -> list[Path]:
     """The pictures of a folder, by name; none where there is no such folder."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(filter(is_picture, folder.iterdir())) if folder.is_dir() else []
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is called like a picture, and is neither hidden, such as what macOS puts beside each file on a
+    foreign disk, nor what `recon inspect` draws."""
+    ours = path.name.startswith(".") or path.name.endswith(INSPECTION)
+    return path.suffix.lower() in SUFFIXES and not ours and path.is_file()
 
 
 def by_stem(folder: Path) -> dict[str, Path]:
     """The pictures of a folder by their names without suffix."""
     return {path.stem: path for path in pictures_in(folder)}
+
+
+def unused_masks(folder: Path) -> Path | None:
+    """A folder of masks that nothing refers to."""
+    for each in sorted(folder.iterdir()):
+        named = each.name.lower() in ("mask", "masks") and each.is_dir()
+        if named and pictures_in(each):
+            return each
+    return None

@@ -13,12 +13,15 @@ folder beside the views, so that the same command goes on where it was stopped:
 
 import hashlib
 import json
+import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
@@ -26,12 +29,13 @@ from PIL import Image
 from recon.capture.colmap import Project, find_masks, find_pictures, views_from_project
 from recon.capture.framing import NO_WISHES, Wishes
 from recon.capture.notes import listed
+from recon.capture.posed import pictures_in
 from recon.capture.progress import Progress
 from recon.capture.upright import as_held, upright
 from recon.errors import ReconError
 from recon.files import atomic, writable_folder
 from recon.images import raw
-from recon.images.photograph import SUFFIXES, read_mask, read_picture
+from recon.images.photograph import SUFFIXES, ColorSpace, read_mask, read_picture
 from recon.images.pictures import tone_map, write_picture
 from recon.views import Views
 
@@ -78,15 +82,25 @@ def views_from_pictures(folder: Path, out: Path, set_name: str, wishes: Wishes =
     place = find_pictures(folder)
     if place is None:
         raise ReconError(f"{folder}: holds no picture; expected {', '.join(SUFFIXES)}")
-    found = sorted(path.name for path in place.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
-    names, notes = _one_a_photograph(found, folder)
+    names, notes = _one_a_photograph([path.name for path in pictures_in(place)], folder)
     masks, work = folder / "masks", work_folder(out)
     outlines = find_masks(masks, names)
-    readable = _readable(place, names, work / "pictures")
-    pictures = Pictures(*readable, outlines)
-    models, more = reconstruct(pictures, work, str(folder))
+    if not (work / "sparse" / "0").is_dir():
+        _check_readable(place, names, wishes.color_space)
+    at, called = _readable(place, names, work / "pictures")
+    models, more = reconstruct(Pictures(at, called, outlines), work, str(folder))
     project = Project(place, masks, [models / "0"])
-    return views_from_project(project, folder, set_name, wishes, [*notes, *more])
+    files_of = dict(zip(called, names, strict=True))
+    return views_from_project(project, folder, set_name, wishes, [*notes, *more], files_of)
+
+
+def _check_readable(place: Path, names: list[str], color_space: ColorSpace | None) -> None:
+    """Raise `ReconError` for a picture that views could not be made of, before minutes are spent on its features."""
+    how = raw.development(place / name for name in names)
+    with Progress("reading", len(names)) as progress:
+        for name in names:
+            read_picture(place / name, color_space, how)
+            progress.advance()
 
 
 def _one_a_photograph(names: list[str], folder: Path) -> tuple[list[str], list[str]]:
@@ -99,12 +113,14 @@ def _one_a_photograph(names: list[str], folder: Path) -> tuple[list[str], list[s
 
 def _readable(place: Path, names: list[str], copies: Path) -> tuple[Path, list[str]]:
     """A folder where COLMAP can read all of the pictures, and their names there: `place`, or links and copies, as JPEG
-    called `NAME.jpg`, of those that are neither JPEG, PNG nor TIFF."""
+    called `NAME.jpg`, of those that are neither JPEG, PNG nor TIFF. Names with spaces, at which COLMAP parts its lists,
+    are written as in an address."""
     strange = [name for name in names if Path(name).suffix.lower() not in PLAIN]
-    if not strange:
+    if not strange and not any(map(_is_parted, names)):
         return place, names
     writable_folder(copies)
-    called = [f"{name}.jpg" if name in strange else name for name in names]
+    plain = [quote(name) if _is_parted(name) else name for name in names]
+    called = [f"{new}.jpg" if name in strange else new for name, new in zip(names, plain, strict=True)]
     how = raw.development(place / name for name in names)
     with Progress("developing", len(names)) as progress:
         for name, copy in zip(names, called, strict=True):
@@ -112,7 +128,7 @@ def _readable(place: Path, names: list[str], copies: Path) -> tuple[Path, list[s
             if name not in strange:
                 target.unlink(missing_ok=True)
                 target.symlink_to((place / name).resolve())
-            elif not target.is_file() or target.stat().st_mtime < (place / name).stat().st_mtime:
+            elif not target.is_file() or target.stat().st_mtime_ns != (place / name).stat().st_mtime_ns:
                 _copy(place / name, target, how)
             progress.advance()
     return copies, called
@@ -124,6 +140,13 @@ def _copy(path: Path, target: Path, how: raw.Development | None) -> None:
     shown = Image.fromarray(tone_map(color / max(float(np.quantile(color, 0.99)), 1e-9)))
     with atomic(target) as temporary:
         shown.save(temporary, format="JPEG", quality=95, exif=_lens_exif(path))
+    # Of the same time, so that any other photograph of that name is told from this one.
+    os.utime(target, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+
+
+def _is_parted(name: str) -> bool:
+    """Whether COLMAP does not take `name` for one in a list: it has a space, or begins like a comment."""
+    return name.startswith("#") or len(name.split()) != 1
 
 
 def _lens_exif(path: Path) -> Image.Exif:
@@ -234,7 +257,8 @@ def _exif(path: Path) -> tuple[tuple[int, int], str | None, float | None]:
             exif = image.getexif()
             details = exif.get_ifd(EXIF)
             focal = details.get(FOCAL_LENGTH) or details.get(FOCAL_35MM)
-            return image.size, exif.get(272), float(focal) if focal else None
+            focal = float(focal) if focal else math.nan  # 0/0 is what a lens without a chip says
+            return image.size, exif.get(272), focal if math.isfinite(focal) else None
     except Exception as error:  # Pillow's errors for damaged files have no common base
         raise ReconError(f"{path}: not a readable picture: {' '.join(str(error).split())}") from error
 

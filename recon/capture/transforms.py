@@ -21,6 +21,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from recon.capture.framing import NO_WISHES, Points, Wishes, framed
 from recon.capture.notes import listed, merged
 from recon.capture.photographs import Photo, Shot, like_picture, picture_notes, upright
+from recon.capture.posed import unused_masks
 from recon.capture.poses import rigid_pose, scale_note
 from recon.capture.provenance import provenance
 from recon.errors import ReconError
@@ -338,15 +339,6 @@ def _search(folder: Path, name: str) -> list[Path]:
             return [base.with_name(file) for file in same]
     found = [f for f in files if Path(f).stem == base.name and Path(f).suffix.lower() in SUFFIXES]
     return [base.with_name(f) for f in sorted(found, key=lambda f: (SUFFIXES.index(Path(f).suffix.lower()), f))]
-
-
-def unused_masks(folder: Path) -> Path | None:
-    """A folder of masks that nothing refers to."""
-    for each in sorted(folder.iterdir()):
-        named = each.name.lower() in ("mask", "masks") and each.is_dir()
-        if named and any(file.suffix.lower() in SUFFIXES for file in each.iterdir()):
-            return each
-    return None
 
 
 def _shot(transforms: Transforms, frame: Listed, path: Path, how: Development | None, notes: list[str]) -> Shot:

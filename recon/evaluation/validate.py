@@ -27,7 +27,6 @@ from recon.evaluation.sheet import COLUMNS, comparison_sheet
 from recon.evaluation.surface_file import SurfaceFile
 from recon.evaluation.turntable import write_relit_turntable, write_turntable
 from recon.files import atomic, writable_folder
-from recon.frames import frame_scale
 from recon.geometry.meshes import load_mesh
 from recon.geometry.metrics import GeometryMetrics, geometry_metrics, near_unit
 from recon.images.metrics import mean_metrics
@@ -51,7 +50,6 @@ from recon.run_folder import (
 )
 from recon.stored_views import StoredViews
 from recon.views import Views
-from recon.views_checks import ROTATION_TOLERANCE
 
 FITTED = "fitted to each view and channel"
 """What a prediction's strength is where strengths were learned: those of views that were not fitted are not known."""
@@ -88,7 +86,6 @@ def validate(
             raise ReconError(f"--views {name}=…: the name must be a plain file name, other than {RESERVED_SETS}")
     folder = ValidationFolder(writable_folder(out))
     model = load_model(run).to("cuda" if torch.cuda.is_available() else "cpu")
-    _check_frame(model, run)
     # All inputs are read and checked before the first output is written.
     sets = {name: _Set(name, StoredViews(path), model, run) for name, path in views.items()}
     if model.device.type == "cpu":
@@ -266,19 +263,6 @@ def _check_finite(found: Match, views: _Set, first: int) -> None:
             f"{RunFolder(views.run).file(MODEL)}: the model predicts radiance that is not finite "
             f"in view {first + int(bad.argmax())} of '{views.name}'"
         )
-
-
-def _check_frame(model: Model, run: Path) -> None:
-    """Raise `ReconError` where the model's frame or radiance scale is none."""
-    path, matrix = RunFolder(run).file(MODEL), model.world_from_unit
-    if not (np.isfinite(model.radiance_scale) and model.radiance_scale > 0):
-        raise ReconError(f"{path}: key 'radiance_scale' must be a positive number, got {model.radiance_scale}")
-    if matrix.shape == (4, 4) and np.isfinite(matrix).all() and (matrix[3] == (0, 0, 0, 1)).all():
-        block = matrix[:3, :3]
-        scale = frame_scale(matrix)
-        if scale > 0 and np.allclose(block @ block.T / scale**2, np.eye(3), atol=ROTATION_TOLERANCE):
-            return
-    raise ReconError(f"{path}: key 'world_from_unit' must be a similarity (rotation, scale, translation)")
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

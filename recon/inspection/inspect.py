@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from recon.capture.posed import INSPECTION
 from recon.files import atomic
 from recon.inspection.coverage import coverage
 from recon.inspection.falloff import falloff
@@ -26,7 +27,7 @@ def inspect(path: Path, out: Path | None = None) -> None:
     measures, covered = measure(views), coverage(outlined(views))
     fall = falloff(views, measures, covered)
     findings = [*find(views, measures, covered, fall), *_noted(views)]
-    picture = (path.parent if out is None else out) / f"{path.stem}.inspection.png"
+    picture = (path.parent if out is None else out) / f"{path.stem}{INSPECTION}"
     title = heading(path, views)
     with atomic(picture) as temporary:
         draw(title, views, covered, fall, findings).savefig(temporary, format="png")

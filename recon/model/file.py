@@ -17,6 +17,7 @@ from recon.files import atomic
 from recon.frames import frame_scale
 from recon.model.model import Model, SurfaceMesh
 from recon.run_folder import MODEL, VERSION, RunFolder
+from recon.views_checks import ROTATION_TOLERANCE
 
 PER_VIEW = ("light.log_strength", "poses.twists")
 """Weights that have a row for each training view."""
@@ -53,9 +54,23 @@ def load_model(run: str | Path) -> Model:
             views=max(len(content["weights"].get(name, ())) for name in PER_VIEW),
         )
         model.load_state_dict(content["weights"])
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        _check_frame(model, path)
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise ReconError(f"{path}: holds no model of this version of recon: {_one_line(error)}") from error
     return model.eval()
+
+
+def _check_frame(model: Model, path: Path) -> None:
+    """Raise `ReconError` where the model's frame or radiance scale is none."""
+    matrix = model.world_from_unit
+    if not (np.isfinite(model.radiance_scale) and model.radiance_scale > 0):
+        raise ReconError(f"{path}: key 'radiance_scale' must be a positive number, got {model.radiance_scale}")
+    if matrix.shape == (4, 4) and np.isfinite(matrix).all() and (matrix[3] == (0, 0, 0, 1)).all():
+        block = matrix[:3, :3]
+        scale = frame_scale(matrix)
+        if scale > 0 and np.allclose(block @ block.T / scale**2, np.eye(3), atol=ROTATION_TOLERANCE):
+            return
+    raise ReconError(f"{path}: key 'world_from_unit' must be a similarity (rotation, scale, translation)")
 
 
 def save_light(model: Model, path: Path) -> None:
