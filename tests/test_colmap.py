@@ -276,6 +276,35 @@ def test_masks_by_other_spellings(tmp_path: Path, pictures: tuple[np.ndarray, np
         read(folder)
 
 
+def test_a_mask_by_colmap_s_own_name_goes_before_others(
+    tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray]
+) -> None:
+    folder = model(tmp_path / "pot", pictures)
+    imageio.imwrite(folder / "masks" / "b.PNG.png", np.full_like(pictures[1][0], 255))  # of a b.PNG
+    views, notes = noted(folder)
+    assert views.masks is not None and np.array_equal(views.masks, pictures[1][::-1]) and notes == []
+
+
+@pytest.mark.parametrize("name", ["mask", "Masks"])
+def test_masks_in_another_folder_are_told(tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray], name: str) -> None:
+    folder = model(tmp_path / "pot", pictures)
+    (folder / "masks").rename(folder / "elsewhere")
+    (folder / "elsewhere").rename(folder / name)
+    views, notes = noted(folder)
+    assert views.masks is None
+    assert f"no masks are taken, though {folder / name} holds pictures; expected them in {folder / 'masks'}" in notes
+
+
+def test_what_macos_and_inspect_leave_beside_photographs_is_none(
+    tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray]
+) -> None:
+    folder = model(tmp_path / "pot", pictures)
+    for name in ("._a.png", "views.inspection.png"):
+        (folder / "images" / name).write_bytes(b"no picture")
+        (folder / "masks" / name).write_bytes(b"no picture")
+    assert noted(folder)[1] == []
+
+
 def test_the_camera_s_size_tells_whether_a_photograph_is_to_be_turned(
     tmp_path: Path, pictures: tuple[np.ndarray, np.ndarray]
 ) -> None:

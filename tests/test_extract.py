@@ -1,5 +1,6 @@
 """Extraction as a whole: which source is read how, what is written, and what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from recon.capture.paths import arc
 from recon.cli import main
 from recon.errors import ReconError
 from recon.geometry.meshes import load_mesh
-from recon.views import load_views
+from recon.views import load_views, save_views
 
 TINY = Path(__file__).parents[1] / "config" / "scenes" / "tiny.yaml"
 
@@ -38,6 +39,17 @@ def test_like_spares_the_training_set_but_changes_nothing(tmp_path: Path) -> Non
     extract(TINY, tmp_path / "b.npz", set_name="below", like=tmp_path / "front.npz")
     a, b = load_views(tmp_path / "a.npz"), load_views(tmp_path / "b.npz")
     assert np.array_equal(a.images, b.images) and np.array_equal(a.camera_to_world, b.camera_to_world)
+
+
+def test_the_size_of_photographs_does_not_go_with_what_is_rendered(tmp_path: Path) -> None:
+    """`--like` a set that photographs were resampled to."""
+    keyframes, mesh = keyframes_and_mesh(tmp_path)
+    extract(keyframes, tmp_path / "a.npz", mesh=mesh)
+    views = load_views(tmp_path / "a.npz")
+    for settings in ({"size": 12}, None):
+        save_views(replace(views, metadata={**views.metadata, "settings": settings}), tmp_path / "like.npz")
+        extract(keyframes, tmp_path / "b.npz", mesh=mesh, like=tmp_path / "like.npz")
+        assert np.array_equal(load_views(tmp_path / "b.npz").images, views.images)
 
 
 def test_keyframes_and_a_mesh_in_the_unit_sphere_keep_their_frame(tmp_path: Path) -> None:

@@ -255,6 +255,14 @@ def _neus_skewed(folder: Path) -> Path:
     return folder
 
 
+def _neus_without_picture(folder: Path) -> Path:
+    """Its matrices are by position: all that follow would be another camera's."""
+    neus(folder)
+    for place in ("image", "mask"):
+        (folder / place / "001.png").unlink()
+    return folder
+
+
 def _neus_fewer_masks(folder: Path) -> Path:
     neus(folder)
     (folder / "mask" / "000.png").unlink()
@@ -299,6 +307,7 @@ def _metashape_changed(before: str, after: str) -> Callable[[Path], Path]:
     [
         (_neus_without_matrix, "cameras_sphere.npz: key 'world_mat_2' is missing"),
         (_neus_skewed, "key 'world_mat_1': its pixels are skewed"),
+        (_neus_without_picture, "cameras_sphere.npz: has 4 of world_mat_i, .*, but image/ holds 3; expected as many"),
         (_neus_fewer_masks, r"image/ holds 4 pictures, mask/ 3"),
         (_iron_broken, "cam_dict_norm.json: '0.png': 'K' must be 16 numbers"),
         (_iron_missing_picture, "1.png: no such picture"),
@@ -309,6 +318,8 @@ def _metashape_changed(before: str, after: str) -> Callable[[Path], Path]:
         (_metashape_changed("<b1>", "<b2>4</b2><b1>"), "'b2' and 'k4' have no counterpart"),
         (_metashape_changed('label="IMG_0"', 'label="IMG_7"'), "camera IMG_7: no photograph of that name"),
         (_metashape_changed("<f>41.0</f>", "<f>many</f>"), "camera IMG_0: f: expected 1 finite numbers"),
+        (_metashape_changed("<f>41.0</f>", "<fx>41.0</fx><fy>43</fy>"), "camera IMG_0: its calibration has 'fx'"),
+        (_metashape_changed('width="32"', 'width="wide"'), "camera IMG_0: width of the resolution: expected 1 finite"),
     ],
 )
 def test_bad_data_is_one_line(tmp_path: Path, make: Callable[[Path], Path], message: str) -> None:

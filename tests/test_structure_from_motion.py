@@ -1,6 +1,7 @@
 """Pictures without poses: small photographs of a ball with a pattern, placed, kept, and gone on with."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
 from scipy.ndimage import map_coordinates
 
 from recon.camera import look_at
@@ -217,6 +219,49 @@ def test_pictures_that_colmap_cannot_read_are_given_to_it_as_copies(tmp_path: Pa
     # Views are made of the pictures themselves, in linear light.
     assert np.unique(views.images).size > 300
     assert _similarity(views.camera_to_world, eyes(8)) is not None
+
+
+def test_another_picture_of_the_same_name_is_copied_anew_whatever_its_age(tmp_path: Path) -> None:
+    import OpenEXR
+
+    for level, age in ((0.2, 2_000_000_000), (0.8, 1_000_000_000)):
+        path, pixels = tmp_path / "a.exr", np.tile(np.float32([1, level, level]), (4, 4, 1))
+        OpenEXR.File({"type": OpenEXR.scanlineimage}, {"RGB": OpenEXR.Channel(pixels)}).write(str(path))
+        os.utime(path, (age, age))
+        place, (name,) = structure_from_motion._readable(tmp_path, ["a.exr"], tmp_path / "copies")
+        copied = imageio.imread(place / name)[0, 0]
+        assert copied[0] > 250 and (copied[1] > 200) == (level > 0.5)
+
+
+def test_names_with_spaces_and_files_that_are_no_photographs(tmp_path: Path) -> None:
+    """COLMAP parts its lists at spaces, and comments begin with #."""
+    folder = write(tmp_path / "ball", 6)
+    for i in range(6):
+        (folder / f"{i:02}.jpg").rename(folder / (f"#{i}.jpg" if i == 3 else f"IMG ({i}).jpg"))
+    (folder / "._IMG (0).jpg").write_bytes(b"what macOS leaves")
+    (folder / "views.inspection.png").write_bytes(b"ours")
+    extract(folder, tmp_path / "v.npz")
+    views = load_views(tmp_path / "v.npz")
+    names = ["#3.jpg", *(f"IMG ({i}).jpg" for i in (0, 1, 2, 4, 5))]
+    assert views.metadata["settings"]["images"] == names
+    assert _similarity(views.camera_to_world, eyes(6)[[3, 0, 1, 2, 4, 5]]) is not None
+
+
+def test_a_picture_that_views_cannot_be_made_of_is_told_before_features_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write(tmp_path / "ball", 3)
+    Image.new("CMYK", (WIDTH, HEIGHT)).save(folder / "01.jpg")
+    monkeypatch.setattr(structure_from_motion, "_features", lambda *ignored: pytest.fail("too late"))
+    with pytest.raises(ReconError, match=r"01\.jpg: "):
+        extract(folder, tmp_path / "v.npz")
+
+
+def test_a_lens_that_says_no_focal_length_is_one_camera(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[37386] = IFDRational(0, 0)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", exif=exif)
+    assert structure_from_motion._exif(tmp_path / "a.jpg") == ((8, 8), None, None)
 
 
 def test_a_raw_file_is_taken_in_place_of_the_picture_beside_it() -> None:

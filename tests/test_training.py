@@ -255,6 +255,21 @@ def test_a_missing_or_foreign_model_is_named(tmp_path: Path) -> None:
         load_model(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("radiance_scale", "much", "holds no model of this version"),
+        ("radiance_scale", -1.0, "key 'radiance_scale' must be a positive number"),
+        ("world_from_unit", torch.diag(torch.tensor([1.0, 2, 1, 1])), "key 'world_from_unit' must be a similarity"),
+    ],
+)
+def test_a_model_with_an_odd_frame_is_named(run: Path, tmp_path: Path, key: str, value: object, message: str) -> None:
+    content = torch.load(run / "model.pt", weights_only=True)
+    torch.save({**content, key: value}, tmp_path / "model.pt")
+    with pytest.raises(ReconError, match=message):
+        load_model(tmp_path)
+
+
 def test_a_model_of_an_earlier_format_is_refused_by_name(tmp_path: Path) -> None:
     torch.save({"format": 1, "config": {}, "weights": {}}, tmp_path / "model.pt")
     with pytest.raises(ReconError, match="model.pt: a model of format 1, which an earlier version of recon wrote"):
