@@ -94,7 +94,7 @@ def test_a_log_gets_a_line_for_what_is_done_and_one_now_and_then_for_how_far_it_
     assert shown == "recon: looking at 2 views\n 25%  iteration 50  loss 0.12500  level 3  1:30 left\n"
 
 
-def test_on_a_terminal_what_is_shown_takes_the_place_of_what_was_and_is_gone_at_the_end(
+def test_on_a_terminal_how_far_it_is_takes_the_place_of_what_was_and_is_gone_at_the_end(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
@@ -104,7 +104,21 @@ def test_on_a_terminal_what_is_shown_takes_the_place_of_what_was_and_is_gone_at_
     line.close()
     line.close()
     shown = capsys.readouterr().err.split("\r\x1b[K")
-    assert shown == ["", "recon: looking at 2 views", " 50%  frame 1 of 2", ""]
+    assert shown == ["recon: looking at 2 views\n", " 50%  frame 1 of 2", ""]
+
+
+def test_what_is_done_now_takes_the_live_line_away(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    line = ProgressLine()
+    line.show(0.5, "frame 1 of 2")
+    line.say("writing")
+    print("recon: warning: other lines begin where a line begins", file=sys.stderr)
+    clear = "\r\x1b[K"
+    assert capsys.readouterr().err == (
+        f"{clear} 50%  frame 1 of 2{clear}recon: writing\nrecon: warning: other lines begin where a line begins\n"
+    )
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -38,8 +38,10 @@ class ProgressLine:
         self._write(f"{fraction:4.0%}  {rest}")
 
     def say(self, what: str) -> None:
-        """Show at once what is done now, where that takes seconds; on a terminal what is shown next takes its place."""
-        self._write(f"recon: {what}")
+        """Show at once what is done now, where that takes seconds. It stays, for other lines may follow."""
+        self.close()
+        if not self._quiet:
+            print(f"recon: {what}", file=self._stream, flush=True)
 
     def _write(self, text: str) -> None:
         if self._quiet:
@@ -49,7 +51,7 @@ class ProgressLine:
         self._drawn = self._live
 
     def close(self) -> None:
-        """Leave the live line."""
+        """Take the live line away, so that other lines do not stick to it."""
         if self._drawn:
             self._stream.write("\r\x1b[K")
             self._stream.flush()

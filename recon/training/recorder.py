@@ -85,6 +85,10 @@ class Recorder:
         """Show what is done now."""
         self._line.say(what)
 
+    def clear(self) -> None:
+        """Take the live line away, before other lines."""
+        self._line.close()
+
     @torch.no_grad()
     def checkpoint(self, between: Callable[[], None]) -> dict[str, UInt8[np.ndarray, "h w 3"]]:
         """Validate, and keep weights and shape. `between` is called before each set and may raise there.

@@ -132,10 +132,11 @@ def _train(
         state = states.resume(options.restart)
         progress = Progress(config.train.iterations, None if options.max_minutes is None else 60 * options.max_minutes)
         stopping = EarlyStopping(config.train.early_stopping)
-        for doubt in [] if options.doubts is None else options.doubts(inputs.views, config):
-            print(f"recon: warning: {views}: {doubt}", file=sys.stderr)
         count, height, width = inputs.views.images.shape[:3]
         line.say(f"looking at {count} views of {width}x{height}")
+        if options.doubts is not None and not (state and state["finished"]):
+            for doubt in options.doubts(inputs.views, config):
+                print(f"recon: warning: {views}: {doubt}", file=sys.stderr)
         model = initial_model(config, inputs.views, device)
         optimisation = Optimisation(model, TrainingData.from_views(inputs.views, device), progress)
         if state is not None:

@@ -55,6 +55,7 @@ class Trainer:
         except Interrupted as interrupted:
             self._settle()
             self._save()
+            self._recorder.clear()
             where = f"iteration {self._optimisation.progress.iteration}"
             print(f"recon: {interrupted} at {where}; the same command goes on from there", file=sys.stderr)
             raise interrupted.exit() from None
@@ -77,6 +78,7 @@ class Trainer:
                 self._save()
         self._settle()
         if self._stopping.over:
+            self._recorder.clear()
             print(f"recon: stopped at iteration {progress.iteration}: {self._stopping}", file=sys.stderr)
         else:
             self._checkpoint(interruption)
