@@ -15,7 +15,7 @@ from recon.cli import main
 from recon.config import load_config
 from recon.errors import ReconError
 from recon.images.black import BLACK
-from recon.inspection.contact_sheet import best_columns, shown_views
+from recon.inspection.contact_sheet import BEYOND, _tile, best_columns, shown_views
 from recon.inspection.coverage import coverage
 from recon.inspection.doubts import doubts
 from recon.inspection.falloff import Falloff, falloff
@@ -247,6 +247,14 @@ def test_views_are_named_in_spans() -> None:
     assert spans((0, 1, 2, 5, 7, 8)) == "0–2, 5, 7–8"
     assert Finding("x", "is odd", (3,)).line() == "view 3: is odd"
     assert Finding("x", "is odd", (3, 4)).line() == "views 3–4: is odd"
+
+
+def test_a_tile_is_grey_where_no_photograph_shows_anything(around: Views) -> None:
+    known = np.full(around.images.shape[:3], 255, np.uint8)
+    known[2, :, :16] = 0
+    tile = _tile(replace(around, known=known), 2, 2)
+    assert tile.shape == (16, 16, 3) and (tile[:, :8] == BEYOND).all()
+    assert np.array_equal(tile[:, 8:], _tile(around, 2, 2)[:, 8:])
 
 
 def test_tiles() -> None:

@@ -1,7 +1,7 @@
 """Thumbnails of the views, with the outlines of their masks and of the unit sphere."""
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt8
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
@@ -18,6 +18,9 @@ TILES = 48
 GAP = 0.05
 """Between tiles, relative to their longer side."""
 
+BEYOND = 222
+"""Level of what no photograph shows."""
+
 Extent = tuple[float, float, float, float]
 """Left, right, bottom, top."""
 
@@ -33,7 +36,7 @@ def draw_contact_sheet(axes: Axes, views: Views, flagged: list[int]) -> None:
     for k, view in enumerate(chosen):
         left, top = (k % columns) * (wide + GAP), (k // columns) * (high + GAP)
         extent = (left, left + wide, top + high, top)
-        axes.imshow(tone_map(views.images[view, ::stride, ::stride]), extent=extent, zorder=1)
+        axes.imshow(_tile(views, view, stride), extent=extent, zorder=1)
         if views.masks is not None:
             _outline(axes, views.masks[view, ::stride, ::stride] > 0, extent)
         if views.masks is not None and view in holes:
@@ -53,6 +56,14 @@ def draw_contact_sheet(axes: Axes, views: Views, flagged: list[int]) -> None:
             note, (1, 0), (0, -4), "axes fraction", "offset points", color=GREY, fontsize=9, ha="right", va="top"
         )
     axes.set_axis_off()
+
+
+def _tile(views: Views, view: int, stride: int) -> UInt8[np.ndarray, "r c 3"]:
+    """Every `stride`-th pixel as a screen shows it, and plain grey where the photograph ends."""
+    shown = tone_map(views.images[view, ::stride, ::stride])
+    if views.known is not None:
+        shown[views.known[view, ::stride, ::stride] == 0] = BEYOND
+    return shown
 
 
 def shown_views(count: int, flagged: list[int]) -> list[int]:
