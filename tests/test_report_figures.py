@@ -82,6 +82,45 @@ def test_a_background_is_found_in_the_photographs(tmp_path: Path) -> None:
     assert len(figures_of(lit)["figure5_background"].drawn().axes) == 4 * 6
 
 
+def test_a_run_before_something_goes_before_one_that_models_nothing_to_see(tmp_path: Path) -> None:
+    """A field before black is the better run, and its picture of a background is black."""
+    dark, lit = write_run(tmp_path / "dark", 0.001), write_run(tmp_path / "lit", 0.004, lit_border=True)
+    plain = write_run(tmp_path / "plain", 0.002, lit_border=True)
+    for run in (dark, lit):
+        for path in (run / "validation" / "front").glob("*_prediction.png"):
+            for kind in ("object", "background"):
+                imageio.imwrite(path.with_name(path.name.replace("prediction", kind)), imageio.imread(path))
+    assert figures_of(dark)["figure5_background"].found is None
+    assert "lit" in figures_of(dark, plain, lit)["figure5_background"].caption
+
+
+def test_many_runs_are_rows_of_dots(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path / f"scene_{i % 2}" / f"a-run-with-a-long-name-{i:02}", 0.004 + i / 1000) for i in range(23)
+    ]
+    publish(runs[0], {"full": 0.01483})
+    figures = figures_of(*runs)
+    axes = figures["errors"].drawn().axes[0]
+    assert len(axes.get_yticklabels()) == 23
+    assert [len(dots.get_offsets()) for dots in axes.collections] == [23, 23]
+    assert sorted(_labels(figures["errors"])) == ["front", "full"]
+    # Of curves as many as there are colours are drawn through.
+    lines = figures["losses"].drawn().axes[0].lines
+    assert len({(line.get_color(), str(line._dash_pattern)) for line in lines}) == 23  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("count", [2, 9, 23])
+@pytest.mark.parametrize("name", ["errors", "losses", "time_per_iteration"])
+def test_legends_are_within_their_figures(tmp_path: Path, name: str, count: int) -> None:
+    runs = [write_run(tmp_path / "scene" / f"a-run-with-quite-a-long-name-{i:02}") for i in range(count)]
+    figure = figures_of(*runs)[name].drawn()
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    box, page = legend.get_window_extent(), figure.bbox
+    assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= page.x1 and box.y1 <= page.y1
+    assert all(axes.get_window_extent().height > 80 for axes in figure.axes if axes.axison)
+
+
 def test_the_overshoot_is_told_in_numbers(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     caption = figures_of(run)["figure1_overshoot"].caption

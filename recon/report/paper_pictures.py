@@ -102,7 +102,7 @@ def background_figure(records: Sequence[RunRecord]) -> Drawing | None:
     shown = [record for record in records if record.galleries and _has_background(record)]
     if not shown:
         return None
-    best = min(shown, key=_first_error)
+    best = min(shown, key=lambda record: (not _models_background(record), _first_error(record)))
     name = set_names(best.galleries)[0]
     kinds = [kind for kind in ("truth", "prediction", "object", "background") if kind in _gallery(best, name)]
     caption = (
@@ -246,10 +246,14 @@ def _photographs(record: RunRecord, count: int) -> tuple[str, list[Picture]]:
 
 
 def _has_background(record: RunRecord) -> bool:
-    """Whether a background is modelled, or photographs show something at their borders."""
-    name, photographs = _photographs(record, COLUMNS)
+    """Whether photographs show something at their borders."""
+    _, photographs = _photographs(record, COLUMNS)
     borders = np.concatenate([_border(picture) for picture in photographs])
-    return "background" in _gallery(record, name) or bool((borders.max(axis=-1) > DARK).mean() > 0.01)
+    return bool((borders.max(axis=-1) > DARK).mean() > 0.01)
+
+
+def _models_background(record: RunRecord) -> bool:
+    return "background" in _gallery(record, set_names(record.galleries)[0])
 
 
 def _border(picture: Picture) -> UInt8[np.ndarray, "p 3"]:
