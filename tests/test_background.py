@@ -618,3 +618,12 @@ def test_a_background_that_is_not_given_is_one_line() -> None:
     check_given("given", replace(views, backgrounds=views.images), Path("views.npz"))
     with pytest.raises(ReconError, match=r"^views.npz: key 'backgrounds' is missing, which 'background: given'"):
         check_given("given", views, Path("views.npz"))
+
+
+def test_masks_are_made_at_their_times_and_not_once_they_guide_nothing() -> None:
+    """A budget of half a minute jumps over most of the schedule, and a look takes seconds."""
+    config = load_config(None, ["background=field", "field.resolution=8", "field.warm_up=0.2"])
+    curriculum = Curriculum(BackgroundField(config.field, 1.0), config.loss, ring(2, 8, 8))
+    assert [curriculum.look_due(at) for at in (0.1, 0.2, 0.85, 0.9)] == [False, True, True, False]
+    curriculum.pseudo_masks.updates.fill_(1)
+    assert [curriculum.look_due(at) for at in (0.3, 0.33)] == [False, True]

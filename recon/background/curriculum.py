@@ -136,8 +136,9 @@ class Curriculum:
             masks.update_foreground(self._field, cameras)
 
     def look_due(self, fraction: float) -> bool:
-        """Whether it is time to make the pseudo-masks anew."""
-        due = sum(self.surface_fraction(fraction) >= at for at in UPDATES)
+        """Whether it is time to make the pseudo-masks anew; never once they guide nothing, as where minutes are few."""
+        surface = self.surface_fraction(fraction)
+        due = sum(surface >= at for at in UPDATES) if surface < GUIDED else 0
         return not self.warming_up(fraction) and int(self.pseudo_masks.updates) < due
 
     def of_views(self, views: Int[Tensor, " b"]) -> tuple[Float[Tensor, "b h w 2"], Bool[Tensor, "b h w"]]:
