@@ -22,6 +22,7 @@ from torch.autograd.function import once_differentiable
 from recon.background.contraction import RADIUS
 from recon.background.rays import NEAR, Rays
 from recon.render.compiled.parts import equal_parts, side_by_side
+from recon.render.compiled.vectors import known_length
 
 RAYS = 256
 """Rays that are worth a thread."""
@@ -34,7 +35,7 @@ OPAQUE = 16.0
 
 _OPAQUE = np.float32(OPAQUE)
 _RADIUS, _WIDTH, _NEAR = (np.float32(value) for value in (RADIUS, 2 * RADIUS, NEAR))
-_ZERO, _HALF, _ONE, _TWO, _TWENTY = (np.float32(value) for value in (0, 0.5, 1, 2, 20))
+_ZERO, _ONE, _TWO, _TWENTY = (np.float32(value) for value in (0, 1, 2, 20))
 
 
 class Path(NamedTuple):
@@ -133,7 +134,7 @@ class _Light(torch.autograd.Function):
         kept = Kept.empty(count, intervals if keep else 1, coarse.shape[1])
         light = [coarse.new_empty(size) for size in ((segments, count, 3), (segments, count), (count, intervals))]
         found = [each.numpy() for each in light]
-        order = _order(coarse.shape[1])
+        order = known_length(coarse.shape[1])
         arrays = *grids, *sizes, *path, *kept, *found
         side_by_side(lambda part: _follow(*arrays, part.start, part.stop, keep, order), _parts(count))
         if keep:
@@ -147,7 +148,7 @@ class _Light(torch.autograd.Function):
         path, kept = ctx.path, ctx.kept
         given = [each.contiguous().numpy() for each in gradients]
         of_values, of_lights = np.empty_like(kept.values), np.zeros_like(path.lights)
-        order = _order(kept.values.shape[1])
+        order = known_length(kept.values.shape[1])
         arrays = *path, *kept, *given, ctx.weights, of_values, of_lights
         side_by_side(lambda part: _go_back(*arrays, part.start, part.stop, order), _parts(len(path.origins)))
         sums = [
@@ -169,11 +170,6 @@ def _parts(rays: int) -> list[slice]:
     return equal_parts(rays, max(1, -(-rays // RAYS)))
 
 
-def _order(channels: int) -> tuple[int, ...]:
-    """As many zeros as channels: the compiler knows the length of a tuple, and unrolls by it."""
-    return (0,) * channels
-
-
 @njit(nogil=True, error_model="numpy", cache=True, fastmath={"contract"})
 @no_type_check
 def _follow(
@@ -186,7 +182,7 @@ def _follow(
     for r in range(start, stop):
         first[r] = row
         for s in range(len(borders) - 1):
-            red, green, blue, depth = _ZERO, _ZERO, _ZERO, _ZERO
+            red, green, blue, depth, through = _ZERO, _ZERO, _ZERO, _ZERO, _ONE
             for edge in range(borders[s], borders[s + 1] - 1):
                 near, far = t_edges[r, edge], t_edges[r, edge + 1]
                 weights[r, edge - s] = _ZERO
@@ -207,8 +203,9 @@ def _follow(
                 _look_up(fine, many, x, y, z, found, order)
                 found[0] = _softplus(found[0])
                 optical = found[0] * length
-                weight = math.exp(-depth) * -math.expm1(-optical)
+                weight = through * -math.expm1(-optical)
                 depth += optical
+                through = math.exp(-depth)
                 weights[r, edge - s] = weight
 
                 squared, a, b, c = _light(origins, directions, lights, r, middle, least)
@@ -231,10 +228,10 @@ def _follow(
                 if keep:
                     column[row] = edge - s
                     points[row, 0], points[row, 1], points[row, 2] = x, y, z
-                    reach[row, 0], reach[row, 1] = length, math.exp(-depth)
+                    reach[row, 0], reach[row, 1] = length, through
                     row += 1
             radiance[s, r, 0], radiance[s, r, 1], radiance[s, r, 2] = red, green, blue
-            transmittance[s, r] = math.exp(-depth)
+            transmittance[s, r] = through
         number[r] = row - first[r]
 
 
@@ -355,13 +352,20 @@ def _look_up(table, size, x, y, z, found, order):
 
 @njit(nogil=True, error_model="numpy")
 @no_type_check
+def _to_light(origins, directions, lights, r, distance):
+    x = lights[r, 0] - origins[r, 0] - distance * directions[r, 0]
+    y = lights[r, 1] - origins[r, 1] - distance * directions[r, 1]
+    z = lights[r, 2] - origins[r, 2] - distance * directions[r, 2]
+    return x, y, z
+
+
+@njit(nogil=True, error_model="numpy")
+@no_type_check
 def _light(origins, directions, lights, r, distance, least):
     """Squared distance of a sample to its light, `least` or more, and the unit direction there."""
     if not len(lights):
         return distance * distance, -directions[r, 0], -directions[r, 1], -directions[r, 2]
-    x = lights[r, 0] - origins[r, 0] - distance * directions[r, 0]
-    y = lights[r, 1] - origins[r, 1] - distance * directions[r, 1]
-    z = lights[r, 2] - origins[r, 2] - distance * directions[r, 2]
+    x, y, z = _to_light(origins, directions, lights, r, distance)
     squared = max(x * x + y * y + z * z, least)
     inverse = _ONE / math.sqrt(squared)
     return squared, x * inverse, y * inverse, z * inverse
@@ -371,9 +375,7 @@ def _light(origins, directions, lights, r, distance, least):
 @no_type_check
 def _of_light(of, of_squared, of_turned, found, origins, directions, lights, r, distance, least):
     """Adds the gradient of a light's place by those of a squared distance to it and of a cosine."""
-    x = lights[r, 0] - origins[r, 0] - distance * directions[r, 0]
-    y = lights[r, 1] - origins[r, 1] - distance * directions[r, 1]
-    z = lights[r, 2] - origins[r, 2] - distance * directions[r, 2]
+    x, y, z = _to_light(origins, directions, lights, r, distance)
     length = x * x + y * y + z * z
     squared = max(length, least)
     inverse = _ONE / math.sqrt(squared)

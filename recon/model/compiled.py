@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from recon.render.compiled.parts import MOST_SUMS, equal_parts, side_by_side, summed
+from recon.render.compiled.vectors import known_length
 
 _ZERO, _HALF, _ONE = (np.float32(value) for value in (0, 0.5, 1))
 
@@ -34,7 +35,7 @@ class _LookUp(torch.autograd.Function):
         texels, places = padded.detach().permute(1, 2, 0).contiguous(), points.detach().T.contiguous()
         values = padded.new_empty(len(padded), len(points))
         arrays = [each.numpy() for each in (texels, places, values)]
-        order = _order(len(padded))
+        order = known_length(len(padded))
         side_by_side(lambda part: _look_up(*arrays, part.start, part.stop, order), equal_parts(len(points), MOST_SUMS))
         ctx.save_for_backward(texels, places)
         return values.T
@@ -48,18 +49,13 @@ class _LookUp(torch.autograd.Function):
 
         def of_texels(part: slice) -> Float[np.ndarray, "m m c"]:
             sums = np.zeros(texels.shape, np.float32)
-            _look_up_back(*arrays, sums, part.start, part.stop, _order(texels.shape[2]))
+            _look_up_back(*arrays, sums, part.start, part.stop, known_length(texels.shape[2]))
             return sums
 
         # A part has several points for each texel, or it is not worth a gradient of its own.
         parts = max(1, min(MOST_SUMS, places.numel() // texels.numel()))
         sums = summed(of_texels, equal_parts(places.shape[1], parts))
         return torch.from_numpy(sums).permute(2, 0, 1), of_points.T
-
-
-def _order(channels: int) -> tuple[int, ...]:
-    """As many zeros as channels: the compiler knows the length of a tuple, and unrolls by it."""
-    return (0,) * channels
 
 
 @njit(nogil=True, error_model="numpy")

@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 SHORTEST = 1e-12
-"""Vectors shorter than this are divided by this, not by their length: zero has a direction of zero, and a gradient.
-`compiled.surface` keeps it in its cache on disk: who changes it touches that file, too."""
+"""Vectors shorter than this are divided by this, not by their length: zero has a direction of zero, and a gradient."""
 
 
 def vertex_normals(vertices: Float[Tensor, "v 3"], faces: Int[Tensor, "f 3"]) -> Float[Tensor, "v 3"]:

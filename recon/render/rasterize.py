@@ -28,8 +28,7 @@ MAX_FRAGMENTS = 1 << 22
 A single face with more than these, that covers more than four million pixels, is still tested at once."""
 
 INSIDE_TOLERANCE = 1e-5
-"""Barycentric slack, so that rounding leaves no pinhole along an edge that two faces share. `compiled.rasterize` keeps
-it in its cache on disk, as it does `NEAR`: who changes it touches that file, too."""
+"""Barycentric slack, so that rounding leaves no pinhole along an edge that two faces share."""
 
 NEAR = 1e-4
 """Depth in units of the world: faces with a corner nearer to the camera's plane than this are dropped, not clipped.

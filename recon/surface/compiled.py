@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from recon.config import Integrator
 from recon.render.compiled.parts import MOST_SUMS, equal_parts, side_by_side, summed
+from recon.render.compiled.vectors import known_length
 from recon.surface.spline import HALF_WIDTH, TABLEAUS, FusedSpline
 
 SMALLEST_PART = 4096
@@ -53,7 +54,7 @@ class _Trajectory(torch.autograd.Function):
         table, start, path, last = (each.detach().contiguous().numpy() for each in (rows, points, visited, end))
 
         def carry(part: slice) -> None:
-            _carry(table, start[part], path[:, part], last[part], parts, shares, steps, cells, _order(degree))
+            _carry(table, start[part], path[:, part], last[part], parts, shares, steps, cells, known_length(degree + 1))
 
         side_by_side(carry, _parts(len(points)))
         ctx.save_for_backward(rows, visited)
@@ -74,7 +75,16 @@ class _Trajectory(torch.autograd.Function):
         def go_back(part: slice) -> Float[np.ndarray, "m m m 3"]:
             gradient = np.zeros_like(table)
             _go_back(
-                table, path[:, part], given[part], found[part], gradient, parts, shares, steps, cells, _order(degree)
+                table,
+                path[:, part],
+                given[part],
+                found[part],
+                gradient,
+                parts,
+                shares,
+                steps,
+                cells,
+                known_length(degree + 1),
             )
             return gradient
 
@@ -91,7 +101,8 @@ class _LookUp(torch.autograd.Function):
         arrays = [each.detach().contiguous().numpy() for each in (points, value, jacobian)]
         table = rows.detach().contiguous().numpy()
         side_by_side(
-            lambda part: _look_up(table, *(each[part] for each in arrays), cells, _order(degree)), _parts(len(points))
+            lambda part: _look_up(table, *(each[part] for each in arrays), cells, known_length(degree + 1)),
+            _parts(len(points)),
         )
         ctx.save_for_backward(rows, points, jacobian)
         ctx.scheme = cells, degree
@@ -108,7 +119,7 @@ class _LookUp(torch.autograd.Function):
 
         def go_back(part: slice) -> Float[np.ndarray, "m m m 3"]:
             gradient = np.zeros(rows.shape, np.float32)
-            _look_up_back(*(each[part] for each in arrays), gradient, cells, _order(degree))
+            _look_up_back(*(each[part] for each in arrays), gradient, cells, known_length(degree + 1))
             return gradient
 
         of_points = torch.einsum("vcd,vc->vd", jacobian, of_value)
@@ -124,11 +135,6 @@ class CompiledSpline(FusedSpline):
 
 def _parts(count: int) -> list[slice]:
     return equal_parts(count, max(1, min(MOST_SUMS, count // SMALLEST_PART)))
-
-
-def _order(degree: int) -> tuple[int, ...]:
-    """As many zeros as coefficients along an axis: the compiler knows the length of a tuple, and unrolls by it."""
-    return (0,) * (degree + 1)
 
 
 @njit(nogil=True, fastmath=_MATH, inline="always")

@@ -2,9 +2,12 @@
 
     parts        work on parts, side by side
     rasterize    which face every sample sees
-    surface      where on that face, what is interpolated there, and the light that arrives
+    surface      where on that face, what is interpolated there, and the light of the camera's flash
+    light        that of other lights
     picture      averages samples to pixels, and blends those on both sides of silhouettes
     samples      all of that together: pictures of a mesh
+    vectors      what loops compute with three numbers of a point
+    cache        where the loops are kept
 
 They follow `recon.render.rasterize`, `intersect`, `normals`, `shade`, `box_filter` and `antialias` rule by rule; those
 say why. In torch each of these is a dozen passes over arrays of millions of numbers. Here a sample that sees the mesh

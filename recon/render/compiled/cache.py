@@ -40,7 +40,8 @@ def keep_by_content() -> None:
     """
     if "NUMBA_CACHE_DIR" in os.environ:
         return
-    config.CACHE_DIR = str(folder())  # type: ignore[attr-defined]
-    for other in folder().parent.glob("numba-*"):
-        if other != folder():
+    ours = folder()
+    config.CACHE_DIR = str(ours)  # type: ignore[attr-defined]
+    for other in ours.parent.glob("numba-*"):
+        if other != ours:
             shutil.rmtree(other, ignore_errors=True)

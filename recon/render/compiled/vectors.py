@@ -1,4 +1,4 @@
-"""Three numbers of a point, as tuples: what compiled loops compute with them."""
+"""Tuples in compiled loops: three numbers of a point, and lengths that the compiler is to know."""
 
 from typing import no_type_check
 
@@ -9,6 +9,11 @@ from recon.render.normals import SHORTEST
 
 _ONE = np.float32(1)
 _SHORTEST = np.float32(SHORTEST**2)
+
+
+def known_length(count: int) -> tuple[int, ...]:
+    """As many zeros as that: the compiler knows the length of a tuple, and unrolls loops over it."""
+    return (0,) * count
 
 
 @njit(nogil=True, error_model="numpy")
