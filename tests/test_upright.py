@@ -61,6 +61,11 @@ def test_a_camera_s_axes_are_those_of_its_picture_as_turned_by_exif(orientation:
     np.testing.assert_array_equal(axes[:, 2], [0, 0, 1])
 
 
+def test_a_telephone_held_upright_stores_its_top_at_the_left() -> None:
+    """Orientation 6: to be turned clockwise."""
+    np.testing.assert_array_equal(as_held(np.eye(3), 6), [[0, 1, 0], [-1, 0, 0], [0, 0, 1]])
+
+
 def test_what_exif_does_not_say_is_as_stored() -> None:
     np.testing.assert_array_equal(as_held(np.eye(3), 0), np.eye(3))
 

@@ -95,11 +95,14 @@ def views_from_pictures(folder: Path, out: Path, set_name: str, wishes: Wishes =
 
 
 def _check_readable(place: Path, names: list[str], color_space: ColorSpace | None) -> None:
-    """Raise `ReconError` for a picture that views could not be made of, before minutes are spent on its features."""
-    how = raw.development(place / name for name in names)
-    with Progress("reading", len(names)) as progress:
-        for name in names:
-            read_picture(place / name, color_space, how)
+    """Raise `ReconError` for a picture that views could not be made of, before minutes are spent on its features.
+
+    Others than COLMAP reads itself are read for `_readable`.
+    """
+    plain = [name for name in names if Path(name).suffix.lower() in PLAIN]
+    with Progress("reading", len(plain)) as progress:
+        for name in plain:
+            read_picture(place / name, color_space)
             progress.advance()
 
 

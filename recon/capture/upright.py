@@ -4,6 +4,8 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.spatial.transform import Rotation
 
+from recon.images.encoding import turned
+
 AGREED = 0.3
 """Length of the mean of the directions to which the pictures' tops point, below which there is no common one."""
 
@@ -12,25 +14,13 @@ LEVEL, AROUND = 0.1, 0.01
 they must reach along that, as mean squares: a hand that is not steady leaves as much."""
 
 
-RIGHT, DOWN = np.eye(3)[:, :2].T
-TURNED = {
-    1: (RIGHT, DOWN),
-    2: (-RIGHT, DOWN),
-    3: (-RIGHT, -DOWN),
-    4: (RIGHT, -DOWN),
-    5: (DOWN, RIGHT),
-    6: (-DOWN, RIGHT),
-    7: (-DOWN, -RIGHT),
-    8: (DOWN, -RIGHT),
-}
-"""By EXIF's orientation, where the right and the lower side of a picture lie as it was held, in the axes of the picture
-as it is stored."""
-
-
 def as_held(rotation: Float64[np.ndarray, "3 3"], orientation: int) -> Float64[np.ndarray, "3 3"]:
-    """The axes of a camera, to the world, as it was held; `rotation` has those of its picture as it is stored."""
-    right, down = TURNED.get(orientation, TURNED[1])
-    return np.stack([rotation @ right, rotation @ down, rotation[:, 2]], axis=1)
+    """The axes of a camera, to the world, as it was held; `rotation` has those of its picture as it is stored, and
+    `orientation` is what EXIF says of that."""
+    # Rows and columns from the middle to a pixel beside it, as they are stored: of one to the right, and of one below.
+    offsets = turned(np.moveaxis(np.indices((3, 3)) - 1, 0, 2), orientation)
+    right, down = (rotation[:, :2] @ offset[::-1] for offset in (offsets[1, 2], offsets[2, 1]))
+    return np.stack([right, down, rotation[:, 2]], axis=1)
 
 
 def upright(rotations: Float64[np.ndarray, "n 3 3"]) -> Float64[np.ndarray, "3 3"] | None:
