@@ -1,6 +1,7 @@
 """Pictures of a run's object from any camera in any light."""
 
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -74,11 +75,8 @@ def relight(run: Path, path: str | Path, light: str | Point | Path, out: Path, o
     check_out(out, (cameras.width, cameras.height), options.linear)
     studio = Studio(model, mesh, create_light(light, model, mesh, options.intensity, options.samples), options.backdrop)
     gain = metered_gain(studio, cameras) if options.stops is None else 2.0**options.stops
-    line = ProgressLine(quiet=options.quiet)
-    try:
+    with closing(ProgressLine(quiet=options.quiet)) as line:
         _shoot(studio, cameras, out, gain, model.radiance_scale, options, line)
-    finally:
-        line.close()
 
 
 def _shoot(

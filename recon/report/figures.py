@@ -148,8 +148,7 @@ def _sweep(records: Sequence[RunRecord]) -> list[_SweepAxis]:
     keys |= {key: [plain(record.config.get(key)) for record in records] for key in differing_keys(records)}
     columns: dict[str, list[float | None]] = {}
     for name in set_names(name for record in records for name in record.sets):
-        means = [record.sets.get(name, {"mean": {}})["mean"] for record in records]
-        columns[f"error, {name}"] = [mean.get("mean_absolute_error") for mean in means]
+        columns[f"error, {name}"] = [record.error(name) for record in records]
     if any(record.geometry for record in records):
         columns["chamfer"] = [(record.geometry or {}).get("chamfer") for record in records]
     columns["minutes"] = [record.seconds / 60 for record in records]

@@ -80,7 +80,7 @@ def variants_figure(records: Sequence[RunRecord], key: str, label: str) -> Drawi
         return None
     rows = [(f"{label}\n{_value(record.config.get(key))}", record) for record in group]
     name = set_names(rows[0][1].galleries)[0]
-    errors = ", ".join(f"{number(_error(record, name), 4)} with {' '.join(text.split())}" for text, record in rows)
+    errors = ", ".join(f"{number(record.error(name), 4)} with {' '.join(text.split())}" for text, record in rows)
     return f"Views of {name}; mean absolute error {errors}.", lambda: _comparison(rows, name)
 
 
@@ -107,7 +107,7 @@ def background_figure(records: Sequence[RunRecord]) -> Drawing | None:
     kinds = [kind for kind in ("truth", "prediction", "object", "background") if kind in _gallery(best, name)]
     caption = (
         f"Photographs of {name} with a background, and {best.name} (background: "
-        f"{plain(best.config.get('background'))}), mean absolute error {number(_error(best, name), 4)}."
+        f"{plain(best.config.get('background'))}), mean absolute error {number(best.error(name), 4)}."
     )
     return caption, lambda: _layers(best, name, kinds)
 
@@ -121,7 +121,7 @@ def sets_figure(records: Sequence[RunRecord]) -> Drawing | None:
     full = [record for record in shown if len(record.galleries) == most]
     record = min(full, key=_first_error)
     sets = set_names(record.galleries)
-    errors = "; ".join(f"{name} {number(_error(record, name), 5)}{_beside(record, name)}" for name in sets)
+    errors = "; ".join(f"{name} {number(record.error(name), 5)}{_beside(record, name)}" for name in sets)
     return f"Ground truth (left) and prediction (right) of {record.name}. {errors}.", lambda: _sets(record, sets)
 
 
@@ -260,13 +260,9 @@ def _border(picture: Picture) -> UInt8[np.ndarray, "p 3"]:
     return np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
 
 
-def _error(record: RunRecord, name: str) -> float | None:
-    return record.sets.get(name, {"mean": {}})["mean"].get("mean_absolute_error")
-
-
 def _first_error(record: RunRecord) -> float:
     """What runs are ranked by: the error on the first of their viewpoint sets."""
-    errors = [_error(record, name) for name in set_names(record.sets)[:1]]
+    errors = [record.error(name) for name in set_names(record.sets)[:1]]
     return next((error for error in errors if error is not None), np.inf)
 
 

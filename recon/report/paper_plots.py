@@ -81,9 +81,7 @@ def _dots(records: Sequence[RunRecord], sets: Sequence[str]) -> Figure:
     axes = figure.subplots()
     rows = np.arange(len(records))
     for k, name in enumerate(sets):
-        errors = [
-            record.sets.get(name, {"mean": {}})["mean"].get("mean_absolute_error") or np.nan for record in records
-        ]
+        errors = [record.error(name) or np.nan for record in records]
         axes.scatter(errors, rows, s=14, color=run_color(k), label=name, zorder=3)
         if (loss := published(records, name)) is not None:
             axes.axvline(loss, color=run_color(k), linewidth=0.8, linestyle="--")
@@ -100,7 +98,7 @@ def _bars(records: Sequence[RunRecord], sets: Sequence[str]) -> Figure:
     width = 0.8 / len(records)
     for i, record in enumerate(records):
         known = [k for k, name in enumerate(sets) if name in record.sets]
-        errors = [record.sets[sets[k]]["mean"].get("mean_absolute_error") or np.nan for k in known]
+        errors = [record.error(sets[k]) or np.nan for k in known]
         places = [k - 0.4 + width * (i + 0.5) for k in known]
         axes.bar(places, errors, 0.9 * width, color=run_color(i), label=record.name)
     lines = []

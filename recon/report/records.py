@@ -89,6 +89,11 @@ class RunRecord:
     cameras: dict[str, Any] | None
     notes: list[str]
 
+    def error(self, name: str) -> float | None:
+        """Mean absolute error on a viewpoint set; None where it was not measured."""
+        error: float | None = self.sets.get(name, {"mean": {}})["mean"].get("mean_absolute_error")
+        return error
+
     @property
     def seconds(self) -> float:
         return float(self.history["seconds"].iloc[-1])

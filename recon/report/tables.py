@@ -35,7 +35,7 @@ def tiles(record: RunRecord) -> list[dict[str, str]]:
     for name in set_names(record.sets):
         loss = published([record], name)
         note = "" if loss is None else f"{loss:.5f}: the published loss"
-        error = record.sets[name]["mean"].get("mean_absolute_error")
+        error = record.error(name)
         found.append({"label": f"error, {name}", "value": number(error, 5), "note": note})
     if record.geometry is not None:
         relative = record.geometry.get("chamfer_relative")

@@ -38,6 +38,7 @@ class Recorder:
     """Records a run in its folder, from the beginning or from where `state_dict` was called.
 
     Attributes:
+        line: what a person sees of it meanwhile.
         latest: error of each viewpoint set at the last checkpoint.
     """
 
@@ -59,7 +60,7 @@ class Recorder:
         self._run = run = RunFolder(out)
         self._history = _table(run, HISTORY, state["history_rows"])
         self._validation = _table(run, CHECKS, state["validation_rows"])
-        self._line = line
+        self.line = line
 
     @property
     def checkpoint_due(self) -> bool:
@@ -79,15 +80,7 @@ class Recorder:
             }
         )
         progress = self._progress
-        self._line.update(progress.fraction, step.iteration, step.loss, step.level, progress.seconds_left)
-
-    def say(self, what: str) -> None:
-        """Show what is done now."""
-        self._line.say(what)
-
-    def clear(self) -> None:
-        """Take the live line away, before other lines."""
-        self._line.close()
+        self.line.update(progress.fraction, step.iteration, step.loss, step.level, progress.seconds_left)
 
     @torch.no_grad()
     def checkpoint(self, between: Callable[[], None]) -> dict[str, UInt8[np.ndarray, "h w 3"]]:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,11 +105,8 @@ def train(
             last state before that is then kept in `checkpoints`.
         KeyboardInterrupt, SystemExit: Ctrl-C or SIGTERM came; a state of that moment is kept.
     """
-    line = ProgressLine(quiet=options.quiet)
-    try:
+    with closing(ProgressLine(quiet=options.quiet)) as line:
         _train(views, config, out, validation or {}, options, line)
-    finally:
-        line.close()
 
 
 def _train(
@@ -169,7 +167,6 @@ def _train(
                 if options.make_pages is not None:
                     options.make_pages(out)
                 states.forget_previous()
-    line.close()
     if not options.quiet:
         print(_farewell(run, views, validation, progress, recorder.latest, albedo_found(model)), file=sys.stderr)
     if found is not None:

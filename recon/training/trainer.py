@@ -55,7 +55,7 @@ class Trainer:
         except Interrupted as interrupted:
             self._settle()
             self._save()
-            self._recorder.clear()
+            self._recorder.line.close()
             where = f"iteration {self._optimisation.progress.iteration}"
             print(f"recon: {interrupted} at {where}; the same command goes on from there", file=sys.stderr)
             raise interrupted.exit() from None
@@ -63,7 +63,7 @@ class Trainer:
     def _run(self, interruption: Interruption) -> None:
         self._save()
         progress = self._optimisation.progress
-        self._recorder.say("taking the first iteration, which loads what is compiled")
+        self._recorder.line.say("taking the first iteration, which loads what is compiled")
         while progress.fraction < 1 and not self._stopping.over:
             interruption.check()
             if self._recorder.checkpoint_due:
@@ -78,7 +78,7 @@ class Trainer:
                 self._save()
         self._settle()
         if self._stopping.over:
-            self._recorder.clear()
+            self._recorder.line.close()
             print(f"recon: stopped at iteration {progress.iteration}: {self._stopping}", file=sys.stderr)
         else:
             self._checkpoint(interruption)
@@ -95,7 +95,7 @@ class Trainer:
 
     def _step(self) -> None:
         if self._optimisation.look_due:
-            self._recorder.say("looking for the object in all views")
+            self._recorder.line.say("looking for the object in all views")
         self._record(self._optimisation.step)
 
     def _settle(self) -> None:
